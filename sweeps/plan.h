@@ -1,0 +1,90 @@
+// From a sweep file to the trials it means: pure, and the same text and corpora always give the same plan, in the same
+// order, so that a server that restarts goes on from a cursor.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "trainer/spec/cost.h"
+#include "trainer/spec/trial_spec.h"
+
+namespace plumb::sweeps {
+
+// What a plan must know of a prepared corpus.
+struct CorpusInfo {
+  std::string digest;
+  int64_t vocab_size = 0;
+  int64_t train_tokens = 0;
+  double overlap_13gram_test = 0;
+};
+// NotFound names the command that prepares it.
+using CorpusLookup = std::function<absl::StatusOr<CorpusInfo>(const std::string& corpus, const std::string& tokenizer)>;
+
+struct PlannedCell {
+  std::string name;       // "n_layers=4 d_model=64": axis values, last part of each path
+  std::string axes_json;  // {"model.n_layers": 4, …} in the sweep's order, solved values included
+  std::vector<std::string> flags;  // "more_than_one_epoch", "test_overlap", …
+};
+
+struct PlannedStage {
+  std::string name;    // "pretrain", "timing"
+  std::string kind;
+  std::string parent;  // "" for a root
+  std::string settings_json = "{}";
+  int64_t target_step = 0;
+  int64_t priority = 0;  // smaller first
+};
+
+struct PlannedTrial {
+  int64_t cell = 0;  // index into SweepPlan::cells
+  int64_t replicate = 0;
+  bool aa = false;   // member of the A/A control: same cell, disjoint seeds, never shared with another sweep
+  spec::TrialSpec config;  // resolved, data.digest set
+  std::string key;         // spec::Key; for A/A members salted with the sweep's request id by the server
+  std::string fusion_key;
+  std::vector<PlannedStage> stages;
+  spec::ParameterCounts params;
+  int64_t flops_per_token = 0;
+  double flops = 0;
+  int64_t predicted_peak_bytes = 0;
+};
+
+// A point of the space that is no cell.
+struct RefusedCell {
+  std::string name;
+  std::string reason;  // "where: d_model % n_heads == 0", "model.head_dim: must be even", "solve: no width …"
+};
+
+// How far a solved knob is from its target.
+struct SolveResidual {
+  int64_t cell = 0;
+  std::string field;    // "model.d_model"
+  std::string measure;  // "params_non_embedding"
+  double target = 0, reached = 0;
+  double relative() const { return target == 0 ? 0 : reached / target - 1; }
+};
+
+struct Limits {
+  int64_t trials = 0;       // 0: none
+  double device_hours = 0;  // 0: none
+};
+
+struct SweepPlan {
+  std::string name;
+  std::string objective = "test/bits_per_byte";
+  std::string objective_at = "last";
+  std::vector<PlannedCell> cells;
+  std::vector<PlannedTrial> trials;  // cell by cell, replicate by replicate; A/A members last
+  std::vector<RefusedCell> refused;
+  std::vector<SolveResidual> residuals;
+  Limits limits;
+};
+
+// Reads and plans a sweep file. On a bad file: InvalidArgument whose message holds every error, each as
+// "file:line:column: message", the source line and a caret under the column. `file_name` is only for messages.
+absl::StatusOr<SweepPlan> PlanSweep(const std::string& yaml, const std::string& file_name, const CorpusLookup& corpora);
+
+}  // namespace plumb::sweeps
