@@ -134,7 +134,7 @@ class Agent {
       std::filesystem::create_directories(dir + "/journal", error);
       if (error)
         return absl::InternalError(absl::StrCat("cannot make ", dir, ": ", error.message()));
-      const int of_dir = inotify_add_watch(inotify_, dir.c_str(), IN_CREATE | IN_ONLYDIR);
+      const int of_dir = inotify_add_watch(inotify_, dir.c_str(), IN_MOVED_TO | IN_ONLYDIR);
       const int of_journal = inotify_add_watch(inotify_, (dir + "/journal").c_str(),
                                                IN_MODIFY | IN_CREATE | IN_ONLYDIR);
       if (of_dir < 0 || of_journal < 0) {

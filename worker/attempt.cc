@@ -10,6 +10,7 @@ namespace plumb::worker {
 namespace {
 
 using nlohmann::json;
+constexpr size_t kMaxCause = 4000;
 using SeriesKey = std::tuple<std::string, int64_t, int64_t>;
 
 void AddPoints(const json& event, std::map<SeriesKey, v1::SeriesPoints*>& by_key,
@@ -120,7 +121,9 @@ v1::AttemptState Attempt::State(bool with_log) const {
   if (phase == Phase::kEnded && (with_log || log_tail_.empty())) {
     state.set_outcome(outcome_);
     state.set_through_seq(through_seq_);
-    state.set_cause(ValidUtf8(log_tail_.empty() ? cause_ : cause_ + "\n" + log_tail_));
+    // Its first line says why; what follows is the log.
+    const std::string cause = cause_.substr(0, kMaxCause);
+    state.set_cause(ValidUtf8(log_tail_.empty() ? cause : cause + "\n" + log_tail_));
     state.set_summary_json(summary_json_);
   }
   return state;

@@ -40,10 +40,11 @@ int WithAddress(const std::string& dir, const std::string& name, Use use) {
 }  // namespace
 
 int ListenInFolder(const std::string& dir, const std::string& name) {
-  return WithAddress(dir, name, [&](int fd, int folder, const sockaddr* address) {
-    unlinkat(folder, name.c_str(), 0);
-    if (bind(fd, address, sizeof(sockaddr_un)) != 0) return -1;
-    return listen(fd, 4);
+  const std::string unready = name + ".new";
+  return WithAddress(dir, unready, [&](int fd, int folder, const sockaddr* address) {
+    unlinkat(folder, unready.c_str(), 0);
+    if (bind(fd, address, sizeof(sockaddr_un)) != 0 || listen(fd, 4) != 0) return -1;
+    return renameat(folder, unready.c_str(), folder, name.c_str());
   });
 }
 
