@@ -1,5 +1,7 @@
 #include "domain/state.h"
 
+#include "domain/rows.h"
+
 namespace plumb {
 
 absl::string_view Name(StageState state) {
@@ -40,6 +42,24 @@ absl::string_view Name(Outcome outcome) {
     case Outcome::kCancelled: return "cancelled";
   }
   return "?";
+}
+
+absl::string_view Name(WorkerState state) {
+  switch (state) {
+    case WorkerState::kConnected: return "connected";
+    case WorkerState::kDraining: return "draining";
+    case WorkerState::kLost: return "lost";
+    case WorkerState::kGone: return "gone";
+  }
+  return "?";
+}
+
+std::optional<WorkerState> WorkerStateFromName(absl::string_view name) {
+  for (WorkerState s :
+       {WorkerState::kConnected, WorkerState::kDraining, WorkerState::kLost, WorkerState::kGone}) {
+    if (Name(s) == name) return s;
+  }
+  return std::nullopt;
 }
 
 std::optional<StageState> StageStateFromName(absl::string_view name) {
