@@ -12,6 +12,7 @@ namespace plumb {
 struct ClusterSnapshot {
   int64_t incarnation = 1;
   int64_t starts = 1;  // times a server opened the file: the high part of every generation
+  int64_t min_generation = 0;  // generations go on above it (a core rebuilt within one start)
   absl::Duration cluster_time;
   SweepId last_sweep;  // highest ids given so far
   TrialId last_trial;

@@ -13,7 +13,7 @@ constexpr int kStartShift = 40;  // a generation is (starts << 40) + count
 Core::Core(const Options& options, const ClusterSnapshot& s)
     : options_(options),
       incarnation_(s.incarnation),
-      generation_(s.starts << kStartShift),
+      generation_(std::max(s.starts << kStartShift, s.min_generation)),
       last_sweep_(s.last_sweep),
       last_trial_(s.last_trial),
       last_stage_(s.last_stage),

@@ -57,6 +57,7 @@ class Core {
 
   // ---- reads of state; what they say is true once the changes made so far are committed ----
   int64_t incarnation() const { return incarnation_; }
+  int64_t generation() const { return generation_; }  // the last one given
   // The sweep to materialise next and its cursor; none: nothing to do.
   struct Cursor {
     SweepId sweep;
