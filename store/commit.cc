@@ -31,6 +31,7 @@ absl::Status Store::Commit(absl::Duration cluster_time, absl::Span<const Change>
   if (!s.ok()) {
     (void)db_.Rollback();  // SQLite may have rolled back by itself
     series_.clear();
+    statements_.clear();  // and what was bound to the one that failed
     return s;
   }
   incarnation_ = next_incarnation_;

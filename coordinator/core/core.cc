@@ -85,7 +85,8 @@ void Core::Unpin() {
 std::optional<Core::Cursor> Core::NextSlice() const {
   if (materializing_.empty()) return std::nullopt;
   const SweepRow& row = sweeps_.at(*materializing_.begin()).row;
-  return Cursor{.sweep = row.id, .from = row.cursor};
+  return Cursor{
+      .sweep = row.id, .from = row.cursor, .trials = row.trials, .request_id = row.request_id, .request_hash = row.request_hash};
 }
 
 std::optional<WorkerId> Core::WorkerOfSession(SessionId session) const {

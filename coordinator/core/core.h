@@ -62,10 +62,13 @@ class Core {
   struct Cursor {
     SweepId sweep;
     int64_t from = 0;
+    int64_t trials = 0;  // in all
+    std::string request_id, request_hash;
   };
   std::optional<Cursor> NextSlice() const;
   std::optional<WorkerId> WorkerOfSession(SessionId session) const;  // current sessions only
   bool SessionWasFenced(SessionId session) const;  // an older session of a worker
+  SessionId SessionOf(WorkerId worker) const { return workers_.at(worker).row.session; }
   int64_t Generation(WorkerId worker) const;
   std::vector<Grant> Desired(WorkerId worker) const;
   bool IsLive(TrialId trial) const { return trials_.contains(trial); }
