@@ -21,7 +21,8 @@ absl::Status Check(bool ok, absl::string_view what) {
 }
 
 absl::Status CheckText(const std::string& text, size_t limit, absl::string_view what) {
-  if (text.size() > limit) return absl::InvalidArgumentError(absl::StrCat(what, " is longer than ", limit, " bytes"));
+  if (text.size() > limit)
+    return absl::InvalidArgumentError(absl::StrCat(what, " is longer than ", limit, " bytes"));
   return absl::OkStatus();
 }
 
@@ -34,8 +35,10 @@ void SplitCause(const std::string& text, std::string* cause, std::string* log_ta
 }
 
 absl::StatusOr<core::AttemptReport> FromProto(const v1::AttemptState& a) {
-  RETURN_IF_ERROR(Check(a.stage_id() > 0 && a.attempt() > 0, "attempts: stage_id and attempt start at 1"));
-  RETURN_IF_ERROR(Check(a.step() >= 0 && a.through_seq() >= 0, "attempts: step and through_seq are not negative"));
+  RETURN_IF_ERROR(
+      Check(a.stage_id() > 0 && a.attempt() > 0, "attempts: stage_id and attempt start at 1"));
+  RETURN_IF_ERROR(Check(a.step() >= 0 && a.through_seq() >= 0,
+                        "attempts: step and through_seq are not negative"));
   RETURN_IF_ERROR(CheckText(a.summary_json(), kMaxJson, "attempts.summary_json"));
   RETURN_IF_ERROR(CheckText(a.cause(), kMaxLog + 4096, "attempts.cause"));
   core::AttemptReport out{.incarnation = a.incarnation(),
@@ -45,9 +48,10 @@ absl::StatusOr<core::AttemptReport> FromProto(const v1::AttemptState& a) {
   if (!a.outcome().empty()) {
     out.outcome = OutcomeFromName(a.outcome());
     if (!out.outcome) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "attempts.outcome: \"", a.outcome(),
-          "\" is not one of succeeded, paused, infeasible, diverged, out_of_memory, failed, preempted, lost, cancelled"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("attempts.outcome: \"", a.outcome(),
+                       "\" is not one of succeeded, paused, infeasible, diverged, out_of_memory, "
+                       "failed, preempted, lost, cancelled"));
     }
   }
   SplitCause(a.cause(), &out.cause, &out.log_tail);
@@ -56,8 +60,10 @@ absl::StatusOr<core::AttemptReport> FromProto(const v1::AttemptState& a) {
 }
 
 absl::StatusOr<MeasurementBatchPtr> FromProto(const v1::AttemptBatch& b) {
-  RETURN_IF_ERROR(Check(b.stage_id() > 0 && b.attempt() > 0, "batches: stage_id and attempt start at 1"));
-  RETURN_IF_ERROR(Check(b.first_seq() > 0 && b.last_seq() >= b.first_seq(), "batches: 1 <= first_seq <= last_seq"));
+  RETURN_IF_ERROR(
+      Check(b.stage_id() > 0 && b.attempt() > 0, "batches: stage_id and attempt start at 1"));
+  RETURN_IF_ERROR(Check(b.first_seq() > 0 && b.last_seq() >= b.first_seq(),
+                        "batches: 1 <= first_seq <= last_seq"));
   auto out = std::make_shared<MeasurementBatch>();
   out->incarnation = b.incarnation();
   out->attempt = {StageId{b.stage_id()}, b.attempt()};
@@ -77,17 +83,23 @@ absl::StatusOr<MeasurementBatchPtr> FromProto(const v1::AttemptBatch& b) {
     }
     points += s.points_size();
   }
-  RETURN_IF_ERROR(Check(points <= kMaxPoints, "batches: more than 1,000,000 points in one batch; send smaller ones"));
+  RETURN_IF_ERROR(Check(points <= kMaxPoints,
+                        "batches: more than 1,000,000 points in one batch; send smaller ones"));
   for (const v1::CheckpointCommit& c : b.checkpoints()) {
-    RETURN_IF_ERROR(Check(c.step() >= 0 && !c.path().empty(), "batches.checkpoints: a step and a path are needed"));
+    RETURN_IF_ERROR(Check(c.step() >= 0 && !c.path().empty(),
+                          "batches.checkpoints: a step and a path are needed"));
     RETURN_IF_ERROR(CheckText(c.path(), 4096, "batches.checkpoints.path"));
     RETURN_IF_ERROR(CheckText(c.digest(), 128, "batches.checkpoints.digest"));
-    out->checkpoints.push_back({.step = c.step(), .path = c.path(), .digest = c.digest(), .bytes = c.bytes()});
+    out->checkpoints.push_back(
+        {.step = c.step(), .path = c.path(), .digest = c.digest(), .bytes = c.bytes()});
   }
   for (const v1::DocumentScore& d : b.documents()) {
     RETURN_IF_ERROR(CheckText(d.split(), kMaxName, "batches.documents.split"));
-    out->documents.push_back(
-        {.split = d.split(), .document = d.document(), .nll = d.nll(), .tokens = d.tokens(), .bytes = d.bytes()});
+    out->documents.push_back({.split = d.split(),
+                              .document = d.document(),
+                              .nll = d.nll(),
+                              .tokens = d.tokens(),
+                              .bytes = d.bytes()});
   }
   return out;
 }
@@ -95,20 +107,23 @@ absl::StatusOr<MeasurementBatchPtr> FromProto(const v1::AttemptBatch& b) {
 }  // namespace
 
 absl::StatusOr<core::RegisterWorker> FromProto(const v1::RegisterWorkerRequest& r) {
-  RETURN_IF_ERROR(Check(!r.worker_name().empty(), "worker_name is empty; give the worker a --name"));
+  RETURN_IF_ERROR(
+      Check(!r.worker_name().empty(), "worker_name is empty; give the worker a --name"));
   RETURN_IF_ERROR(CheckText(r.worker_name(), kMaxName, "worker_name"));
   RETURN_IF_ERROR(CheckText(r.host(), kMaxName, "host"));
   RETURN_IF_ERROR(CheckText(r.build(), kMaxName, "build"));
-  RETURN_IF_ERROR(Check(r.slots() >= 1 && r.slots() <= kMaxSlots, "slots must be between 1 and 4096"));
+  RETURN_IF_ERROR(
+      Check(r.slots() >= 1 && r.slots() <= kMaxSlots, "slots must be between 1 and 4096"));
   RETURN_IF_ERROR(Check(r.devices_size() <= 64, "more than 64 devices"));
   RETURN_IF_ERROR(Check(r.attempts_size() <= kMaxAttempts, "more than 10,000 attempts"));
   if (r.protocol_min() > kProtocol || r.protocol_max() < kProtocol) {
     return absl::FailedPreconditionError(
-        absl::StrCat("the worker speaks protocol ", r.protocol_min(), " to ", r.protocol_max(), ", this server ", kProtocol,
-                     "; use programs of one version"));
+        absl::StrCat("the worker speaks protocol ", r.protocol_min(), " to ", r.protocol_max(),
+                     ", this server ", kProtocol, "; use programs of one version"));
   }
-  core::RegisterWorker out{.worker = {.name = r.worker_name(), .host = r.host(), .slots = r.slots(), .build = r.build()},
-                           .known_incarnation = r.known_incarnation()};
+  core::RegisterWorker out{
+      .worker = {.name = r.worker_name(), .host = r.host(), .slots = r.slots(), .build = r.build()},
+      .known_incarnation = r.known_incarnation()};
   nlohmann::json devices = nlohmann::json::array();
   for (const v1::Device& d : r.devices()) {
     devices.push_back({{"kind", d.kind()}, {"name", d.name()}, {"memory_bytes", d.memory_bytes()}});
@@ -125,7 +140,8 @@ absl::StatusOr<core::RegisterWorker> FromProto(const v1::RegisterWorkerRequest& 
 absl::StatusOr<core::Report> FromProto(const v1::ReportRequest& r) {
   RETURN_IF_ERROR(Check(r.attempts_size() <= kMaxAttempts && r.batches_size() <= kMaxAttempts,
                         "more than 10,000 attempts or batches in one report"));
-  core::Report out{.session = SessionId{r.session_id()}, .generation = r.generation(), .draining = r.draining()};
+  core::Report out{
+      .session = SessionId{r.session_id()}, .generation = r.generation(), .draining = r.draining()};
   for (const v1::AttemptState& a : r.attempts()) {
     ASSIGN_OR_RETURN(core::AttemptReport report, FromProto(a));
     out.attempts.push_back(std::move(report));
@@ -221,10 +237,12 @@ void ToProto(const core::Core::WorkerView& v, absl::Duration lease, v1::Worker* 
   out->set_busy(static_cast<int32_t>(v.used));
   out->set_silent_seconds(absl::ToDoubleSeconds(v.silent));
   out->set_build(v.row.build);
-  const auto devices = nlohmann::json::parse(v.row.devices_json, nullptr, /*allow_exceptions=*/false);
+  const auto devices =
+      nlohmann::json::parse(v.row.devices_json, nullptr, /*allow_exceptions=*/false);
   if (!devices.is_array()) return;
   for (const auto& d : devices) {
-    if (d.is_object()) out->add_devices(absl::StrCat(d.value("kind", ""), ": ", d.value("name", "")));
+    if (d.is_object())
+      out->add_devices(absl::StrCat(d.value("kind", ""), ": ", d.value("name", "")));
   }
 }
 

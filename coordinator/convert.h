@@ -1,4 +1,5 @@
-// Between protos and the domain: checks what comes in, with limits on everything, and fills what goes out.
+// Between protos and the domain: checks what comes in, with limits on everything, and fills what
+// goes out.
 #pragma once
 
 #include <string>

@@ -1,4 +1,5 @@
-// A server with a planner of one's choice: Server::Start gives it the sweep language and the prepared corpora.
+// A server with a planner of one's choice: Server::Start gives it the sweep language and the
+// prepared corpora.
 #pragma once
 
 #include <memory>

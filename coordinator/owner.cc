@@ -32,14 +32,14 @@ absl::Status CommitError(const absl::Status& s) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Owner>> Owner::Start(std::unique_ptr<store::Store> store, const core::Options& options,
-                                                    SliceFn slices) {
+absl::StatusOr<std::unique_ptr<Owner>> Owner::Start(std::unique_ptr<store::Store> store,
+                                                    const core::Options& options, SliceFn slices) {
   ASSIGN_OR_RETURN(const ClusterSnapshot snapshot, store->Load());
   return std::unique_ptr<Owner>(new Owner(std::move(store), options, snapshot, std::move(slices)));
 }
 
-Owner::Owner(std::unique_ptr<store::Store> store, const core::Options& options, const ClusterSnapshot& snapshot,
-             SliceFn slices)
+Owner::Owner(std::unique_ptr<store::Store> store, const core::Options& options,
+             const ClusterSnapshot& snapshot, SliceFn slices)
     : options_(options), slices_(std::move(slices)), store_(std::move(store)) {
   core_ = std::make_unique<core::Core>(options_, snapshot);
   now_.cluster = snapshot.cluster_time;
@@ -55,7 +55,9 @@ void Owner::Refuse(Item& item, const absl::Status& why) {
     case Item::Kind::kEvent:
       if (item.done) item.done(why);
       return;
-    case Item::Kind::kPoll: item.poll_done(why); return;
+    case Item::Kind::kPoll:
+      item.poll_done(why);
+      return;
     case Item::Kind::kRead:
       item.read_done(why);
       return;
@@ -130,7 +132,8 @@ void Owner::OwnerLoop() {
       const auto wakes = [this] { return !inbox_.empty() || stopping_ || failed_; };
       Clock::time_point until = last_turn_ + std::chrono::seconds(1);
       const absl::Duration next = core_->NextWakeup() - now_.cluster;
-      if (next < absl::Seconds(1)) until = last_turn_ + absl::ToChronoMicroseconds(std::max(next, absl::Milliseconds(1)));
+      if (next < absl::Seconds(1))
+        until = last_turn_ + absl::ToChronoMicroseconds(std::max(next, absl::Milliseconds(1)));
       for (const auto& [session, held] : polls_) until = std::min(until, held.deadline);
       inbox_changed_.wait_until(lock, until, wakes);
       while (!inbox_.empty() && items.size() < kTurnItems) {
@@ -168,7 +171,8 @@ void Owner::OwnerLoop() {
     // Nothing more comes in: the store ends when its queue is empty, unless it asks for help first.
     {
       std::unique_lock lock(queue_mutex_);
-      queue_changed_.wait(lock, [this] { return (queue_.empty() && queue_idle_) || halted_ || !fatal_.ok(); });
+      queue_changed_.wait(
+          lock, [this] { return (queue_.empty() && queue_idle_) || halted_ || !fatal_.ok(); });
       if (!halted_ || !fatal_.ok()) return;
     }
   }
@@ -196,12 +200,14 @@ void Owner::Handle(ItemPtr item, Batch& batch) {
       return;
     case Item::Kind::kPoll: {
       const std::optional<WorkerId> worker = core_->WorkerOfSession(item->session);
-      if (!worker || core_->Generation(*worker) != item->generation || item->wait <= absl::ZeroDuration()) {
+      if (!worker || core_->Generation(*worker) != item->generation ||
+          item->wait <= absl::ZeroDuration()) {
         AnswerPoll(std::move(item), batch);
         return;
       }
       Held& held = polls_[item->session];
-      if (held.item) AnswerPoll(std::move(held.item), batch);  // one poll a session: the older one goes home
+      if (held.item)
+        AnswerPoll(std::move(held.item), batch);  // one poll a session: the older one goes home
       held.deadline = Clock::now() + absl::ToChronoMilliseconds(item->wait);
       held.item = std::move(item);
       return;
@@ -247,7 +253,8 @@ void Owner::AnswerPoll(ItemPtr item, Batch& batch) {
     answer = absl::FailedPreconditionError(
         absl::StrCat("session ", item->session.value, " is fenced: its worker has a newer one"));
   } else {
-    answer = absl::NotFoundError(absl::StrCat("no session ", item->session.value, "; register again"));
+    answer =
+        absl::NotFoundError(absl::StrCat("no session ", item->session.value, "; register again"));
   }
   item->finish = [done = item->poll_done, answer = std::move(answer)](absl::Status s) {
     done(s.ok() ? answer : absl::StatusOr<Desired>(s));
@@ -277,7 +284,7 @@ void Owner::ExpirePolls(Batch& batch) {
 }
 
 void Owner::AskForSlice() {
-  if (slice_asked_) return;
+  if (slice_asked_ || Clock::now() < no_slice_before_) return;
   const std::optional<core::Core::Cursor> next = core_->NextSlice();
   if (!next) return;
   slice_asked_ = next->sweep;
@@ -335,7 +342,8 @@ void Owner::StoreLoop() {
       std::unique_lock lock(queue_mutex_);
       queue_idle_ = true;
       queue_changed_.notify_all();
-      queue_changed_.wait(lock, [this] { return (!queue_.empty() && !halted_) || queue_ended_ || !fatal_.ok(); });
+      queue_changed_.wait(
+          lock, [this] { return (!queue_.empty() && !halted_) || queue_ended_ || !fatal_.ok(); });
       if (!fatal_.ok() || queue_.empty()) return;
       queue_idle_ = false;
       if (queue_.front().lookup) {
@@ -353,9 +361,11 @@ void Owner::StoreLoop() {
       continue;
     }
     std::vector<Change> changes;
-    for (Batch& b : group) std::move(b.changes.begin(), b.changes.end(), std::back_inserter(changes));
+    for (Batch& b : group)
+      std::move(b.changes.begin(), b.changes.end(), std::back_inserter(changes));
     const absl::Status s =
-        changes.empty() ? absl::OkStatus() : store_->Commit(group.back().cluster_time, absl::MakeConstSpan(changes));
+        changes.empty() ? absl::OkStatus()
+                        : store_->Commit(group.back().cluster_time, absl::MakeConstSpan(changes));
     if (s.ok()) {
       for (Batch& b : group) {
         for (ItemPtr& item : b.items) {
@@ -398,7 +408,31 @@ void Owner::Rebuild() {
   snapshot->min_generation = core_->generation() + 1;
   core_ = std::make_unique<core::Core>(options_, *snapshot);
   slice_asked_.reset();
+  no_slice_before_ =
+      Clock::now() + std::chrono::seconds(1);  // a full disk is not asked a thousand times a second
   ++epoch_;
+}
+
+// What the database refuses again and again must not be tried for ever, nor take others with it.
+void Owner::Isolate(const core::Event& event, const absl::Status& why) {
+  std::optional<core::Event> instead;
+  if (const auto* report = std::get_if<core::Report>(&event)) {
+    core::QuarantineAttempts quarantine{
+        .cause = absl::StrCat("the database refuses its facts: ", why.message())};
+    for (const MeasurementBatchPtr& b : report->batches) quarantine.attempts.push_back(b->attempt);
+    instead = std::move(quarantine);
+  } else if (const auto* slice = std::get_if<core::MaterializeSlice>(&event)) {
+    instead = core::AbandonSweep{
+        .sweep = slice->sweep,
+        .reason = absl::StrCat("the database refuses its trials: ", why.message())};
+  }
+  if (!instead) return;
+  const core::Effects effects = core_->Apply(*instead, now_);
+  if (const absl::Status s = store_->Commit(now_.cluster, absl::MakeConstSpan(effects.changes));
+      !s.ok()) {
+    spdlog::error("not isolated: {}", std::string(s.message()));
+    Rebuild();
+  }
 }
 
 // The store thread is halted, so the store is ours.
@@ -441,18 +475,13 @@ void Owner::Recover() {
       }
       if (s.code() == absl::StatusCode::kDataLoss) Fail(s);
       spdlog::error("event refused by the database: {}", std::string(s.message()));
-      if (const auto* report = std::get_if<core::Report>(&item->event);
-          report != nullptr && s.code() == absl::StatusCode::kFailedPrecondition) {
-        core::QuarantineAttempts quarantine{.cause = absl::StrCat("the database refuses its facts: ", s.message())};
-        for (const MeasurementBatchPtr& b : report->batches) quarantine.attempts.push_back(b->attempt);
-        const core::Effects ended = core_->Apply(quarantine, now_);
-        if (const absl::Status q = store_->Commit(now_.cluster, absl::MakeConstSpan(ended.changes)); !q.ok()) Rebuild();
-      }
+      if (s.code() == absl::StatusCode::kFailedPrecondition) Isolate(item->event, s);
       if (item->done) item->done(CommitError(s));
     }
   }
   // Held polls see generations of the rebuilt core.
-  for (auto& [session, held] : std::exchange(polls_, {})) Put(std::move(held.item), Urgency::kInternal);
+  for (auto& [session, held] : std::exchange(polls_, {}))
+    Put(std::move(held.item), Urgency::kInternal);
   for (auto& lookup : lookups) lookup();  // they come back with an old epoch and look again
   {
     std::lock_guard lock(queue_mutex_);

@@ -1,13 +1,17 @@
-// The owner loop: one thread that owns the core, one that owns the store, and the rule between them: whatever the core
-// answers goes out only after the transaction that holds its changes is committed.
+// The owner loop: one thread that owns the core, one that owns the store, and the rule between
+// them: whatever the core answers goes out only after the transaction that holds its changes is
+// committed.
 //
-//   Post / Poll / Read ─► inbox ─► owner thread: Apply ─► batch ─► store thread: one transaction ─► answers
+//   Post / Poll / Read ─► inbox ─► owner thread: Apply ─► batch ─► store thread: one transaction ─►
+//   answers
 //
-// While the store commits, the owner goes on with the next events; batches that wait are committed together.
+// While the store commits, the owner goes on with the next events; batches that wait are committed
+// together.
 //
-// A commit that fails on a constraint or a full disk: everything not committed is taken back, the core is rebuilt from
-// disk, and the events are applied again, one a transaction; one that still fails is answered with the error, and the
-// attempts whose facts a constraint refuses are quarantined. An I/O error or corruption stops the server.
+// A commit that fails on a constraint or a full disk: everything not committed is taken back, the
+// core is rebuilt from disk, and the events are applied again, one a transaction; one that still
+// fails is answered with the error, and the attempts whose facts a constraint refuses are
+// quarantined. An I/O error or corruption stops the server.
 #pragma once
 
 #include <atomic>
@@ -40,15 +44,16 @@ class Owner {
   using PollDone = std::function<void(absl::StatusOr<Desired>)>;
   using ReadFn = std::function<void(const core::Core&, core::Now)>;
   using ReadDone = std::function<void(absl::Status)>;
-  // Asked, on the owner thread, for the next slice of a sweep; answers later with Planned(MaterializeSlice) or, when the
-  // plan cannot be made, with Planned(AbandonSweep).
+  // Asked, on the owner thread, for the next slice of a sweep; answers later with
+  // Planned(MaterializeSlice) or, when the plan cannot be made, with Planned(AbandonSweep).
   using SliceFn = std::function<void(const core::Core::Cursor&)>;
 
-  static absl::StatusOr<std::unique_ptr<Owner>> Start(std::unique_ptr<store::Store> store, const core::Options& options,
-                                                      SliceFn slices);
+  static absl::StatusOr<std::unique_ptr<Owner>> Start(std::unique_ptr<store::Store> store,
+                                                      const core::Options& options, SliceFn slices);
   ~Owner();
 
-  // Any thread. `done` is called once, from the store thread (or from here when the inbox is full or the server stops).
+  // Any thread. `done` is called once, from the store thread (or from here when the inbox is full
+  // or the server stops).
   void Post(core::Event event, Done done);
   // Answers when the session's generation is not `generation`, or after `wait`.
   void Poll(SessionId session, int64_t generation, absl::Duration wait, PollDone done);
@@ -59,7 +64,8 @@ class Owner {
 
   // Refuses what comes from now on, commits what came, answers held polls, joins. Idempotent.
   void Stop();
-  // Why the server had to stop; OK while it need not. `on_fatal` is called once, from the store thread.
+  // Why the server had to stop; OK while it need not. `on_fatal` is called once, from the store
+  // thread.
   absl::Status fatal() const;
   void OnFatal(std::function<void()> on_fatal);
 
@@ -87,7 +93,8 @@ class Owner {
   };
   enum class Urgency { kNormal, kInternal };  // internal items are never refused
 
-  Owner(std::unique_ptr<store::Store> store, const core::Options& options, const ClusterSnapshot& snapshot, SliceFn slices);
+  Owner(std::unique_ptr<store::Store> store, const core::Options& options,
+        const ClusterSnapshot& snapshot, SliceFn slices);
   void Put(ItemPtr item, Urgency urgency);
   static void Refuse(Item& item, const absl::Status& why);
   void OwnerLoop();
@@ -104,11 +111,13 @@ class Owner {
   absl::Status LookUp(core::Event& event);  // on the thread that holds the store
   void Recover();
   void Rebuild();
+  void Isolate(const core::Event& event, const absl::Status& why);
   void Fail(const absl::Status& why);
 
   const core::Options options_;
   const SliceFn slices_;
-  std::unique_ptr<store::Store> store_;  // the store thread's, or the owner's while the store thread is halted
+  std::unique_ptr<store::Store>
+      store_;  // the store thread's, or the owner's while the store thread is halted
 
   // The owner thread's.
   std::unique_ptr<core::Core> core_;
@@ -121,6 +130,7 @@ class Owner {
   };
   std::map<SessionId, Held> polls_;
   std::optional<SweepId> slice_asked_;
+  std::chrono::steady_clock::time_point no_slice_before_;
 
   std::mutex inbox_mutex_;
   std::condition_variable inbox_changed_;
@@ -130,11 +140,11 @@ class Owner {
 
   mutable std::mutex queue_mutex_;
   std::condition_variable queue_changed_;
-  std::deque<Batch> queue_;        // by queue_mutex_
-  bool halted_ = false;            // by queue_mutex_
-  bool queue_idle_ = false;        // by queue_mutex_: the store thread has nothing in hand
-  bool queue_ended_ = false;       // by queue_mutex_: the owner thread is gone
-  absl::Status fatal_;             // by queue_mutex_
+  std::deque<Batch> queue_;         // by queue_mutex_
+  bool halted_ = false;             // by queue_mutex_
+  bool queue_idle_ = false;         // by queue_mutex_: the store thread has nothing in hand
+  bool queue_ended_ = false;        // by queue_mutex_: the owner thread is gone
+  absl::Status fatal_;              // by queue_mutex_
   std::function<void()> on_fatal_;  // by queue_mutex_
 
   std::mutex stop_mutex_;

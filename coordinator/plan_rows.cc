@@ -55,8 +55,8 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
   return out;
 }
 
-core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan, SweepId sweep, const std::string& request_id, int64_t from,
-                               int64_t limit) {
+core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan, SweepId sweep,
+                               const std::string& request_id, int64_t from, int64_t limit) {
   const auto n = static_cast<int64_t>(plan.trials.size());
   from = std::min(from, n);
   const int64_t end = std::min(n, from + limit);

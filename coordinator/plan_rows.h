@@ -12,7 +12,7 @@ namespace plumb::coordinator {
 core::NewTrial ToNewTrial(const sweeps::PlannedTrial& trial, const std::string& request_id);
 
 // Trials [from, from + limit) and the cells that no earlier trial uses.
-core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan, SweepId sweep, const std::string& request_id, int64_t from,
-                               int64_t limit);
+core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan, SweepId sweep,
+                               const std::string& request_id, int64_t from, int64_t limit);
 
 }  // namespace plumb::coordinator

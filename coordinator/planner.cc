@@ -26,7 +26,8 @@ void Planner::Attach(Owner* owner) {
       if (slice.ok()) {
         owner_->Planned(*std::move(slice));
       } else {
-        owner_->Planned(core::AbandonSweep{.sweep = at.sweep, .reason = std::string(slice.status().message())});
+        owner_->Planned(
+            core::AbandonSweep{.sweep = at.sweep, .reason = std::string(slice.status().message())});
       }
     });
   }
@@ -43,24 +44,28 @@ void Planner::AskForSlice(const core::Core::Cursor& at) {
 
 void Planner::Submit(std::string request_id, std::string yaml, std::string file_name, Done done) {
   const bool posted = thread_.Post(
-      [this, request_id = std::move(request_id), yaml = std::move(yaml), file_name = std::move(file_name), done] {
-        SubmitNow(request_id, yaml, file_name, done);
-      },
+      [this, request_id = std::move(request_id), yaml = std::move(yaml),
+       file_name = std::move(file_name), done] { SubmitNow(request_id, yaml, file_name, done); },
       /*limit=*/64);
-  if (!posted) done(absl::ResourceExhaustedError("too many sweeps wait to be planned, or the server stops; try again"));
+  if (!posted)
+    done(absl::ResourceExhaustedError(
+        "too many sweeps wait to be planned, or the server stops; try again"));
 }
 
-void Planner::SubmitNow(const std::string& request_id, const std::string& yaml, const std::string& file_name,
-                        const Done& done) {
+void Planner::SubmitNow(const std::string& request_id, const std::string& yaml,
+                        const std::string& file_name, const Done& done) {
   if (request_id.empty() || request_id.size() > 200) {
-    done(absl::InvalidArgumentError("request_id must have 1 to 200 bytes: make one before the first try"));
+    done(absl::InvalidArgumentError(
+        "request_id must have 1 to 200 bytes: make one before the first try"));
     return;
   }
   if (yaml.size() > kMaxYaml) {
-    done(absl::InvalidArgumentError("the sweep file is larger than 1 MiB; use ranges instead of lists"));
+    done(absl::InvalidArgumentError(
+        "the sweep file is larger than 1 MiB; use ranges instead of lists"));
     return;
   }
-  absl::StatusOr<sweeps::SweepPlan> plan = plan_(yaml, file_name.empty() ? "sweep.yaml" : file_name);
+  absl::StatusOr<sweeps::SweepPlan> plan =
+      plan_(yaml, file_name.empty() ? "sweep.yaml" : file_name);
   if (!plan.ok()) {
     done(plan.status());
     return;
@@ -74,8 +79,9 @@ void Planner::SubmitNow(const std::string& request_id, const std::string& yaml, 
     return;
   }
   if (plan->trials.size() > kMaxTrials) {
-    done(absl::InvalidArgumentError(
-        absl::StrCat("the sweep has ", plan->trials.size(), " trials, at most ", kMaxTrials, " are taken; split it")));
+    done(absl::InvalidArgumentError(absl::StrCat("the sweep has ", plan->trials.size(),
+                                                 " trials, at most ", kMaxTrials,
+                                                 " are taken; split it")));
     return;
   }
   core::SubmitSweep event{.sweep = {.name = plan->name,
@@ -107,8 +113,9 @@ absl::StatusOr<core::MaterializeSlice> Planner::SliceNow(const core::Core::Curso
     ASSIGN_OR_RETURN(const std::string yaml, reader.SweepYaml(at.sweep));
     ASSIGN_OR_RETURN(sweeps::SweepPlan again, plan_(yaml, "sweep.yaml"));
     if (static_cast<int64_t>(again.trials.size()) != at.trials) {
-      return absl::FailedPreconditionError(absl::StrCat("its plan now has ", again.trials.size(), " trials, it had ",
-                                                        at.trials, "; submit it again"));
+      return absl::FailedPreconditionError(absl::StrCat("its plan now has ", again.trials.size(),
+                                                        " trials, it had ", at.trials,
+                                                        "; submit it again"));
     }
     plans_[key] = std::make_shared<const sweeps::SweepPlan>(std::move(again));
   }

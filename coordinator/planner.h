@@ -1,4 +1,5 @@
-// Plans submitted sweeps and cuts them into slices, on a thread of its own: planning may take seconds.
+// Plans submitted sweeps and cuts them into slices, on a thread of its own: planning may take
+// seconds.
 #pragma once
 
 #include <functional>
@@ -13,25 +14,29 @@
 
 namespace plumb::coordinator {
 
-using PlanFn = std::function<absl::StatusOr<sweeps::SweepPlan>(const std::string& yaml, const std::string& file_name)>;
+using PlanFn = std::function<absl::StatusOr<sweeps::SweepPlan>(const std::string& yaml,
+                                                               const std::string& file_name)>;
 
 class Planner {
  public:
   // The database at `db_path` exists already.
-  Planner(PlanFn plan, std::string db_path) : plan_(std::move(plan)), db_path_(std::move(db_path)) {}
+  Planner(PlanFn plan, std::string db_path)
+      : plan_(std::move(plan)), db_path_(std::move(db_path)) {}
   ~Planner() { Stop(); }
   // Before the first call of the others; `owner` must outlive the last.
   void Attach(Owner* owner);
 
   using Done = std::function<void(absl::StatusOr<core::Submitted>)>;
   void Submit(std::string request_id, std::string yaml, std::string file_name, Done done);
-  // Owner's SliceFn: from the plan made at the submit, or, after a restart, made again from the sweep's YAML.
+  // Owner's SliceFn: from the plan made at the submit, or, after a restart, made again from the
+  // sweep's YAML.
   void AskForSlice(const core::Core::Cursor& at);
   void Stop() { thread_.Stop(); }
 
  private:
   using PlanPtr = std::shared_ptr<const sweeps::SweepPlan>;  // shared between the tasks that cut it
-  void SubmitNow(const std::string& request_id, const std::string& yaml, const std::string& file_name, const Done& done);
+  void SubmitNow(const std::string& request_id, const std::string& yaml,
+                 const std::string& file_name, const Done& done);
   absl::StatusOr<core::MaterializeSlice> SliceNow(const core::Core::Cursor& at);
 
   const PlanFn plan_;

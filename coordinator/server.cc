@@ -25,12 +25,14 @@ namespace {
 absl::Status CheckLoopback(const std::string& listen) {
   const size_t colon = listen.rfind(':');
   const std::string host = colon == std::string::npos ? listen : listen.substr(0, colon);
-  if (colon != std::string::npos && (host == "127.0.0.1" || host == "localhost" || host == "[::1]")) {
+  if (colon != std::string::npos &&
+      (host == "127.0.0.1" || host == "localhost" || host == "[::1]")) {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(
       absl::StrCat("refusing to listen on \"", listen,
-                   "\": until the server has TLS and tokens it takes calls from this machine only; use 127.0.0.1:PORT, "
+                   "\": until the server has TLS and tokens it takes calls from this machine only; "
+                   "use 127.0.0.1:PORT, "
                    "and an ssh tunnel from elsewhere"));
 }
 
@@ -54,13 +56,18 @@ class ServerImpl final : public Server {
     RETURN_IF_ERROR(CheckLoopback(o.listen));
     std::error_code error;
     const std::string db_path = std::filesystem::absolute(o.db_path, error).string();
-    ASSIGN_OR_RETURN(std::unique_ptr<store::Store> store, store::Store::Open(db_path, absl::ToUnixMicros(absl::Now())));
+    ASSIGN_OR_RETURN(std::unique_ptr<store::Store> store,
+                     store::Store::Open(db_path, absl::ToUnixMicros(absl::Now())));
     std::unique_ptr<ServerImpl> s(new ServerImpl(db_path));
     s->planner_ = std::make_unique<Planner>(std::move(plan), db_path);
-    ASSIGN_OR_RETURN(s->owner_,
-                     Owner::Start(std::move(store),
-                                  {.lease = o.lease, .max_failures = o.max_failures, .retry_backoff = o.retry_backoff},
-                                  [planner = s->planner_.get()](const core::Core::Cursor& at) { planner->AskForSlice(at); }));
+    ASSIGN_OR_RETURN(
+        s->owner_,
+        Owner::Start(
+            std::move(store),
+            {.lease = o.lease, .max_failures = o.max_failures, .retry_backoff = o.retry_backoff},
+            [planner = s->planner_.get()](const core::Core::Cursor& at) {
+              planner->AskForSlice(at);
+            }));
     s->owner_->OnFatal([raw = s.get()] { raw->AskToStop(); });
     s->planner_->Attach(s->owner_.get());
     ASSIGN_OR_RETURN(store::Reader reader, store::Reader::Open(db_path));
@@ -118,12 +125,14 @@ class ServerImpl final : public Server {
     grpc::ServerBuilder builder;
     int port = 0;
     builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &port);
-    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // two servers on one port: an error, not a lottery
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT,
+                               0);  // two servers on one port: an error, not a lottery
     builder.RegisterService(workers_.get());
     builder.RegisterService(sweeps_.get());
     grpc_ = builder.BuildAndStart();
     if (grpc_ == nullptr || port == 0) {
-      return absl::UnavailableError(absl::StrCat("cannot listen on ", listen, ": the port is taken; use port 0 for any"));
+      return absl::UnavailableError(
+          absl::StrCat("cannot listen on ", listen, ": the port is taken; use port 0 for any"));
     }
     address_ = absl::StrCat(listen.substr(0, listen.rfind(':')), ":", port);
     return WriteAddress(db_path_ + ".address", address_);

@@ -15,7 +15,7 @@
 namespace plumb::coordinator {
 
 struct ServiceContext {
-  Owner* owner = nullptr;      // these three outlive the services
+  Owner* owner = nullptr;  // these three outlive the services
   Planner* planner = nullptr;
   TaskThread* reads = nullptr;  // runs what reads the database
   std::string db_path;
@@ -24,9 +24,11 @@ struct ServiceContext {
   absl::Duration report_interval;
 };
 
-std::unique_ptr<v1::WorkerService::CallbackService> MakeWorkerService(const ServiceContext& context);
+std::unique_ptr<v1::WorkerService::CallbackService> MakeWorkerService(
+    const ServiceContext& context);
 // `reader` is used on the thread of context.reads only.
-std::unique_ptr<v1::SweepService::CallbackService> MakeSweepService(const ServiceContext& context, store::Reader reader);
+std::unique_ptr<v1::SweepService::CallbackService> MakeSweepService(const ServiceContext& context,
+                                                                    store::Reader reader);
 
 grpc::Status ToGrpc(const absl::Status& status);
 

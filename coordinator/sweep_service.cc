@@ -27,9 +27,11 @@ struct Speed {
 
 class SweepServiceImpl final : public v1::SweepService::CallbackService {
  public:
-  SweepServiceImpl(const ServiceContext& context, store::Reader reader) : c_(context), reader_(std::move(reader)) {}
+  SweepServiceImpl(const ServiceContext& context, store::Reader reader)
+      : c_(context), reader_(std::move(reader)) {}
 
-  grpc::ServerUnaryReactor* SubmitSweep(grpc::CallbackServerContext* context, const v1::SubmitSweepRequest* request,
+  grpc::ServerUnaryReactor* SubmitSweep(grpc::CallbackServerContext* context,
+                                        const v1::SubmitSweepRequest* request,
                                         v1::SubmitSweepResponse* response) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     c_.planner->Submit(request->request_id(), request->sweep_yaml(), request->file_name(),
@@ -44,11 +46,13 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
     return reactor;
   }
 
-  grpc::ServerUnaryReactor* ListSweeps(grpc::CallbackServerContext* context, const v1::ListSweepsRequest* request,
+  grpc::ServerUnaryReactor* ListSweeps(grpc::CallbackServerContext* context,
+                                       const v1::ListSweepsRequest* request,
                                        v1::ListSweepsResponse* response) override {
     return Read(context, [this, request, response]() -> absl::Status {
       int64_t before = std::numeric_limits<int64_t>::max();
-      if (!request->page_token().empty() && !absl::SimpleAtoi(request->page_token(), &before)) return BadToken();
+      if (!request->page_token().empty() && !absl::SimpleAtoi(request->page_token(), &before))
+        return BadToken();
       const int64_t limit = PageSize(request->page_size(), 100);
       absl::StatusOr<std::vector<store::SweepView>> views = reader_.Sweeps(before, limit);
       if (!views.ok()) return views.status();
@@ -60,7 +64,8 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
     });
   }
 
-  grpc::ServerUnaryReactor* GetSweep(grpc::CallbackServerContext* context, const v1::GetSweepRequest* request,
+  grpc::ServerUnaryReactor* GetSweep(grpc::CallbackServerContext* context,
+                                     const v1::GetSweepRequest* request,
                                      v1::GetSweepResponse* response) override {
     return Read(context, [this, request, response]() -> absl::Status {
       absl::StatusOr<store::SweepView> view = reader_.Sweep(SweepId{request->sweep_id()});
@@ -71,21 +76,25 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
     });
   }
 
-  grpc::ServerUnaryReactor* CancelSweep(grpc::CallbackServerContext* context, const v1::CancelSweepRequest* request,
+  grpc::ServerUnaryReactor* CancelSweep(grpc::CallbackServerContext* context,
+                                        const v1::CancelSweepRequest* request,
                                         v1::CancelSweepResponse* response) override {
     return Count(context, core::CancelSweep{SweepId{request->sweep_id()}},
                  [response](int64_t n) { response->set_cancelled_stages(n); });
   }
 
-  grpc::ServerUnaryReactor* ListTrials(grpc::CallbackServerContext* context, const v1::ListTrialsRequest* request,
+  grpc::ServerUnaryReactor* ListTrials(grpc::CallbackServerContext* context,
+                                       const v1::ListTrialsRequest* request,
                                        v1::ListTrialsResponse* response) override {
     return Read(context, [this, request, response]() -> absl::Status {
       int64_t from = 0;
-      if (!request->page_token().empty() && !absl::SimpleAtoi(request->page_token(), &from)) return BadToken();
+      if (!request->page_token().empty() && !absl::SimpleAtoi(request->page_token(), &from))
+        return BadToken();
       if (!request->state().empty() && !StageStateFromName(request->state())) {
         return absl::InvalidArgumentError(
             absl::StrCat("state: \"", request->state(),
-                         "\" is not one of pending, running, paused, succeeded, failed, infeasible, diverged, stopped, "
+                         "\" is not one of pending, running, paused, succeeded, failed, "
+                         "infeasible, diverged, stopped, "
                          "cancelled"));
       }
       const int64_t limit = PageSize(request->page_size(), 1000);
@@ -100,7 +109,8 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
     });
   }
 
-  grpc::ServerUnaryReactor* GetTrial(grpc::CallbackServerContext* context, const v1::GetTrialRequest* request,
+  grpc::ServerUnaryReactor* GetTrial(grpc::CallbackServerContext* context,
+                                     const v1::GetTrialRequest* request,
                                      v1::GetTrialResponse* response) override {
     return Read(context, [this, request, response]() -> absl::Status {
       absl::StatusOr<store::TrialView> view = reader_.Trial(TrialId{request->trial_id()});
@@ -110,19 +120,22 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
     });
   }
 
-  grpc::ServerUnaryReactor* CancelTrial(grpc::CallbackServerContext* context, const v1::CancelTrialRequest* request,
+  grpc::ServerUnaryReactor* CancelTrial(grpc::CallbackServerContext* context,
+                                        const v1::CancelTrialRequest* request,
                                         v1::CancelTrialResponse* response) override {
     return Count(context, core::CancelTrial{.trial = TrialId{request->trial_id()}},
                  [response](int64_t n) { response->set_cancelled_stages(n); });
   }
 
-  grpc::ServerUnaryReactor* RetryTrial(grpc::CallbackServerContext* context, const v1::RetryTrialRequest* request,
+  grpc::ServerUnaryReactor* RetryTrial(grpc::CallbackServerContext* context,
+                                       const v1::RetryTrialRequest* request,
                                        v1::RetryTrialResponse* response) override {
     return Count(context, core::RetryTrial{.trial = TrialId{request->trial_id()}},
                  [response](int64_t n) { response->set_retried_stages(n); });
   }
 
-  grpc::ServerUnaryReactor* ExplainTrial(grpc::CallbackServerContext* context, const v1::ExplainTrialRequest* request,
+  grpc::ServerUnaryReactor* ExplainTrial(grpc::CallbackServerContext* context,
+                                         const v1::ExplainTrialRequest* request,
                                          v1::ExplainTrialResponse* response) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     const TrialId trial{request->trial_id()};
@@ -140,18 +153,21 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
     return reactor;
   }
 
-  grpc::ServerUnaryReactor* ListWorkers(grpc::CallbackServerContext* context, const v1::ListWorkersRequest*,
+  grpc::ServerUnaryReactor* ListWorkers(grpc::CallbackServerContext* context,
+                                        const v1::ListWorkersRequest*,
                                         v1::ListWorkersResponse* response) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     c_.owner->Read(
         [this, response](const core::Core& core, core::Now now) {
-          for (const core::Core::WorkerView& w : core.Workers(now)) ToProto(w, c_.lease, response->add_workers());
+          for (const core::Core::WorkerView& w : core.Workers(now))
+            ToProto(w, c_.lease, response->add_workers());
         },
         [reactor](absl::Status s) { reactor->Finish(ToGrpc(s)); });
     return reactor;
   }
 
-  grpc::ServerUnaryReactor* GetServer(grpc::CallbackServerContext* context, const v1::GetServerRequest*,
+  grpc::ServerUnaryReactor* GetServer(grpc::CallbackServerContext* context,
+                                      const v1::GetServerRequest*,
                                       v1::GetServerResponse* response) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     c_.owner->Read(
@@ -167,7 +183,8 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
 
  private:
   static absl::Status BadToken() {
-    return absl::InvalidArgumentError("page_token: not one that this server gave; start without a token");
+    return absl::InvalidArgumentError(
+        "page_token: not one that this server gave; start without a token");
   }
   static int64_t PageSize(int32_t asked, int64_t usual) {
     return asked <= 0 ? usual : std::min<int64_t>(asked, kMaxPage);
@@ -176,7 +193,8 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
   template <typename F>
   void PostRead(grpc::ServerUnaryReactor* reactor, F read) {
     if (!c_.reads->Post([reactor, read] { reactor->Finish(ToGrpc(read())); })) {
-      reactor->Finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server is busy or stopping; try again"));
+      reactor->Finish(
+          grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server is busy or stopping; try again"));
     }
   }
 
@@ -202,13 +220,15 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
     if (!view.ok()) return view.status();
     if (response->lines_size() == 0) {  // it has ended: the core has forgotten it
       for (const store::StageView& s : view->stages) {
-        response->add_lines(absl::StrCat("stage ", s.row.name, " is ", Name(s.row.state), ": ", s.row.reason));
+        response->add_lines(
+            absl::StrCat("stage ", s.row.name, " is ", Name(s.row.state), ": ", s.row.reason));
       }
     }
     absl::StatusOr<std::vector<EventRow>> events = reader_.Events(trial, kEvents);
     if (!events.ok()) return events.status();
     for (const EventRow& e : *events) {
-      std::string line = absl::FormatTime("%Y-%m-%d %H:%M:%S", absl::FromUnixMicros(e.time_us), absl::LocalTimeZone());
+      std::string line = absl::FormatTime("%Y-%m-%d %H:%M:%S", absl::FromUnixMicros(e.time_us),
+                                          absl::LocalTimeZone());
       for (const store::StageView& s : view->stages) {
         if (s.row.id == e.stage) absl::StrAppend(&line, " ", s.row.name);
       }
@@ -222,7 +242,8 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
   // On the thread of reads.
   void Fill(const store::SweepView& v, v1::Sweep* out) {
     ToProto(v, out);
-    const bool lives = v.row.state == SweepState::kRunning || v.row.state == SweepState::kMaterializing;
+    const bool lives =
+        v.row.state == SweepState::kRunning || v.row.state == SweepState::kMaterializing;
     if (!lives) {
       speeds_.erase(v.row.id);
       return;
@@ -251,7 +272,8 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
 
 }  // namespace
 
-std::unique_ptr<v1::SweepService::CallbackService> MakeSweepService(const ServiceContext& context, store::Reader reader) {
+std::unique_ptr<v1::SweepService::CallbackService> MakeSweepService(const ServiceContext& context,
+                                                                    store::Reader reader) {
   return std::make_unique<SweepServiceImpl>(context, std::move(reader));
 }
 

@@ -1,7 +1,9 @@
-// What the core wants written, as values: made by the core, committed by the store in order, in one transaction.
+// What the core wants written, as values: made by the core, committed by the store in order, in one
+// transaction.
 //
-// Every change that is an effect of an attempt carries its fence (incarnation, attempt number, session). The store
-// checks it in the same transaction; a mismatch fails the transaction, never half of it.
+// Every change that is an effect of an attempt carries its fence (incarnation, attempt number,
+// session). The store checks it in the same transaction; a mismatch fails the transaction, never
+// half of it.
 #pragma once
 
 #include <cstdint>
@@ -83,8 +85,8 @@ struct SetIncarnation {
   int64_t incarnation = 0;
 };
 
-using Change =
-    std::variant<InsertSweep, UpdateSweep, InsertCell, InsertTrial, UpdateTrial, InsertSweepTrial, InsertStage, UpdateStage,
-                 UpsertWorker, OpenAttempt, AdoptAttempt, CloseAttempt, ApplyBatch, AppendEvent, SetIncarnation>;
+using Change = std::variant<InsertSweep, UpdateSweep, InsertCell, InsertTrial, UpdateTrial,
+                            InsertSweepTrial, InsertStage, UpdateStage, UpsertWorker, OpenAttempt,
+                            AdoptAttempt, CloseAttempt, ApplyBatch, AppendEvent, SetIncarnation>;
 
 }  // namespace plumb

@@ -1,7 +1,8 @@
 // Rows of the database as values. Columns keep their names; docs/database.md says what they mean.
 //
-// Times ending in _time_us are wall-clock microseconds since 1970, for display only; those ending in _ct are cluster
-// time, a duration since the cluster was made, which advances only while a server serves.
+// Times ending in _time_us are wall-clock microseconds since 1970, for display only; those ending
+// in _ct are cluster time, a duration since the cluster was made, which advances only while a
+// server serves.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,8 @@ struct SweepRow {
   std::string name;
   SweepState state = SweepState::kMaterializing;
   std::string request_id;
-  std::string request_hash;  // of what was asked, so that a reused request_id with another payload is noticed
+  std::string request_hash;  // of what was asked, so that a reused request_id with another payload
+                             // is noticed
   std::string sweep_yaml;
   std::string objective;
   int64_t trials = 0;  // planned, shared ones included
@@ -45,14 +47,16 @@ struct TrialRow {
   std::string fusion_key;
   std::string config_json = "{}";
   StageState state = StageState::kPending;
-  int64_t n_layers = 0, d_model = 0, n_heads = 0, n_kv_heads = 0, head_dim = 0, d_ff = 0, vocab_size = 0;
+  int64_t n_layers = 0, d_model = 0, n_heads = 0, n_kv_heads = 0, head_dim = 0, d_ff = 0,
+          vocab_size = 0;
   std::string norm, position, mlp;
   int64_t tied_head = 0;
   std::string corpus, tokenizer;
   int64_t seq_len = 0, batch_tokens = 0, steps = 0;
   double lr = 0;
   int64_t seed_init = 0, seed_data = 0;
-  int64_t params_total = 0, params_non_embedding = 0, params_embedding = 0, flops_per_token = 0, tokens = 0;
+  int64_t params_total = 0, params_non_embedding = 0, params_embedding = 0, flops_per_token = 0,
+          tokens = 0;
   double flops = 0;
   int64_t create_time_us = 0;
 };
@@ -141,8 +145,8 @@ struct EventRow {
   std::string detail;
 };
 
-// New facts of one attempt: journal events (first_seq … last_seq). Immutable once made, so that it may travel from
-// thread to thread by pointer.
+// New facts of one attempt: journal events (first_seq … last_seq). Immutable once made, so that it
+// may travel from thread to thread by pointer.
 struct MeasurementBatch {
   struct Point {
     int64_t step = 0;
@@ -169,8 +173,8 @@ struct MeasurementBatch {
   std::vector<CheckpointRow> checkpoints;
   std::vector<DocumentScore> documents;
 };
-// Shared because a batch is in the core's effects and, until they are committed, in the event that a failed commit
-// replays; nobody changes it.
+// Shared because a batch is in the core's effects and, until they are committed, in the event that
+// a failed commit replays; nobody changes it.
 using MeasurementBatchPtr = std::shared_ptr<const MeasurementBatch>;
 
 // A trial with its stages, as looked up on disk.

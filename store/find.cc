@@ -5,7 +5,9 @@
 namespace plumb::store {
 namespace {
 
-std::string Select(const char* columns, const char* rest) { return absl::StrCat("SELECT ", columns, " FROM ", rest); }
+std::string Select(const char* columns, const char* rest) {
+  return absl::StrCat("SELECT ", columns, " FROM ", rest);
+}
 
 }  // namespace
 
@@ -17,7 +19,8 @@ TrialRow ReadTrial(const Statement& s) {
   r.fusion_key = s.Text(i++);
   r.config_json = s.Text(i++);
   r.state = StageStateFromName(s.Text(i++)).value_or(StageState::kPending);
-  for (int64_t* p : {&r.n_layers, &r.d_model, &r.n_heads, &r.n_kv_heads, &r.head_dim, &r.d_ff, &r.vocab_size}) {
+  for (int64_t* p :
+       {&r.n_layers, &r.d_model, &r.n_heads, &r.n_kv_heads, &r.head_dim, &r.d_ff, &r.vocab_size}) {
     *p = s.Int(i++);
   }
   for (std::string* p : {&r.norm, &r.position, &r.mlp}) *p = s.Text(i++);
@@ -25,8 +28,8 @@ TrialRow ReadTrial(const Statement& s) {
   for (std::string* p : {&r.corpus, &r.tokenizer}) *p = s.Text(i++);
   for (int64_t* p : {&r.seq_len, &r.batch_tokens, &r.steps}) *p = s.Int(i++);
   r.lr = s.Double(i++);
-  for (int64_t* p : {&r.seed_init, &r.seed_data, &r.params_total, &r.params_non_embedding, &r.params_embedding,
-                     &r.flops_per_token, &r.tokens}) {
+  for (int64_t* p : {&r.seed_init, &r.seed_data, &r.params_total, &r.params_non_embedding,
+                     &r.params_embedding, &r.flops_per_token, &r.tokens}) {
     *p = s.Int(i++);
   }
   r.flops = s.Double(i++);
@@ -44,7 +47,8 @@ StageRow ReadStage(const Statement& s) {
   r.parent = StageId{s.Int(i++)};
   r.settings_json = s.Text(i++);
   r.state = StageStateFromName(s.Text(i++)).value_or(StageState::kPending);
-  for (int64_t* p : {&r.priority, &r.target_step, &r.step, &r.attempts, &r.failures}) *p = s.Int(i++);
+  for (int64_t* p : {&r.priority, &r.target_step, &r.step, &r.attempts, &r.failures})
+    *p = s.Int(i++);
   r.not_before_ct = absl::Microseconds(s.Int(i++));
   r.threads = s.Int(i++);
   r.checkpoint_step = s.Int(i++);
@@ -94,7 +98,8 @@ absl::StatusOr<std::vector<StageRow>> Store::StagesOf(TrialId trial) {
   return out;
 }
 
-absl::StatusOr<std::map<std::string, TrialTree>> Store::FindByKey(const std::vector<std::string>& keys) {
+absl::StatusOr<std::map<std::string, TrialTree>> Store::FindByKey(
+    const std::vector<std::string>& keys) {
   static const std::string sql = Select(kTrialColumns, "trial WHERE key = ?");
   std::map<std::string, TrialTree> out;
   for (const std::string& key : keys) {
@@ -128,7 +133,8 @@ absl::StatusOr<std::optional<TrialTree>> Store::Find(TrialId trial) {
 }
 
 absl::StatusOr<std::vector<SweepTrialRow>> Store::LinksOf(TrialId trial) {
-  static const std::string sql = Select(kLinkColumns, "sweep_trial WHERE trial_id = ? ORDER BY sweep_id, idx");
+  static const std::string sql =
+      Select(kLinkColumns, "sweep_trial WHERE trial_id = ? ORDER BY sweep_id, idx");
   ASSIGN_OR_RETURN(Statement * s, Cached(sql.c_str()));
   s->Reset();
   s->Bind(1, trial.value);

@@ -35,7 +35,8 @@ absl::Status SyncPath(const std::string& path, int flags) {
 absl::StatusOr<FileLock> FileLock::Take(const std::string& path) {
   const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (fd < 0) {
-    return absl::NotFoundError(absl::StrCat("open ", path, ": ", std::strerror(errno), "; does its folder exist?"));
+    return absl::NotFoundError(
+        absl::StrCat("open ", path, ": ", std::strerror(errno), "; does its folder exist?"));
   }
   FileLock lock(fd);
   if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
@@ -43,11 +44,12 @@ absl::StatusOr<FileLock> FileLock::Take(const std::string& path) {
     const ssize_t n = pread(fd, pid, sizeof pid - 1, 0);
     absl::string_view holder(pid, n > 0 ? n : 0);
     if (!holder.empty() && holder.back() == '\n') holder.remove_suffix(1);
-    return absl::FailedPreconditionError(
-        absl::StrCat("another server has this database open (process ", holder, ", by ", path, ")"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "another server has this database open (process ", holder, ", by ", path, ")"));
   }
   const std::string text = absl::StrCat(getpid(), "\n");
-  if (ftruncate(fd, 0) != 0 || pwrite(fd, text.data(), text.size(), 0) < 0) return Errno("write", path);
+  if (ftruncate(fd, 0) != 0 || pwrite(fd, text.data(), text.size(), 0) < 0)
+    return Errno("write", path);
   return lock;
 }
 
@@ -63,7 +65,8 @@ absl::StatusOr<int64_t> ReadNumberFile(const std::string& path) {
   in >> text;
   int64_t value = 0;
   if (!absl::SimpleAtoi(text, &value) || value < 0) {
-    return absl::FailedPreconditionError(absl::StrCat(path, " does not hold a number; remove it if you know it is broken"));
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, " does not hold a number; remove it if you know it is broken"));
   }
   return value;
 }

@@ -23,7 +23,8 @@ class FileLock {
   int fd_;
 };
 
-// A number in a text file of its own; 0 where the file is missing. Written through a rename, durable when it returns.
+// A number in a text file of its own; 0 where the file is missing. Written through a rename,
+// durable when it returns.
 absl::StatusOr<int64_t> ReadNumberFile(const std::string& path);
 absl::Status WriteNumberFile(const std::string& path, int64_t value);
 

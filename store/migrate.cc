@@ -19,7 +19,8 @@ struct Header {
 absl::StatusOr<Header> ReadHeader(Database& db, const std::string& path) {
   absl::StatusOr<int64_t> tables = ReadInt(db, "SELECT count(*) FROM sqlite_schema");
   if (!tables.ok()) {
-    return absl::FailedPreconditionError(absl::StrCat(path, " cannot be read as a database (", tables.status().message(),
+    return absl::FailedPreconditionError(absl::StrCat(path, " cannot be read as a database (",
+                                                      tables.status().message(),
                                                       "); give another path with --db"));
   }
   ASSIGN_OR_RETURN(const int64_t application, ReadInt(db, "PRAGMA application_id"));
@@ -31,8 +32,9 @@ absl::StatusOr<Header> ReadHeader(Database& db, const std::string& path) {
   }
   const auto newest = static_cast<int64_t>(Migrations().size());
   if (version > newest) {
-    return absl::FailedPreconditionError(absl::StrCat(path, " has schema ", version, ", this program knows up to ", newest,
-                                                      "; use a newer plumb, or a copy made before the upgrade"));
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, " has schema ", version, ", this program knows up to ", newest,
+                     "; use a newer plumb, or a copy made before the upgrade"));
   }
   return Header{.version = version, .empty = empty};
 }
@@ -43,7 +45,8 @@ absl::Status CheckSchema(Database& db, const std::string& path) {
   ASSIGN_OR_RETURN(const Header header, ReadHeader(db, path));
   if (header.version < static_cast<int64_t>(Migrations().size())) {
     return absl::FailedPreconditionError(
-        absl::StrCat(path, " has an older schema (", header.version, "); a start of `plumb server` brings it up to date"));
+        absl::StrCat(path, " has an older schema (", header.version,
+                     "); a start of `plumb server` brings it up to date"));
   }
   return absl::OkStatus();
 }
@@ -55,16 +58,18 @@ absl::Status Migrate(Database& db, const std::string& path, int64_t wall_us) {
     RETURN_IF_ERROR(db.Begin());
     absl::Status s = db.Execute(all[i]);
     if (s.ok() && i == 0) {
-      s = db.Execute(absl::StrCat("PRAGMA application_id = ", kApplicationId,
-                                  "; INSERT INTO cluster (id, incarnation, starts, cluster_time_us, create_time_us) "
-                                  "VALUES (1, 1, 0, 0, ",
-                                  wall_us, ")"));
+      s = db.Execute(absl::StrCat(
+          "PRAGMA application_id = ", kApplicationId,
+          "; INSERT INTO cluster (id, incarnation, starts, cluster_time_us, create_time_us) "
+          "VALUES (1, 1, 0, 0, ",
+          wall_us, ")"));
     }
     if (s.ok()) s = db.Execute(absl::StrCat("PRAGMA user_version = ", i + 1));
     if (s.ok()) s = db.Commit();
     if (!s.ok()) {
       (void)db.Rollback();
-      return absl::Status(s.code(), absl::StrCat("migrate ", path, " to schema ", i + 1, ": ", s.message()));
+      return absl::Status(s.code(),
+                          absl::StrCat("migrate ", path, " to schema ", i + 1, ": ", s.message()));
     }
   }
   return absl::OkStatus();

@@ -1,5 +1,6 @@
-// What users ask of the database, on a read-only connection: sees every committed transaction. One thread at a time.
-// Each call is one short read transaction, so that it never pins the write-ahead log.
+// What users ask of the database, on a read-only connection: sees every committed transaction. One
+// thread at a time. Each call is one short read transaction, so that it never pins the write-ahead
+// log.
 #pragma once
 
 #include <map>
@@ -17,7 +18,7 @@ struct SweepView {
   std::map<std::string, int64_t> trials_by_state;
   int64_t steps_done = 0, steps_total = 0;
   double flops_done = 0, flops_total = 0;
-  int64_t tokens_done = 0;  // of training
+  int64_t tokens_done = 0;          // of training
   int64_t first_start_time_us = 0;  // of an attempt; 0: none yet
 };
 
@@ -35,17 +36,20 @@ struct TrialView {
   int64_t cell_id = 0;
   std::vector<StageView> stages;
   double objective = 0, train_loss = 0, tokens_per_s = 0;  // last values; NaN: none yet
-  std::string worker;  // of the running attempt
+  std::string worker;                                      // of the running attempt
 };
 
 class Reader {
  public:
   static absl::StatusOr<Reader> Open(const std::string& path);
 
-  absl::StatusOr<std::vector<SweepView>> Sweeps(int64_t before_id, int64_t limit);  // newest first, id < before_id
-  absl::StatusOr<SweepView> Sweep(SweepId sweep);                                   // none: the newest
-  absl::StatusOr<std::vector<TrialView>> Trials(SweepId sweep, const std::string& state, int64_t from_idx, int64_t limit);
-  absl::StatusOr<TrialView> Trial(TrialId trial);  // with attempts, as in the newest sweep that holds it
+  absl::StatusOr<std::vector<SweepView>> Sweeps(int64_t before_id,
+                                                int64_t limit);  // newest first, id < before_id
+  absl::StatusOr<SweepView> Sweep(SweepId sweep);                // none: the newest
+  absl::StatusOr<std::vector<TrialView>> Trials(SweepId sweep, const std::string& state,
+                                                int64_t from_idx, int64_t limit);
+  absl::StatusOr<TrialView> Trial(
+      TrialId trial);  // with attempts, as in the newest sweep that holds it
   absl::StatusOr<std::vector<EventRow>> Events(TrialId trial, int64_t limit);  // newest first
   absl::StatusOr<std::string> SweepYaml(SweepId sweep);
 

@@ -1,5 +1,5 @@
-// The database's one writer: opens, migrates, loads, commits. One thread at a time; all writes and all checkpoints of the
-// file go through its one connection.
+// The database's one writer: opens, migrates, loads, commits. One thread at a time; all writes and
+// all checkpoints of the file go through its one connection.
 #pragma once
 
 #include <map>
@@ -23,15 +23,17 @@ namespace plumb::store {
 
 class Store {
  public:
-  // Takes `<path>.lock`, opens or makes the file, brings it up to date, counts the start, and compares the incarnation
-  // with `<path>.incarnation`: a file older than that is a copy put back, so the incarnation rises above it and all
-  // running attempts end as lost. `wall_us` is for display.
+  // Takes `<path>.lock`, opens or makes the file, brings it up to date, counts the start, and
+  // compares the incarnation with `<path>.incarnation`: a file older than that is a copy put back,
+  // so the incarnation rises above it and all running attempts end as lost. `wall_us` is for
+  // display.
   static absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& path, int64_t wall_us);
 
   absl::StatusOr<ClusterSnapshot> Load();
 
-  // All of `changes`, in order, in one durable transaction, or none. Errors: FailedPrecondition (a constraint or a
-  // fence), ResourceExhausted (the disk is full), DataLoss (I/O, corruption: the caller must stop).
+  // All of `changes`, in order, in one durable transaction, or none. Errors: FailedPrecondition (a
+  // constraint or a fence), ResourceExhausted (the disk is full), DataLoss (I/O, corruption: the
+  // caller must stop).
   absl::Status Commit(absl::Duration cluster_time, absl::Span<const Change> changes);
 
   // Trials on disk. Keys and ids that are not there are left out.
@@ -43,7 +45,8 @@ class Store {
   Database& database() { return db_; }
 
  private:
-  Store(Database db, FileLock lock, std::string path) : lock_(std::move(lock)), path_(std::move(path)), db_(std::move(db)) {}
+  Store(Database db, FileLock lock, std::string path)
+      : lock_(std::move(lock)), path_(std::move(path)), db_(std::move(db)) {}
   absl::Status Begin(int64_t wall_us);
   // Compiled once a text; `sql` must be a literal.
   absl::StatusOr<Statement*> Cached(const char* sql);
@@ -74,20 +77,25 @@ class Store {
   int64_t incarnation_ = 1;       // as committed
   int64_t next_incarnation_ = 1;  // within the transaction
   std::unordered_map<const char*, Statement> statements_;
-  // Ids of series, of stages that are being written to; emptied when it grows too large and after a rollback.
+  // Ids of series, of stages that are being written to; emptied when it grows too large and after a
+  // rollback.
   std::map<std::tuple<StageId, std::string, int64_t, int64_t>, int64_t> series_;
 };
 
 // Columns of a row as the SELECTs of this folder list them.
 inline constexpr const char kTrialColumns[] =
-    "id, key, fusion_key, config_json, state, n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ff, vocab_size, norm, "
-    "position, mlp, tied_head, corpus, tokenizer, seq_len, batch_tokens, steps, lr, seed_init, seed_data, params_total, "
+    "id, key, fusion_key, config_json, state, n_layers, d_model, n_heads, n_kv_heads, head_dim, "
+    "d_ff, vocab_size, norm, "
+    "position, mlp, tied_head, corpus, tokenizer, seq_len, batch_tokens, steps, lr, seed_init, "
+    "seed_data, params_total, "
     "params_non_embedding, params_embedding, flops_per_token, tokens, flops, create_time_us";
 inline constexpr const char kStageColumns[] =
-    "id, trial_id, name, kind, parent_id, settings_json, state, priority, target_step, step, attempts, failures, "
+    "id, trial_id, name, kind, parent_id, settings_json, state, priority, target_step, step, "
+    "attempts, failures, "
     "not_before_ct_us, threads, checkpoint_step, checkpoint_path, checkpoint_digest, reason";
 inline constexpr const char kAttemptColumns[] =
-    "stage_id, number, incarnation, worker_id, session_id, until_step, start_step, acked_seq, outcome, cause, log_tail, "
+    "stage_id, number, incarnation, worker_id, session_id, until_step, start_step, acked_seq, "
+    "outcome, cause, log_tail, "
     "summary_json, start_time_us, end_time_us";
 inline constexpr const char kLinkColumns[] = "sweep_id, idx, trial_id, replicate, aa, shared";
 TrialRow ReadTrial(const Statement& s);

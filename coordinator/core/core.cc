@@ -32,7 +32,8 @@ Core::Core(const Options& options, const ClusterSnapshot& s)
     AddTrial(tree, of.empty() ? SweepId{} : of.front().sweep, of.empty() ? 0 : of.front().idx);
     for (const SweepTrialRow& link : of) {
       Sweep& sweep = sweeps_.at(link.sweep);
-      if (sweep.row.state != SweepState::kMaterializing && sweep.row.state != SweepState::kRunning) continue;
+      if (sweep.row.state != SweepState::kMaterializing && sweep.row.state != SweepState::kRunning)
+        continue;
       sweep.live.insert(link.trial);
       trials_.at(link.trial).sweeps.insert(link.sweep);
     }
@@ -85,8 +86,11 @@ void Core::Unpin() {
 std::optional<Core::Cursor> Core::NextSlice() const {
   if (materializing_.empty()) return std::nullopt;
   const SweepRow& row = sweeps_.at(*materializing_.begin()).row;
-  return Cursor{
-      .sweep = row.id, .from = row.cursor, .trials = row.trials, .request_id = row.request_id, .request_hash = row.request_hash};
+  return Cursor{.sweep = row.id,
+                .from = row.cursor,
+                .trials = row.trials,
+                .request_id = row.request_id,
+                .request_hash = row.request_hash};
 }
 
 std::optional<WorkerId> Core::WorkerOfSession(SessionId session) const {
@@ -142,7 +146,8 @@ std::vector<Core::WorkerView> Core::Workers(Now now) const {
 
 void Core::Move(Stage& stage, StageState to, absl::string_view reason) {
   if (!CanMove(stage.row.state, to) && illegal_move_.empty()) {
-    illegal_move_ = absl::StrCat("stage ", stage.row.id.value, " moved from ", Name(stage.row.state), " to ", Name(to));
+    illegal_move_ = absl::StrCat("stage ", stage.row.id.value, " moved from ",
+                                 Name(stage.row.state), " to ", Name(to));
   }
   stage.row.state = to;
   stage.row.reason = std::string(reason);
@@ -203,12 +208,15 @@ void Core::Settle(Trial& trial) {
 void Core::Flush() {
   std::vector<Change>& out = effects_.changes;
   for (StageId id : std::exchange(dirty_stages_, {})) out.push_back(UpdateStage{At(id).row});
-  for (TrialId id : std::exchange(dirty_trials_, {})) out.push_back(UpdateTrial{id, trials_.at(id).row.state});
+  for (TrialId id : std::exchange(dirty_trials_, {}))
+    out.push_back(UpdateTrial{id, trials_.at(id).row.state});
   for (SweepId id : std::exchange(dirty_sweeps_, {})) {
     const SweepRow& row = sweeps_.at(id).row;
-    out.push_back(UpdateSweep{.id = id, .state = row.state, .cursor = row.cursor, .end_time_us = row.end_time_us});
+    out.push_back(UpdateSweep{
+        .id = id, .state = row.state, .cursor = row.cursor, .end_time_us = row.end_time_us});
   }
-  for (WorkerId id : std::exchange(dirty_workers_, {})) out.push_back(UpsertWorker{workers_.at(id).row});
+  for (WorkerId id : std::exchange(dirty_workers_, {}))
+    out.push_back(UpsertWorker{workers_.at(id).row});
   for (WorkerId id : std::exchange(woken_, {})) effects_.woken.push_back(id);
 }
 
@@ -222,8 +230,12 @@ void Core::Evict() {
   }
 }
 
-void Core::Note(absl::string_view kind, const Stage* stage, WorkerId worker, absl::string_view detail) {
-  EventRow row{.time_us = now_.wall_us, .kind = std::string(kind), .worker = worker, .detail = std::string(detail)};
+void Core::Note(absl::string_view kind, const Stage* stage, WorkerId worker,
+                absl::string_view detail) {
+  EventRow row{.time_us = now_.wall_us,
+               .kind = std::string(kind),
+               .worker = worker,
+               .detail = std::string(detail)};
   if (stage != nullptr) {
     row.trial = stage->row.trial;
     row.stage = stage->row.id;
@@ -233,8 +245,10 @@ void Core::Note(absl::string_view kind, const Stage* stage, WorkerId worker, abs
 }
 
 void Core::NoteSweep(absl::string_view kind, SweepId sweep, absl::string_view detail) {
-  effects_.changes.push_back(AppendEvent{
-      {.time_us = now_.wall_us, .kind = std::string(kind), .sweep = sweep, .detail = std::string(detail)}});
+  effects_.changes.push_back(AppendEvent{{.time_us = now_.wall_us,
+                                          .kind = std::string(kind),
+                                          .sweep = sweep,
+                                          .detail = std::string(detail)}});
 }
 
 void Core::Wake(Worker& worker) {

@@ -1,21 +1,28 @@
-// The scheduler as a pure state machine: Apply(event, now) → effects. One thread; no clock, socket, file or random
-// source inside; the same events give the same effects.
+// The scheduler as a pure state machine: Apply(event, now) → effects. One thread; no clock, socket,
+// file or random source inside; the same events give the same effects.
 //
 // Invariants (CheckInvariants):
-//  1. A stage has at most one live attempt; its number is stage.attempts; attempt numbers only rise.
-//  2. A stage is RUNNING exactly while it has a live attempt, and then exactly one worker's grants hold it.
-//  3. A worker's used slots are the sum over its grants and over what it is still stopping; a grant never exceeds them.
+//  1. A stage has at most one live attempt; its number is stage.attempts; attempt numbers only
+//  rise.
+//  2. A stage is RUNNING exactly while it has a live attempt, and then exactly one worker's grants
+//  hold it.
+//  3. A worker's used slots are the sum over its grants and over what it is still stopping; a grant
+//  never exceeds them.
 //  4. An exclusive stage shares its worker with nothing.
-//  5. A stage waits in exactly one queue if it is PENDING with its parent succeeded, in none otherwise.
-//  6. A trial's state follows from its stages; a running sweep is completed exactly when none of its trials is live.
+//  5. A stage waits in exactly one queue if it is PENDING with its parent succeeded, in none
+//  otherwise.
+//  6. A trial's state follows from its stages; a running sweep is completed exactly when none of
+//  its trials is live.
 //  7. A child is never RUNNING or SUCCEEDED unless its parent is SUCCEEDED.
 //  8. Every transition is in domain/state.h's table, but for a reopened stage (below).
 //
 // Rules that are choices:
-//  - A trial shared with an earlier sweep runs once. One that ended FAILED or CANCELLED gets a new budget when a new sweep
+//  - A trial shared with an earlier sweep runs once. One that ended FAILED or CANCELLED gets a new
+//  budget when a new sweep
 //    asks for it; DIVERGED, INFEASIBLE and STOPPED are results and are shared as they are.
 //  - Cancelling a sweep spares trials that another live sweep waits for.
-//  - A lost attempt counts against the budget only if its worker ever spoke of it: an undelivered grant is nobody's fault.
+//  - A lost attempt counts against the budget only if its worker ever spoke of it: an undelivered
+//  grant is nobody's fault.
 //  - A committed checkpoint past the last one resets the budget; preemption never counts.
 //  - RetryTrial is the one way out of a terminal state, on request only.
 #pragma once
@@ -50,8 +57,8 @@ class Core {
   // Cluster time at which a Tick may change something; InfiniteDuration: none.
   absl::Duration NextWakeup() const;
 
-  // While pinned, finished trials stay in memory, so that a look-up on disk made meanwhile cannot be out of date where
-  // it matters. One Pin per look-up; the event that brings its result unpins.
+  // While pinned, finished trials stay in memory, so that a look-up on disk made meanwhile cannot
+  // be out of date where it matters. One Pin per look-up; the event that brings its result unpins.
   void Pin() { ++pins_; }
   void Unpin();
 
@@ -67,7 +74,7 @@ class Core {
   };
   std::optional<Cursor> NextSlice() const;
   std::optional<WorkerId> WorkerOfSession(SessionId session) const;  // current sessions only
-  bool SessionWasFenced(SessionId session) const;  // an older session of a worker
+  bool SessionWasFenced(SessionId session) const;                    // an older session of a worker
   SessionId SessionOf(WorkerId worker) const { return workers_.at(worker).row.session; }
   int64_t Generation(WorkerId worker) const;
   std::vector<Grant> Desired(WorkerId worker) const;
@@ -124,7 +131,8 @@ class Core {
     SweepRow row;
     std::set<TrialId> live;
   };
-  // Dropped from the desired state, slots still taken until the worker has applied that and no longer speaks of it.
+  // Dropped from the desired state, slots still taken until the worker has applied that and no
+  // longer speaks of it.
   struct Stopping {
     int64_t slots = 0;
     int64_t dropped_generation = 0;
@@ -160,8 +168,8 @@ class Core {
   Ack OnBatch(Worker& worker, const MeasurementBatchPtr& batch);
   Ack OnAttempt(Worker& worker, const AttemptReport& report);
   // Ends the live attempt and moves the stage as the outcome says.
-  void EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause, absl::string_view log_tail,
-                  absl::string_view summary_json);
+  void EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause,
+                  absl::string_view log_tail, absl::string_view summary_json);
   void LoseAll(Worker& worker, absl::string_view why);
 
   // schedule.cc
@@ -210,7 +218,8 @@ class Core {
 
   std::map<Need, std::set<Order>> ready_;
   std::set<std::pair<absl::Duration, StageId>> backoff_;
-  std::set<std::pair<int64_t, WorkerId>> free_;  // (-free slots, worker), of workers that take grants
+  std::set<std::pair<int64_t, WorkerId>>
+      free_;  // (-free slots, worker), of workers that take grants
   std::set<std::pair<int64_t, WorkerId>> idle_;  // (-slots, worker), of those, with nothing to do
   std::set<std::pair<absl::Duration, WorkerId>> expiry_;
   WorkerId reserved_;  // kept free for a stage that needs more room than any worker has now

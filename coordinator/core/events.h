@@ -23,32 +23,33 @@ struct Now {
 
 // ---- events ----
 
-// A planned sweep. The same request_id and request_hash answer with the sweep made before; the same request_id with
-// another hash is an error.
+// A planned sweep. The same request_id and request_hash answer with the sweep made before; the same
+// request_id with another hash is an error.
 struct SubmitSweep {
   SweepRow sweep;  // id, state and cursor are the core's to set
 };
 
 struct NewTrial {
   TrialRow trial;
-  std::vector<StageRow> stages;       // parents before children; ids are the core's
-  std::vector<std::string> parents;   // by stage: its parent's name, "" for a root
+  std::vector<StageRow> stages;      // parents before children; ids are the core's
+  std::vector<std::string> parents;  // by stage: its parent's name, "" for a root
   int64_t cell_idx = 0;
   int64_t replicate = 0;
   int64_t aa = 0;
 };
 
-// Trials found on disk, by key (MaterializeSlice) or by id (CancelTrial, RetryTrial). Looked up while the core is
-// pinned, after every earlier commit; what the core has in memory goes before it.
+// Trials found on disk, by key (MaterializeSlice) or by id (CancelTrial, RetryTrial). Looked up
+// while the core is pinned, after every earlier commit; what the core has in memory goes before it.
 using TrialsByKey = std::map<std::string, TrialTree>;
 
-// Trials [from, from + trials.size()) of a sweep's plan and the cells first used by them. Ignored unless `from` is the
-// sweep's cursor, so that a slice may come twice.
+// Trials [from, from + trials.size()) of a sweep's plan and the cells first used by them. Ignored
+// unless `from` is the sweep's cursor, so that a slice may come twice.
 struct MaterializeSlice {
   SweepId sweep;
   int64_t from = 0;
   std::vector<CellRow> cells;
-  std::shared_ptr<const std::vector<NewTrial>> trials;  // shared with the replay of a failed commit; immutable
+  std::shared_ptr<const std::vector<NewTrial>>
+      trials;  // shared with the replay of a failed commit; immutable
   TrialsByKey known;
 };
 
@@ -106,8 +107,8 @@ struct QuarantineAttempts {
 // Time has passed: judges leases and back-offs. The inbox is empty when it comes.
 struct Tick {};
 
-using Event = std::variant<SubmitSweep, MaterializeSlice, AbandonSweep, RegisterWorker, Report, CancelSweep, CancelTrial,
-                           RetryTrial, QuarantineAttempts, Tick>;
+using Event = std::variant<SubmitSweep, MaterializeSlice, AbandonSweep, RegisterWorker, Report,
+                           CancelSweep, CancelTrial, RetryTrial, QuarantineAttempts, Tick>;
 
 // ---- answers ----
 

@@ -1,5 +1,6 @@
-// Which stage goes to which worker. By (priority, sweep, place in the sweep); a slot is a thread; an exclusive stage
-// takes a whole idle worker. A stage that fits no worker now, but could, reserves one, so that it does not starve.
+// Which stage goes to which worker. By (priority, sweep, place in the sweep); a slot is a thread;
+// an exclusive stage takes a whole idle worker. A stage that fits no worker now, but could,
+// reserves one, so that it does not starve.
 #include <limits>
 
 #include "absl/strings/str_cat.h"
@@ -9,7 +10,10 @@ namespace plumb::core {
 
 Core::Order Core::OrderOf(const Stage& stage) const {
   const Trial& trial = trials_.at(stage.row.trial);
-  return {.priority = stage.row.priority, .sweep = trial.order_sweep, .idx = trial.order_idx, .stage = stage.row.id};
+  return {.priority = stage.row.priority,
+          .sweep = trial.order_sweep,
+          .idx = trial.order_idx,
+          .stage = stage.row.id};
 }
 
 Core::Need Core::NeedOf(const Stage& stage) {
@@ -22,14 +26,17 @@ bool Core::ParentSucceeded(const Stage& stage) const {
 
 void Core::Place(Stage& stage) {
   switch (stage.queue) {
-    case Queue::kNone: break;
+    case Queue::kNone:
+      break;
     case Queue::kReady: {
       const auto it = ready_.find(NeedOf(stage));
       it->second.erase(OrderOf(stage));
       if (it->second.empty()) ready_.erase(it);
       break;
     }
-    case Queue::kBackoff: backoff_.erase({stage.row.not_before_ct, stage.row.id}); break;
+    case Queue::kBackoff:
+      backoff_.erase({stage.row.not_before_ct, stage.row.id});
+      break;
   }
   stage.queue = Queue::kNone;
   if (stage.row.state != StageState::kPending || !ParentSucceeded(stage)) return;
@@ -83,7 +90,8 @@ void Core::Schedule() {
     // Keep the worker nearest to having room for it from filling up again.
     int64_t least = std::numeric_limits<int64_t>::max();
     for (const auto& [id, w] : workers_) {
-      if (w.row.state != WorkerState::kConnected || w.exclusive || w.row.slots < need.slots) continue;
+      if (w.row.state != WorkerState::kConnected || w.exclusive || w.row.slots < need.slots)
+        continue;
       if (w.used < least) {
         least = w.used;
         reserved_ = id;
@@ -100,9 +108,11 @@ void Core::GrantTo(Worker& w, Stage& stage) {
   w.used += stage.row.threads;
   w.exclusive = IsExclusive(stage.row);
   Wake(w);
-  stage.live = Live{.worker = w.row.id, .session = w.row.session, .granted_generation = w.generation};
+  stage.live =
+      Live{.worker = w.row.id, .session = w.row.session, .granted_generation = w.generation};
   if (stage.row.attempts > 1 && stage.row.step > start) {
-    Note("rolled_back", &stage, w.row.id, absl::StrCat("from step ", stage.row.step, " to step ", start));
+    Note("rolled_back", &stage, w.row.id,
+         absl::StrCat("from step ", stage.row.step, " to step ", start));
   }
   stage.row.step = start;
   effects_.changes.push_back(OpenAttempt{.row = {.id = {stage.row.id, stage.row.attempts},
@@ -114,7 +124,8 @@ void Core::GrantTo(Worker& w, Stage& stage) {
                                                  .start_time_us = now_.wall_us},
                                          .keep_through_step = stage.row.checkpoint_step});
   Note("granted", &stage, w.row.id, absl::StrCat("to worker ", w.row.name));
-  Move(stage, StageState::kRunning, absl::StrCat("attempt ", stage.row.attempts, " on worker ", w.row.name));
+  Move(stage, StageState::kRunning,
+       absl::StrCat("attempt ", stage.row.attempts, " on worker ", w.row.name));
   Index(w);
 }
 

@@ -10,9 +10,9 @@ absl::StatusOr<Answer> Core::On(const SubmitSweep& e) {
   if (const auto it = by_request_.find(e.sweep.request_id); it != by_request_.end()) {
     const SweepRow& before = sweeps_.at(it->second).row;
     if (before.request_hash != e.sweep.request_hash) {
-      return absl::AlreadyExistsError(absl::StrCat("request_id \"", e.sweep.request_id, "\" was used for sweep ",
-                                                   before.id.value,
-                                                   " with another file; make a new request_id for a new sweep"));
+      return absl::AlreadyExistsError(absl::StrCat(
+          "request_id \"", e.sweep.request_id, "\" was used for sweep ", before.id.value,
+          " with another file; make a new request_id for a new sweep"));
     }
     return Submitted{.sweep = before.id, .trials = before.trials, .repeated = true};
   }
@@ -41,7 +41,11 @@ absl::StatusOr<Answer> Core::On(const MaterializeSlice& e) {
   }
   int64_t idx = e.from;
   for (const NewTrial& t : *e.trials) {
-    SweepTrialRow link{.sweep = e.sweep, .idx = idx++, .cell_idx = t.cell_idx, .replicate = t.replicate, .aa = t.aa};
+    SweepTrialRow link{.sweep = e.sweep,
+                       .idx = idx++,
+                       .cell_idx = t.cell_idx,
+                       .replicate = t.replicate,
+                       .aa = t.aa};
     TrialId id;
     if (const auto known = by_key_.find(t.trial.key); known != by_key_.end()) {
       id = known->second;
@@ -52,7 +56,8 @@ absl::StatusOr<Answer> Core::On(const MaterializeSlice& e) {
     if (id) {
       link.shared = 1;
       Trial& trial = trials_.at(id);
-      Reopen(trial, absl::StrCat("sweep ", e.sweep.value, " asks for it again"), /*stopped_too=*/false);
+      Reopen(trial, absl::StrCat("sweep ", e.sweep.value, " asks for it again"),
+             /*stopped_too=*/false);
     } else {
       TrialTree tree{.trial = t.trial, .stages = t.stages};
       tree.trial.id = id = TrialId{++last_trial_.value};
@@ -71,6 +76,7 @@ absl::StatusOr<Answer> Core::On(const MaterializeSlice& e) {
       }
       AddTrial(tree, e.sweep, link.idx);
     }
+    link.trial = id;
     effects_.changes.push_back(InsertSweepTrial{link});
     Trial& trial = trials_.at(id);
     if (!IsTerminal(trial.row.state)) {
@@ -83,7 +89,8 @@ absl::StatusOr<Answer> Core::On(const MaterializeSlice& e) {
   if (sweep.row.cursor >= sweep.row.trials) {
     sweep.row.state = SweepState::kRunning;
     materializing_.erase(e.sweep);
-    if (sweep.live.empty()) EndSweep(sweep, SweepState::kCompleted, "all its trials had been computed before");
+    if (sweep.live.empty())
+      EndSweep(sweep, SweepState::kCompleted, "all its trials had been computed before");
   }
   return Answer{};
 }
@@ -98,16 +105,19 @@ absl::StatusOr<Answer> Core::On(const AbandonSweep& e) {
 absl::StatusOr<Answer> Core::On(const CancelSweep& e) {
   const auto it = sweeps_.find(e.sweep);
   if (it == sweeps_.end()) {
-    return absl::NotFoundError(absl::StrCat("no sweep ", e.sweep.value, "; `plumb sweep list` shows them"));
+    return absl::NotFoundError(
+        absl::StrCat("no sweep ", e.sweep.value, "; `plumb sweep list` shows them"));
   }
   Sweep& sweep = it->second;
-  if (sweep.row.state != SweepState::kMaterializing && sweep.row.state != SweepState::kRunning) return Counted{};
+  if (sweep.row.state != SweepState::kMaterializing && sweep.row.state != SweepState::kRunning)
+    return Counted{};
   EndSweep(sweep, SweepState::kCancelled, "cancelled on request");
   int64_t stages = 0;
   for (TrialId id : std::exchange(sweep.live, {})) {
     Trial& trial = trials_.at(id);
     trial.sweeps.erase(e.sweep);
-    if (trial.sweeps.empty()) stages += CancelStages(trial, absl::StrCat("sweep ", e.sweep.value, " was cancelled"));
+    if (trial.sweeps.empty())
+      stages += CancelStages(trial, absl::StrCat("sweep ", e.sweep.value, " was cancelled"));
   }
   return Counted{stages};
 }
@@ -115,7 +125,9 @@ absl::StatusOr<Answer> Core::On(const CancelSweep& e) {
 absl::StatusOr<Answer> Core::On(const CancelTrial& e) {
   const auto it = trials_.find(e.trial);
   if (it == trials_.end()) {
-    if (!e.known) return absl::NotFoundError(absl::StrCat("no trial ", e.trial.value, "; `plumb trial list` shows them"));
+    if (!e.known)
+      return absl::NotFoundError(
+          absl::StrCat("no trial ", e.trial.value, "; `plumb trial list` shows them"));
     return Counted{};  // it had ended
   }
   return Counted{CancelStages(it->second, "cancelled on request")};
@@ -124,8 +136,11 @@ absl::StatusOr<Answer> Core::On(const CancelTrial& e) {
 absl::StatusOr<Answer> Core::On(const RetryTrial& e) {
   auto it = trials_.find(e.trial);
   if (it == trials_.end()) {
-    if (!e.known) return absl::NotFoundError(absl::StrCat("no trial ", e.trial.value, "; `plumb trial list` shows them"));
-    AddTrial(*e.known, e.links.empty() ? SweepId{} : e.links.front().sweep, e.links.empty() ? 0 : e.links.front().idx);
+    if (!e.known)
+      return absl::NotFoundError(
+          absl::StrCat("no trial ", e.trial.value, "; `plumb trial list` shows them"));
+    AddTrial(*e.known, e.links.empty() ? SweepId{} : e.links.front().sweep,
+             e.links.empty() ? 0 : e.links.front().idx);
     it = trials_.find(e.trial);
   }
   Trial& trial = it->second;
@@ -137,9 +152,11 @@ absl::StatusOr<Answer> Core::On(const RetryTrial& e) {
         sweep.row.state = SweepState::kRunning;
         sweep.row.end_time_us = 0;
         dirty_sweeps_.insert(link.sweep);
-        NoteSweep("sweep_reopened", link.sweep, absl::StrCat("trial ", e.trial.value, " is retried"));
+        NoteSweep("sweep_reopened", link.sweep,
+                  absl::StrCat("trial ", e.trial.value, " is retried"));
       }
-      if (sweep.row.state == SweepState::kRunning || sweep.row.state == SweepState::kMaterializing) {
+      if (sweep.row.state == SweepState::kRunning ||
+          sweep.row.state == SweepState::kMaterializing) {
         sweep.live.insert(e.trial);
         trial.sweeps.insert(link.sweep);
       }
@@ -189,9 +206,12 @@ int64_t Core::Reopen(Trial& trial, absl::string_view reason, bool stopped_too) {
   for (StageId id : trial.stages) {
     Stage& stage = At(id);
     const StageState s = stage.row.state;
-    if (s != StageState::kFailed && s != StageState::kCancelled && !(stopped_too && s == StageState::kStopped)) continue;
+    if (s != StageState::kFailed && s != StageState::kCancelled &&
+        !(stopped_too && s == StageState::kStopped))
+      continue;
     // What its parent's result refuses stays refused.
-    if (stage.row.parent && IsTerminal(At(stage.row.parent).row.state) && !ParentSucceeded(stage)) continue;
+    if (stage.row.parent && IsTerminal(At(stage.row.parent).row.state) && !ParentSucceeded(stage))
+      continue;
     stage.row.failures = 0;
     stage.row.not_before_ct = absl::ZeroDuration();
     stage.row.state = StageState::kPending;

@@ -40,7 +40,8 @@ absl::StatusOr<Answer> Core::On(const RegisterWorker& e) {
   for (StageId id : std::set<StageId>(w.grants)) {
     Stage& stage = At(id);
     if (alive.contains({id, stage.row.attempts})) {
-      effects_.changes.push_back(AdoptAttempt{.fence = FenceOf(stage), .new_session = w.row.session});
+      effects_.changes.push_back(
+          AdoptAttempt{.fence = FenceOf(stage), .new_session = w.row.session});
       stage.live->session = w.row.session;
       stage.live->granted_generation = w.generation;
       stage.live->seen = true;
@@ -50,7 +51,8 @@ absl::StatusOr<Answer> Core::On(const RegisterWorker& e) {
     }
   }
   Unindex(w);
-  // Trainers of attempts that are no longer granted still take room until the new session stops them.
+  // Trainers of attempts that are no longer granted still take room until the new session stops
+  // them.
   for (const auto& [attempt, s] : std::exchange(w.stopping, {})) {
     if (alive.contains(attempt)) {
       w.stopping[attempt] = {.slots = s.slots, .dropped_generation = w.generation};
@@ -58,7 +60,8 @@ absl::StatusOr<Answer> Core::On(const RegisterWorker& e) {
       w.used -= s.slots;
     }
   }
-  w.exclusive = std::any_of(w.grants.begin(), w.grants.end(), [&](StageId id) { return IsExclusive(At(id).row); });
+  w.exclusive = std::any_of(w.grants.begin(), w.grants.end(),
+                            [&](StageId id) { return IsExclusive(At(id).row); });
   Index(w);
   return Registered{.session = w.row.session, .incarnation = incarnation_, .worker = w.row.id};
 }
@@ -99,7 +102,8 @@ absl::StatusOr<Answer> Core::On(const Report& e) {
   // "Gone" is believed only from a worker that had applied the generation that granted it.
   for (StageId stage_id : std::set<StageId>(w.grants)) {
     Stage& stage = At(stage_id);
-    if (e.generation >= stage.live->granted_generation && !reported.contains({stage_id, stage.row.attempts})) {
+    if (e.generation >= stage.live->granted_generation &&
+        !reported.contains({stage_id, stage.row.attempts})) {
       EndAttempt(stage, Outcome::kLost, "its worker no longer has it", "", "{}");
     }
   }
@@ -112,9 +116,9 @@ absl::StatusOr<Answer> Core::On(const Report& e) {
       ++it;
     }
   }
-  const WorkerState state = !e.draining                                ? WorkerState::kConnected
-                            : w.grants.empty() && w.stopping.empty()   ? WorkerState::kGone
-                                                                       : WorkerState::kDraining;
+  const WorkerState state = !e.draining                              ? WorkerState::kConnected
+                            : w.grants.empty() && w.stopping.empty() ? WorkerState::kGone
+                                                                     : WorkerState::kDraining;
   if (state != w.row.state) {
     w.row.state = state;
     dirty_workers_.insert(w.row.id);
@@ -180,7 +184,8 @@ Ack Core::OnAttempt(Worker& w, const AttemptReport& a) {
 absl::StatusOr<Answer> Core::On(const QuarantineAttempts& e) {
   for (const AttemptId& attempt : e.attempts) {
     const auto it = stages_.find(attempt.stage);
-    if (it == stages_.end() || !it->second.live || it->second.row.attempts != attempt.number) continue;
+    if (it == stages_.end() || !it->second.live || it->second.row.attempts != attempt.number)
+      continue;
     Note("quarantined", &it->second, it->second.live->worker, e.cause);
     it->second.row.failures = std::max<int64_t>(it->second.row.failures, options_.max_failures);
     EndAttempt(it->second, Outcome::kFailed, e.cause, "", "{}");
@@ -194,8 +199,8 @@ absl::StatusOr<Answer> Core::On(const Tick&) {
     Unindex(w);
     w.row.state = WorkerState::kLost;
     dirty_workers_.insert(w.row.id);
-    const std::string why =
-        absl::StrCat("worker ", w.row.name, " was silent for ", absl::FormatDuration(now_.cluster - w.heard));
+    const std::string why = absl::StrCat("worker ", w.row.name, " was silent for ",
+                                         absl::FormatDuration(now_.cluster - w.heard));
     Note("worker_lost", nullptr, w.row.id, why);
     LoseAll(w, why);
     Index(w);
@@ -211,7 +216,8 @@ void Core::LoseAll(Worker& w, absl::string_view why) {
   for (StageId id : std::set<StageId>(w.grants)) EndAttempt(At(id), Outcome::kLost, why, "", "{}");
 }
 
-// A worker remembers a later life of this cluster: the file is an older copy. Nothing granted by it may count.
+// A worker remembers a later life of this cluster: the file is an older copy. Nothing granted by it
+// may count.
 void Core::RaiseIncarnation(int64_t known) {
   for (auto& [id, w] : workers_) {
     Unindex(w);
@@ -220,14 +226,15 @@ void Core::RaiseIncarnation(int64_t known) {
   }
   incarnation_ = known + 1;
   effects_.changes.push_back(SetIncarnation{incarnation_});
-  Note("incarnation_raised", nullptr, {}, absl::StrCat("to ", incarnation_, ": a worker knew ", known));
+  Note("incarnation_raised", nullptr, {},
+       absl::StrCat("to ", incarnation_, ": a worker knew ", known));
 }
 
-void Core::EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause, absl::string_view log_tail,
-                      absl::string_view summary_json) {
+void Core::EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause,
+                      absl::string_view log_tail, absl::string_view summary_json) {
   Worker& w = workers_.at(stage.live->worker);
-  const bool counts = (outcome == Outcome::kLost && stage.live->seen) || outcome == Outcome::kFailed ||
-                      outcome == Outcome::kOutOfMemory;
+  const bool counts = (outcome == Outcome::kLost && stage.live->seen) ||
+                      outcome == Outcome::kFailed || outcome == Outcome::kOutOfMemory;
   effects_.changes.push_back(CloseAttempt{.fence = FenceOf(stage),
                                           .outcome = outcome,
                                           .cause = std::string(cause),
@@ -240,9 +247,11 @@ void Core::EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause, ab
   w.grants.erase(stage.row.id);
   if (IsExclusive(stage.row)) w.exclusive = false;
   Wake(w);
-  // The worker knows of its end unless it was taken from it; then its room is free only once the worker has let go.
+  // The worker knows of its end unless it was taken from it; then its room is free only once the
+  // worker has let go.
   if (outcome == Outcome::kCancelled) {
-    w.stopping[{stage.row.id, stage.row.attempts}] = {.slots = stage.row.threads, .dropped_generation = w.generation};
+    w.stopping[{stage.row.id, stage.row.attempts}] = {.slots = stage.row.threads,
+                                                      .dropped_generation = w.generation};
   } else {
     w.used -= stage.row.threads;
   }
@@ -255,12 +264,19 @@ void Core::EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause, ab
       stage.row.step = std::max(stage.row.step, stage.row.target_step);
       Move(stage, StageState::kSucceeded, absl::StrCat("attempt ", n, " succeeded"));
       return;
-    case Outcome::kInfeasible: Move(stage, StageState::kInfeasible, cause); return;
-    case Outcome::kDiverged: Move(stage, StageState::kDiverged, cause); return;
-    case Outcome::kCancelled: Move(stage, StageState::kCancelled, cause); return;
+    case Outcome::kInfeasible:
+      Move(stage, StageState::kInfeasible, cause);
+      return;
+    case Outcome::kDiverged:
+      Move(stage, StageState::kDiverged, cause);
+      return;
+    case Outcome::kCancelled:
+      Move(stage, StageState::kCancelled, cause);
+      return;
     case Outcome::kPaused:
       // No stopping rule ends it there: it goes on.
-      Move(stage, StageState::kPaused, absl::StrCat("attempt ", n, " reached the end of its lease"));
+      Move(stage, StageState::kPaused,
+           absl::StrCat("attempt ", n, " reached the end of its lease"));
       Move(stage, StageState::kPending, absl::StrCat("promoted after attempt ", n));
       return;
     case Outcome::kPreempted:
@@ -268,12 +284,15 @@ void Core::EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause, ab
       return;
     case Outcome::kFailed:
     case Outcome::kOutOfMemory:
-    case Outcome::kLost: break;
+    case Outcome::kLost:
+      break;
   }
   if (counts) ++stage.row.failures;
-  const std::string what = absl::StrCat("attempt ", n, " on worker ", w.row.name, " ended as ", Name(outcome), ": ", cause);
+  const std::string what = absl::StrCat("attempt ", n, " on worker ", w.row.name, " ended as ",
+                                        Name(outcome), ": ", cause);
   if (stage.row.failures >= options_.max_failures) {
-    Move(stage, StageState::kFailed, absl::StrCat(what, " (", stage.row.failures, " failures without progress)"));
+    Move(stage, StageState::kFailed,
+         absl::StrCat(what, " (", stage.row.failures, " failures without progress)"));
     return;
   }
   // The first try comes back after the base time, each further one after twice as long.
