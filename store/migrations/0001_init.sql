@@ -144,8 +144,8 @@ CREATE TABLE measurement (
 CREATE TABLE document_score (
   stage_id INTEGER NOT NULL REFERENCES stage (id),
   split TEXT NOT NULL,
-  document INTEGER NOT NULL,
-  nll REAL NOT NULL,                   -- nats, summed over the document's tokens
+  document INTEGER NOT NULL,           -- index in its split
+  nll REAL,                            -- nats, summed over the document's tokens; NULL where it was not finite
   tokens INTEGER NOT NULL,
   bytes INTEGER NOT NULL,
   PRIMARY KEY (stage_id, split, document)
