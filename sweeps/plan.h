@@ -27,6 +27,7 @@ struct PlannedCell {
   std::string name;       // "n_layers=4 d_model=64": axis values, last part of each path
   std::string axes_json;  // {"model.n_layers": 4, …} in the sweep's order, solved values included
   std::vector<std::string> flags;  // "more_than_one_epoch", "test_overlap", …
+  int64_t train_tokens = 0;        // of its corpus; 0 where there is none (noop)
 };
 
 struct PlannedStage {

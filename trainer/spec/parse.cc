@@ -50,12 +50,15 @@ void Flatten(const json& j, const std::string& prefix, int depth, std::map<std::
   }
 }
 
-json DefaultOf(const std::string& path) {
-  TrialSpec fresh;
-  for (const Field& f : Fields(fresh)) {
-    if (f.path == path) return f.get();
-  }
-  return nullptr;
+// By path. Built once: keys are computed for every trial of a sweep.
+const std::map<std::string, json>& Defaults() {
+  static const auto* const defaults = [] {
+    auto* d = new std::map<std::string, json>;
+    TrialSpec fresh;
+    for (const Field& f : Fields(fresh)) (*d)[f.path] = f.get();
+    return d;
+  }();
+  return *defaults;
 }
 
 void SetNested(json* root, const std::string& path, json value) {
@@ -246,7 +249,7 @@ json Canonical(const TrialSpec& resolved, With with) {
     if (f.path == "model.preset") continue;  // its row is already in the fields
     if (f.identity == Identity::kExecution && with == With::kResultOnly) continue;
     const json value = f.get();
-    if (value != DefaultOf(f.path)) SetNested(&out, f.path, value);
+    if (value != Defaults().at(f.path)) SetNested(&out, f.path, value);
   }
   return out;
 }
