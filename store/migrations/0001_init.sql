@@ -205,7 +205,7 @@ FROM sweep_trial st
 JOIN sweep sw ON sw.id = st.sweep_id
 JOIN cell c ON c.id = st.cell_id
 JOIN trial t ON t.id = st.trial_id
-LEFT JOIN stage p ON p.trial_id = t.id AND p.name = 'pretrain';
+LEFT JOIN stage p ON p.trial_id = t.id AND p.kind = 'pretrain' AND p.parent_id IS NULL;
 
 -- One row per cell: its replicates that are not A/A controls. Diverged replicates are counted, not averaged away.
 CREATE VIEW v_cell AS
