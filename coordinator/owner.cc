@@ -367,6 +367,7 @@ void Owner::StoreLoop() {
         changes.empty() ? absl::OkStatus()
                         : store_->Commit(group.back().cluster_time, absl::MakeConstSpan(changes));
     if (s.ok()) {
+      if (!changes.empty()) last_error_ = absl::StatusCode::kOk;
       for (Batch& b : group) {
         for (ItemPtr& item : b.items) {
           if (item->finish) item->finish(absl::OkStatus());
@@ -374,7 +375,8 @@ void Owner::StoreLoop() {
       }
       continue;
     }
-    spdlog::error("commit failed: {}", std::string(s.message()));
+    if (s.code() != last_error_) spdlog::error("commit failed: {}", std::string(s.message()));
+    last_error_ = s.code();  // a full disk is said once
     if (s.code() == absl::StatusCode::kDataLoss) {
       for (Batch& b : group) {
         for (ItemPtr& item : b.items) {
@@ -474,7 +476,6 @@ void Owner::Recover() {
         continue;
       }
       if (s.code() == absl::StatusCode::kDataLoss) Fail(s);
-      spdlog::error("event refused by the database: {}", std::string(s.message()));
       if (s.code() == absl::StatusCode::kFailedPrecondition) Isolate(item->event, s);
       if (item->done) item->done(CommitError(s));
     }

@@ -147,6 +147,8 @@ class Owner {
   absl::Status fatal_;              // by queue_mutex_
   std::function<void()> on_fatal_;  // by queue_mutex_
 
+  absl::StatusCode last_error_ = absl::StatusCode::kOk;  // the store thread's
+
   std::mutex stop_mutex_;
   std::thread store_thread_;
   std::thread owner_thread_;

@@ -25,6 +25,9 @@ at::Tensor LayerNorm(const at::Tensor& x, const at::Tensor& gain, const at::Tens
 // whose .grad is preset, its gradient is added there by the product itself, and autograd sees none:
 // hooks on that leaf do not run.
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+// y = x Wᵀ. weight [K, out, in]: the embedding table as a tied head, its gradient added in place as
+// above.
+at::Tensor LinearTransposed(const at::Tensor& x, const at::Tensor& weight);
 // silu(gate) * up, gate = the first half. gate_up [K, M, 2f] → [K, M, f]. (Shazeer 2020.)
 at::Tensor SwiGlu(const at::Tensor& gate_up);
 // tanh form. (Hendrycks & Gimpel 2016; GPT-2.)
