@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-STEPS, BATCH, SEQ, VOCAB = 50, 4, 16, 64
+STEPS, BATCH, SEQ, VOCAB = 50, 4, 16, 256
 TRAIN = {"steps": STEPS, "batch_tokens": BATCH * SEQ, "lr": 3e-3, "schedule": "cosine", "warmup_steps": 8,
          "final_lr_fraction": 0.1, "weight_decay": 0.1, "beta1": 0.9, "beta2": 0.95, "adam_eps": 1e-8, "grad_clip": 0.5,
          "divergence_factor": 0, "log_every": 1}
@@ -187,7 +187,7 @@ def main():
         if arguments.check_float64:
             exact, _ = train(name, weights, tokens, torch.float64)
             print(f"  float32 against float64: {np.max(np.abs(losses - exact) / exact):.2e} relative at worst")
-        spec = {"model": shape, "train": TRAIN, "data": {"tokenizer": "bytes", "seq_len": SEQ}}
+        spec = {"model": shape, "train": TRAIN, "data": {"corpus": "fixture", "tokenizer": "bytes", "seq_len": SEQ}}
         path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".safetensors")
         save(path, {**weights, "tokens": tokens, "losses": losses, "grad_norms": norms}, {"spec": json.dumps(spec)})
 
