@@ -3,6 +3,7 @@
 //   plumb-e2e server DB DATA_ROOT
 //   plumb-e2e worker SERVER DIR SLOTS TRAINER DATA_ROOT
 //   plumb-e2e submit SERVER FILE REQUEST_ID               prints the sweep's id; may be sent again
+//   plumb-e2e count KIND < CONFIG                         measurements a stage that succeeds leaves (trainer/measure_plan.h)
 //   plumb-e2e __guard DIR -- TRAINER ARGS...
 #include <grpcpp/grpcpp.h>
 #include <signal.h>
@@ -11,6 +12,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <iostream>
+#include <iterator>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -18,6 +21,8 @@
 
 #include "coordinator/server.h"
 #include "plumb/v1/sweep_service.grpc.pb.h"
+#include "trainer/measure_plan.h"
+#include "trainer/spec/parse.h"
 #include "worker/agent.h"
 
 namespace plumb {
@@ -74,6 +79,16 @@ int Submit(const std::string& server, const std::string& file, const std::string
   return 0;
 }
 
+int Count(const std::string& kind) {
+  if (kind != "pretrain") return Fail("no closed form for stages of kind " + kind);
+  spec::TrialSpec spec;
+  const std::string config(std::istreambuf_iterator<char>(std::cin), {});
+  const auto errors = spec::ParseResolved(config, &spec);
+  if (!errors.empty()) return Fail(spec::Format(errors));
+  std::printf("%lld\n", static_cast<long long>(trainer::CountPoints(spec, /*with_bytes=*/true)));
+  return 0;
+}
+
 }  // namespace
 }  // namespace plumb
 
@@ -96,5 +111,6 @@ int main(int argc, char** argv) {
                             set);
   }
   if (mode == "submit" && argc == 5) return plumb::Submit(args[2], args[3], args[4]);
+  if (mode == "count" && argc == 3) return plumb::Count(args[2]);
   return 2;
 }

@@ -282,7 +282,7 @@ def closed_form(bin_dir, cluster):
     """Measurements of all trials as trainer/measure_plan.h counts them."""
     total = 0
     for config, kind in cluster.query("SELECT t.config_json, g.kind FROM stage g JOIN trial t ON t.id = g.trial_id"):
-        out = subprocess.run([str(bin_dir / "plumb-measure-count"), kind], input=config, stdout=subprocess.PIPE, text=True,
+        out = subprocess.run([str(bin_dir / "plumb-e2e"), "count", kind], input=config, stdout=subprocess.PIPE, text=True,
                              check=True).stdout
         total += int(out)
     return total
