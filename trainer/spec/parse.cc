@@ -33,23 +33,6 @@ json PresetRow(const std::string& name) {
   return json::object();  // llama is the default
 }
 
-// Nested objects to dotted paths. Two spellings of one field, or a value where a section belongs, are errors.
-void Flatten(const json& j, const std::string& prefix, int depth, std::map<std::string, json>* out,
-             std::vector<SpecError>* errors) {
-  if (depth > 16) {
-    errors->push_back({prefix, "nested deeper than 16 levels"});
-    return;
-  }
-  for (const auto& [key, value] : j.items()) {
-    const std::string path = prefix.empty() ? key : prefix + "." + key;
-    if (value.is_object()) {
-      Flatten(value, path, depth + 1, out, errors);
-    } else if (!out->emplace(path, value).second) {
-      errors->push_back({path, "given twice"});
-    }
-  }
-}
-
 // By path. Built once: keys are computed for every trial of a sweep.
 const std::map<std::string, json>& Defaults() {
   static const auto* const defaults = [] {
@@ -59,6 +42,33 @@ const std::map<std::string, json>& Defaults() {
     return d;
   }();
   return *defaults;
+}
+
+const std::set<std::string>& Sections() {
+  static const auto* const sections = [] {
+    auto* names = new std::set<std::string>;
+    for (const auto& [path, value] : Defaults()) names->insert(path.substr(0, path.find('.')));
+    return names;
+  }();
+  return *sections;
+}
+
+// Nested objects to dotted paths. Two spellings of one field, or a value where a section belongs, are errors.
+void Flatten(const json& j, const std::string& prefix, int depth, std::map<std::string, json>* out,
+             std::vector<SpecError>* errors) {
+  if (depth > 16) {
+    errors->push_back({prefix, "nested deeper than 16 levels"});
+    return;
+  }
+  for (const auto& [key, value] : j.items()) {
+    const std::string path = prefix.empty() ? key : prefix + "." + key;
+    // An empty object is an empty section, or a name to complain about.
+    if (value.is_object() && (!value.empty() || Sections().count(path) > 0)) {
+      Flatten(value, path, depth + 1, out, errors);
+    } else if (!out->emplace(path, value).second) {
+      errors->push_back({path, "given twice"});
+    }
+  }
 }
 
 void SetNested(json* root, const std::string& path, json value) {
@@ -112,7 +122,8 @@ std::vector<SpecError> Parse(const json& j, TrialSpec* spec) {
     if (!wrong.empty()) errors.push_back({path, wrong});
   };
   if (const auto it = flat.find("model.preset"); it != flat.end()) apply(it->first, it->second);
-  for (const auto& [path, value] : PresetRow(s.model.preset).items()) apply(path, value);
+  const json row = PresetRow(s.model.preset);  // named: items() of a temporary would outlive it
+  for (const auto& [path, value] : row.items()) apply(path, value);
   for (const auto& [path, value] : flat) {
     if (path != "model.preset") apply(path, value);
   }
