@@ -4,6 +4,7 @@
 CREATE TABLE cluster (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   incarnation INTEGER NOT NULL,
+  starts INTEGER NOT NULL,             -- times a server opened the file
   cluster_time_us INTEGER NOT NULL,
   create_time_us INTEGER NOT NULL
 ) STRICT;
@@ -83,7 +84,7 @@ CREATE TABLE stage (
   attempts INTEGER NOT NULL,           -- granted so far; the last one's number
   failures INTEGER NOT NULL,           -- attempts that count against the budget, since the last retry or progress
   not_before_ct_us INTEGER NOT NULL,   -- back-off
-  threads INTEGER,                     -- fixed at the first lease
+  threads INTEGER NOT NULL,            -- slots it takes; never changes, as results depend on it
   checkpoint_step INTEGER NOT NULL,    -- last committed; -1: none
   checkpoint_path TEXT,
   checkpoint_digest TEXT,
@@ -100,7 +101,7 @@ CREATE TABLE worker (
   build TEXT NOT NULL,
   devices_json TEXT NOT NULL,
   session_id INTEGER NOT NULL,         -- the current session; older ones are fenced
-  state TEXT NOT NULL,                 -- connected, lost, gone
+  state TEXT NOT NULL,                 -- connected, draining, lost, gone
   register_time_us INTEGER NOT NULL
 ) STRICT;
 
@@ -121,6 +122,7 @@ CREATE TABLE attempt (
   end_time_us INTEGER,
   PRIMARY KEY (stage_id, number)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX attempt_running ON attempt (stage_id) WHERE outcome IS NULL;
 
 CREATE TABLE series (
   id INTEGER PRIMARY KEY,
