@@ -29,7 +29,7 @@ constexpr int64_t kDrawsPerPoint =
     100;  // of random search, before it is said that the constraints leave too little
 constexpr int64_t kAaSeeds = 100000;          // A/A replicate r has the base seeds plus this plus r
 constexpr int64_t kTimingPriority = 1000000;  // after every pretraining
-constexpr int64_t kTimingSteps = 50;
+constexpr double kTimingSeconds = 1;
 constexpr double kOverlapFlag = 0.01;
 
 // Thrown away as a point, or kept as a cell.
@@ -337,8 +337,8 @@ class Planner {
               {.name = "timing",
                .kind = "timing",
                .parent = file_.stage_name,
-               .settings_json = json{{"steps", kTimingSteps}}.dump(),
-               .target_step = kTimingSteps,
+               .settings_json = json{{"seconds", kTimingSeconds}}.dump(),
+               .target_step = 1,
                .priority = kTimingPriority});
         }
         if (controlled) {

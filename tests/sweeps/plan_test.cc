@@ -428,6 +428,26 @@ TEST(Plan, BadFilesNameTheFix) {
   }
 }
 
+TEST(Plan, TheAxesAndConditionsOfTheReferencePageAreRead) {
+  const SweepPlan p = PlanOrDie(R"(sweep: s
+trial: {data: {corpus: docs}, train: {tokens: 20 * params_non_embedding}}
+axes:
+  model.n_layers: [2, 4, 8]
+  model.n_heads: {range: [2, 8], step: 2}
+  train.beta2: {linear: [0.9, 0.98], points: 5}
+  train.lr: {log: [1e-4, 1e-2], points: 5}
+  [model.d_model, data.seq_len]: [[64, 128], [128, 64]]
+where:
+  - d_model % n_heads == 0
+  - params_total <= 2M and not tied_head
+  - max(n_layers, 4) * d_model < 4096
+  - norm == rmsnorm or norm_eps > 1e-6
+  - "min(n_layers, 4) <= 4"
+)");
+  EXPECT_EQ(p.cells.size() + p.refused.size(), 3u * 4 * 5 * 5 * 2);
+  EXPECT_EQ(p.cells.size(), 3u * 3 * 5 * 5 * 2);  // six heads divide neither width
+}
+
 TEST(Plan, EveryExampleOfTheProjectPlans) {
   int64_t read = 0;
   for (const auto& entry :
