@@ -297,9 +297,12 @@ TEST_F(StoreTest, EveryQueryOfTheDocumentationRuns) {
       Query(sql);
       ++queries;
       sql.clear();
+      inside = false;
+    } else if (inside) {
+      absl::StrAppend(&sql, line, "\n");
+    } else {
+      inside = line == "```sql";
     }
-    if (inside) absl::StrAppend(&sql, line, "\n");
-    if (line.rfind("```", 0) == 0) inside = line == "```sql";
   }
   EXPECT_GE(queries, 4);
 }
