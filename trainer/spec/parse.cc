@@ -109,7 +109,8 @@ std::vector<SpecError> Parse(const json& j, TrialSpec* spec) {
     if (!wrong.empty()) errors.push_back({path, wrong});
   };
   if (const auto it = flat.find("model.preset"); it != flat.end()) apply(it->first, it->second);
-  for (const auto& [path, value] : PresetRow(s.model.preset).items()) apply(path, value);
+  const json preset = PresetRow(s.model.preset);  // items() only borrows
+  for (const auto& [path, value] : preset.items()) apply(path, value);
   for (const auto& [path, value] : flat) {
     if (path != "model.preset") apply(path, value);
   }
