@@ -9,7 +9,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "bench/train_vs_pytorch/array_model.h"
+#include "trainer/bundle.h"
 #include "trainer/spec/parse.h"
 
 namespace plumb::trainer {
@@ -69,30 +69,34 @@ std::vector<std::vector<double>> Train(const Fixture& f, const std::vector<Trial
   at::set_num_threads(1);
   int64_t rows = static_cast<int64_t>(trials.size());
   const spec::TrainSpec& t = f.spec.train;
-  ArrayModel model(f.spec.model, rows, f.spec.data.seq_len);
-  for (const spec::Parameter& p : spec::LayoutOf(f.spec.model).parameters) {
-    for (int64_t k = 0; k < rows; ++k) {
-      model.Value(p.name, k).copy_(f.tensors.at(p.name) * trials[k].weight_scale);
+  Bundle bundle(f.spec.model, f.spec.data.seq_len, rows, at::kCPU);
+  for (int64_t k = 0; k < rows; ++k) {
+    bundle.Add(0);
+    for (auto& [name, value] : bundle.arena().View(k, 1)) {
+      value[0].copy_(f.tensors.at(name) * trials[k].weight_scale);
     }
   }
   std::vector<std::vector<double>> losses;
   const at::Tensor& tokens = f.tensors.at("tokens");  // [steps, B, T + 1]
   for (int64_t step = 0; step < t.steps; ++step) {
     if (step == poison_at && poisoned >= 0)
-      model.Value("embed.weight", poisoned).fill_(std::nan(""));
+      bundle.arena().View(poisoned, 1).at("embed.weight").fill_(std::nan(""));
     at::Tensor sample =
         tokens[step].to(at::kLong).unsqueeze(0).expand({rows, tokens.size(1), tokens.size(2)});
-    std::vector<ops::AdamWRow> table;
+    std::vector<RowUpdate> updates;
     for (const Trial& trial : trials) {
-      table.push_back({.lr = Rate(t, step) * trial.lr_factor,
-                       .beta1 = t.beta1,
-                       .beta2 = t.beta2,
-                       .eps = t.adam_eps,
-                       .step = step + 1});
+      updates.push_back({.lr = Rate(t, step) * trial.lr_factor,
+                         .beta1 = t.beta1,
+                         .beta2 = t.beta2,
+                         .eps = t.adam_eps,
+                         .weight_decay = t.weight_decay,
+                         .grad_clip = t.grad_clip,
+                         .step = step + 1});
     }
-    losses.push_back(model.Step(sample.narrow(2, 0, tokens.size(2) - 1),
-                                sample.narrow(2, 1, tokens.size(2) - 1), table,
-                                std::vector<double>(rows, t.weight_decay), t.grad_clip));
+    losses.push_back(bundle
+                         .Step(sample.narrow(2, 0, tokens.size(2) - 1).contiguous(),
+                               sample.narrow(2, 1, tokens.size(2) - 1).contiguous(), updates)
+                         .loss);
   }
   return losses;
 }
