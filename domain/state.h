@@ -14,28 +14,40 @@
 
 namespace plumb {
 
-enum class StageState { kPending, kRunning, kPaused, kSucceeded, kFailed, kInfeasible, kDiverged, kStopped, kCancelled };
+enum class StageState {
+  kPending,
+  kRunning,
+  kPaused,
+  kSucceeded,
+  kFailed,
+  kInfeasible,
+  kDiverged,
+  kStopped,
+  kCancelled
+};
 inline constexpr std::array kAllStageStates = {
-    StageState::kPending, StageState::kRunning,    StageState::kPaused,   StageState::kSucceeded, StageState::kFailed,
-    StageState::kInfeasible, StageState::kDiverged, StageState::kStopped, StageState::kCancelled};
+    StageState::kPending,   StageState::kRunning, StageState::kPaused,
+    StageState::kSucceeded, StageState::kFailed,  StageState::kInfeasible,
+    StageState::kDiverged,  StageState::kStopped, StageState::kCancelled};
 
 enum class SweepState { kMaterializing, kRunning, kCompleted, kCancelled };
 
 // How an attempt ended.
 enum class Outcome {
   kSucceeded,
-  kPaused,       // reached until_step
-  kInfeasible,   // the config cannot be run
+  kPaused,      // reached until_step
+  kInfeasible,  // the config cannot be run
   kDiverged,
   kOutOfMemory,
-  kFailed,       // a crash or an error of the trainer
-  kPreempted,    // checkpointed and left on request
-  kLost,         // the worker was not heard of, or came back without it
+  kFailed,     // a crash or an error of the trainer
+  kPreempted,  // checkpointed and left on request
+  kLost,       // the worker was not heard of, or came back without it
   kCancelled,
 };
-inline constexpr std::array kAllOutcomes = {Outcome::kSucceeded, Outcome::kPaused,    Outcome::kInfeasible,
-                                            Outcome::kDiverged,  Outcome::kOutOfMemory, Outcome::kFailed,
-                                            Outcome::kPreempted, Outcome::kLost,      Outcome::kCancelled};
+inline constexpr std::array kAllOutcomes = {
+    Outcome::kSucceeded, Outcome::kPaused,      Outcome::kInfeasible,
+    Outcome::kDiverged,  Outcome::kOutOfMemory, Outcome::kFailed,
+    Outcome::kPreempted, Outcome::kLost,        Outcome::kCancelled};
 
 // Names as in the database, the CLI and JSON: lower snake case.
 absl::string_view Name(StageState state);

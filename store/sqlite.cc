@@ -9,18 +9,27 @@ namespace plumb::store {
 
 absl::Status StatusOf(int code, absl::string_view message) {
   switch (code & 0xff) {
-    case SQLITE_OK: return absl::OkStatus();
-    case SQLITE_CONSTRAINT: return absl::FailedPreconditionError(message);
-    case SQLITE_FULL: return absl::ResourceExhaustedError(message);
+    case SQLITE_OK:
+      return absl::OkStatus();
+    case SQLITE_CONSTRAINT:
+      return absl::FailedPreconditionError(message);
+    case SQLITE_FULL:
+      return absl::ResourceExhaustedError(message);
     case SQLITE_BUSY:
-    case SQLITE_LOCKED: return absl::UnavailableError(message);
+    case SQLITE_LOCKED:
+      return absl::UnavailableError(message);
     case SQLITE_IOERR:
     case SQLITE_CORRUPT:
-    case SQLITE_NOTADB: return absl::DataLossError(message);
-    case SQLITE_INTERRUPT: return absl::DeadlineExceededError(message);
-    case SQLITE_AUTH: return absl::PermissionDeniedError(message);
-    case SQLITE_CANTOPEN: return absl::NotFoundError(message);
-    default: return absl::InternalError(message);
+    case SQLITE_NOTADB:
+      return absl::DataLossError(message);
+    case SQLITE_INTERRUPT:
+      return absl::DeadlineExceededError(message);
+    case SQLITE_AUTH:
+      return absl::PermissionDeniedError(message);
+    case SQLITE_CANTOPEN:
+      return absl::NotFoundError(message);
+    default:
+      return absl::InternalError(message);
   }
 }
 
@@ -28,9 +37,15 @@ absl::StatusOr<Database> Database::Open(const std::string& path, Mode mode) {
   sqlite3* db = nullptr;
   int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
   switch (mode) {
-    case Mode::kReadOnly: flags |= SQLITE_OPEN_READONLY; break;
-    case Mode::kReadWrite: flags |= SQLITE_OPEN_READWRITE; break;
-    case Mode::kCreate: flags |= SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE; break;
+    case Mode::kReadOnly:
+      flags |= SQLITE_OPEN_READONLY;
+      break;
+    case Mode::kReadWrite:
+      flags |= SQLITE_OPEN_READWRITE;
+      break;
+    case Mode::kCreate:
+      flags |= SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+      break;
   }
   const int rc = sqlite3_open_v2(path.c_str(), &db, flags, nullptr);
   Database out(db);  // sqlite3_open_v2 makes a handle even when it fails
@@ -43,12 +58,14 @@ absl::StatusOr<Database> Database::Open(const std::string& path, Mode mode) {
 }
 
 absl::Status Database::LastError(absl::string_view context) const {
-  return StatusOf(sqlite3_extended_errcode(db_.get()), absl::StrCat(context, ": ", sqlite3_errmsg(db_.get())));
+  return StatusOf(sqlite3_extended_errcode(db_.get()),
+                  absl::StrCat(context, ": ", sqlite3_errmsg(db_.get())));
 }
 
 absl::StatusOr<Statement> Database::Prepare(absl::string_view sql) {
   sqlite3_stmt* stmt = nullptr;
-  const int rc = sqlite3_prepare_v3(db_.get(), sql.data(), static_cast<int>(sql.size()), SQLITE_PREPARE_PERSISTENT, &stmt, nullptr);
+  const int rc = sqlite3_prepare_v3(db_.get(), sql.data(), static_cast<int>(sql.size()),
+                                    SQLITE_PREPARE_PERSISTENT, &stmt, nullptr);
   if (rc != SQLITE_OK) return LastError(absl::StrCat("prepare \"", sql, "\""));
   return Statement(stmt);
 }
@@ -62,17 +79,20 @@ absl::Status Database::Execute(absl::string_view sql) {
 }
 
 Statement& Statement::Bind(int index, int64_t value) {
-  if (const int rc = sqlite3_bind_int64(stmt_.get(), index, value); rc != SQLITE_OK) bind_error_ = rc;
+  if (const int rc = sqlite3_bind_int64(stmt_.get(), index, value); rc != SQLITE_OK)
+    bind_error_ = rc;
   return *this;
 }
 Statement& Statement::Bind(int index, double value) {
   if (!std::isfinite(value)) return BindNull(index);
-  if (const int rc = sqlite3_bind_double(stmt_.get(), index, value); rc != SQLITE_OK) bind_error_ = rc;
+  if (const int rc = sqlite3_bind_double(stmt_.get(), index, value); rc != SQLITE_OK)
+    bind_error_ = rc;
   return *this;
 }
 Statement& Statement::Bind(int index, absl::string_view value) {
-  const int rc = sqlite3_bind_text64(stmt_.get(), index, value.data() == nullptr ? "" : value.data(), value.size(),
-                                     SQLITE_TRANSIENT, SQLITE_UTF8);
+  const int rc =
+      sqlite3_bind_text64(stmt_.get(), index, value.data() == nullptr ? "" : value.data(),
+                          value.size(), SQLITE_TRANSIENT, SQLITE_UTF8);
   if (rc != SQLITE_OK) bind_error_ = rc;
   return *this;
 }
@@ -83,12 +103,15 @@ Statement& Statement::BindNull(int index) {
 
 absl::StatusOr<bool> Statement::Step() {
   if (bind_error_ != SQLITE_OK) {
-    return StatusOf(std::exchange(bind_error_, SQLITE_OK), absl::StrCat("bind in \"", sqlite3_sql(stmt_.get()), "\""));
+    return StatusOf(std::exchange(bind_error_, SQLITE_OK),
+                    absl::StrCat("bind in \"", sqlite3_sql(stmt_.get()), "\""));
   }
   const int rc = sqlite3_step(stmt_.get());
   if (rc == SQLITE_ROW) return true;
   if (rc == SQLITE_DONE) return false;
-  absl::Status s = StatusOf(rc, absl::StrCat("\"", sqlite3_sql(stmt_.get()), "\": ", sqlite3_errmsg(sqlite3_db_handle(stmt_.get()))));
+  absl::Status s =
+      StatusOf(rc, absl::StrCat("\"", sqlite3_sql(stmt_.get()),
+                                "\": ", sqlite3_errmsg(sqlite3_db_handle(stmt_.get()))));
   sqlite3_reset(stmt_.get());
   return s;
 }
@@ -109,7 +132,9 @@ void Statement::Reset() {
 }
 
 int Statement::columns() const { return sqlite3_column_count(stmt_.get()); }
-std::string Statement::ColumnName(int column) const { return sqlite3_column_name(stmt_.get(), column); }
+std::string Statement::ColumnName(int column) const {
+  return sqlite3_column_name(stmt_.get(), column);
+}
 bool Statement::IsNull(int column) const { return Type(column) == SQLITE_NULL; }
 int Statement::Type(int column) const { return sqlite3_column_type(stmt_.get(), column); }
 int64_t Statement::Int(int column) const { return sqlite3_column_int64(stmt_.get(), column); }

@@ -1,5 +1,5 @@
-// SQLite in C++: a connection, a prepared statement, a transaction, with absl::Status and bound values only.
-// Not thread-safe: one connection, one thread.
+// SQLite in C++: a connection, a prepared statement, a transaction, with absl::Status and bound
+// values only. Not thread-safe: one connection, one thread.
 #pragma once
 
 #include <sqlite3.h>
@@ -25,7 +25,9 @@ class Statement {
   Statement& Bind(int index, int value) { return Bind(index, int64_t{value}); }
   Statement& Bind(int index, double value);  // NULL where it is not finite
   Statement& Bind(int index, absl::string_view value);
-  Statement& Bind(int index, const std::string& value) { return Bind(index, absl::string_view(value)); }
+  Statement& Bind(int index, const std::string& value) {
+    return Bind(index, absl::string_view(value));
+  }
   Statement& Bind(int index, const char* value) { return Bind(index, absl::string_view(value)); }
   Statement& BindNull(int index);
   void Bind(int index, bool value) = delete;  // say 0 or 1
@@ -60,7 +62,8 @@ class Statement {
 class Database {
  public:
   enum class Mode { kReadOnly, kReadWrite, kCreate };
-  // Opens with foreign keys on, trusted_schema off, extension loading off and a busy timeout of 5 s.
+  // Opens with foreign keys on, trusted_schema off, extension loading off and a busy timeout of 5
+  // s.
   static absl::StatusOr<Database> Open(const std::string& path, Mode mode);
   Database(Database&&) = default;
   Database& operator=(Database&&) = default;
@@ -84,8 +87,8 @@ class Database {
   std::unique_ptr<sqlite3, Close> db_;
 };
 
-// SQLite's result code as a status: constraint → FailedPrecondition, full → ResourceExhausted, busy → Unavailable,
-// I/O error and corruption → DataLoss, everything else → Internal.
+// SQLite's result code as a status: constraint → FailedPrecondition, full → ResourceExhausted, busy
+// → Unavailable, I/O error and corruption → DataLoss, everything else → Internal.
 absl::Status StatusOf(int code, absl::string_view message);
 
 }  // namespace plumb::store

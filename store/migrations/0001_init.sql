@@ -4,6 +4,7 @@
 CREATE TABLE cluster (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   incarnation INTEGER NOT NULL,
+  starts INTEGER NOT NULL,             -- times a server opened the file
   cluster_time_us INTEGER NOT NULL,
   create_time_us INTEGER NOT NULL
 ) STRICT;
@@ -83,7 +84,7 @@ CREATE TABLE stage (
   attempts INTEGER NOT NULL,           -- granted so far; the last one's number
   failures INTEGER NOT NULL,           -- attempts that count against the budget, since the last retry or progress
   not_before_ct_us INTEGER NOT NULL,   -- back-off
-  threads INTEGER,                     -- fixed at the first lease
+  threads INTEGER NOT NULL,            -- slots it takes; never changes, as results depend on it
   checkpoint_step INTEGER NOT NULL,    -- last committed; -1: none
   checkpoint_path TEXT,
   checkpoint_digest TEXT,
@@ -100,7 +101,7 @@ CREATE TABLE worker (
   build TEXT NOT NULL,
   devices_json TEXT NOT NULL,
   session_id INTEGER NOT NULL,         -- the current session; older ones are fenced
-  state TEXT NOT NULL,                 -- connected, lost, gone
+  state TEXT NOT NULL,                 -- connected, draining, lost, gone
   register_time_us INTEGER NOT NULL
 ) STRICT;
 
@@ -121,6 +122,7 @@ CREATE TABLE attempt (
   end_time_us INTEGER,
   PRIMARY KEY (stage_id, number)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX attempt_running ON attempt (stage_id) WHERE outcome IS NULL;
 
 CREATE TABLE series (
   id INTEGER PRIMARY KEY,
@@ -142,8 +144,8 @@ CREATE TABLE measurement (
 CREATE TABLE document_score (
   stage_id INTEGER NOT NULL REFERENCES stage (id),
   split TEXT NOT NULL,
-  document INTEGER NOT NULL,
-  nll REAL NOT NULL,                   -- nats, summed over the document's tokens
+  document INTEGER NOT NULL,           -- index in its split
+  nll REAL,                            -- nats, summed over the document's tokens; NULL where it was not finite
   tokens INTEGER NOT NULL,
   bytes INTEGER NOT NULL,
   PRIMARY KEY (stage_id, split, document)
@@ -203,7 +205,7 @@ FROM sweep_trial st
 JOIN sweep sw ON sw.id = st.sweep_id
 JOIN cell c ON c.id = st.cell_id
 JOIN trial t ON t.id = st.trial_id
-LEFT JOIN stage p ON p.trial_id = t.id AND p.name = 'pretrain';
+LEFT JOIN stage p ON p.trial_id = t.id AND p.kind = 'pretrain' AND p.parent_id IS NULL;
 
 -- One row per cell: its replicates that are not A/A controls. Diverged replicates are counted, not averaged away.
 CREATE VIEW v_cell AS

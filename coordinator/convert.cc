@@ -1,0 +1,249 @@
+#include "coordinator/convert.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "domain/status_macros.h"
+
+namespace plumb::coordinator {
+namespace {
+
+constexpr int kMaxName = 200;
+constexpr int kMaxSlots = 4096;
+constexpr int kMaxAttempts = 10'000;
+constexpr int kMaxPoints = 1'000'000;
+constexpr size_t kMaxLog = 64 << 10;
+constexpr size_t kMaxJson = 1 << 20;
+
+absl::Status Check(bool ok, absl::string_view what) {
+  return ok ? absl::OkStatus() : absl::InvalidArgumentError(what);
+}
+
+absl::Status CheckText(const std::string& text, size_t limit, absl::string_view what) {
+  if (text.size() > limit)
+    return absl::InvalidArgumentError(absl::StrCat(what, " is longer than ", limit, " bytes"));
+  return absl::OkStatus();
+}
+
+// A failure's cause is a line and its log; the line stays, the log goes to a column of its own.
+void SplitCause(const std::string& text, std::string* cause, std::string* log_tail) {
+  constexpr size_t kLine = 500;
+  const size_t end = text.find('\n');
+  *cause = text.substr(0, std::min(end, kLine));
+  if (end != std::string::npos || text.size() > kLine) *log_tail = text;
+}
+
+absl::StatusOr<core::AttemptReport> FromProto(const v1::AttemptState& a) {
+  RETURN_IF_ERROR(
+      Check(a.stage_id() > 0 && a.attempt() > 0, "attempts: stage_id and attempt start at 1"));
+  RETURN_IF_ERROR(Check(a.step() >= 0 && a.through_seq() >= 0,
+                        "attempts: step and through_seq are not negative"));
+  RETURN_IF_ERROR(CheckText(a.summary_json(), kMaxJson, "attempts.summary_json"));
+  RETURN_IF_ERROR(CheckText(a.cause(), kMaxLog + 4096, "attempts.cause"));
+  core::AttemptReport out{.incarnation = a.incarnation(),
+                          .attempt = {StageId{a.stage_id()}, a.attempt()},
+                          .step = a.step(),
+                          .through_seq = a.through_seq()};
+  if (!a.outcome().empty()) {
+    out.outcome = OutcomeFromName(a.outcome());
+    if (!out.outcome) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("attempts.outcome: \"", a.outcome(),
+                       "\" is not one of succeeded, paused, infeasible, diverged, out_of_memory, "
+                       "failed, preempted, lost, cancelled"));
+    }
+  }
+  SplitCause(a.cause(), &out.cause, &out.log_tail);
+  if (!a.summary_json().empty()) out.summary_json = a.summary_json();
+  return out;
+}
+
+absl::StatusOr<MeasurementBatchPtr> FromProto(const v1::AttemptBatch& b) {
+  RETURN_IF_ERROR(
+      Check(b.stage_id() > 0 && b.attempt() > 0, "batches: stage_id and attempt start at 1"));
+  RETURN_IF_ERROR(Check(b.first_seq() > 0 && b.last_seq() >= b.first_seq(),
+                        "batches: 1 <= first_seq <= last_seq"));
+  auto out = std::make_shared<MeasurementBatch>();
+  out->incarnation = b.incarnation();
+  out->attempt = {StageId{b.stage_id()}, b.attempt()};
+  out->first_seq = b.first_seq();
+  out->last_seq = b.last_seq();
+  int64_t points = 0;
+  for (const v1::SeriesPoints& s : b.series()) {
+    RETURN_IF_ERROR(Check(!s.name().empty(), "batches.series.name is empty"));
+    RETURN_IF_ERROR(CheckText(s.name(), kMaxName, "batches.series.name"));
+    MeasurementBatch::Series& series = out->series.emplace_back();
+    series.name = s.name();
+    series.layer = s.layer();
+    series.definition_version = s.definition_version();
+    for (const v1::Point& p : s.points()) {
+      RETURN_IF_ERROR(Check(p.step() >= 0, "batches.series.points.step is negative"));
+      series.points.push_back({p.step(), p.value()});
+    }
+    points += s.points_size();
+  }
+  RETURN_IF_ERROR(Check(points <= kMaxPoints,
+                        "batches: more than 1,000,000 points in one batch; send smaller ones"));
+  for (const v1::CheckpointCommit& c : b.checkpoints()) {
+    RETURN_IF_ERROR(Check(c.step() >= 0 && !c.path().empty(),
+                          "batches.checkpoints: a step and a path are needed"));
+    RETURN_IF_ERROR(CheckText(c.path(), 4096, "batches.checkpoints.path"));
+    RETURN_IF_ERROR(CheckText(c.digest(), 128, "batches.checkpoints.digest"));
+    out->checkpoints.push_back(
+        {.step = c.step(), .path = c.path(), .digest = c.digest(), .bytes = c.bytes()});
+  }
+  for (const v1::DocumentScore& d : b.documents()) {
+    RETURN_IF_ERROR(CheckText(d.split(), kMaxName, "batches.documents.split"));
+    out->documents.push_back({.split = d.split(),
+                              .document = d.document(),
+                              .nll = d.nll(),
+                              .tokens = d.tokens(),
+                              .bytes = d.bytes()});
+  }
+  return out;
+}
+
+}  // namespace
+
+absl::StatusOr<core::RegisterWorker> FromProto(const v1::RegisterWorkerRequest& r) {
+  RETURN_IF_ERROR(
+      Check(!r.worker_name().empty(), "worker_name is empty; give the worker a --name"));
+  RETURN_IF_ERROR(CheckText(r.worker_name(), kMaxName, "worker_name"));
+  RETURN_IF_ERROR(CheckText(r.host(), kMaxName, "host"));
+  RETURN_IF_ERROR(CheckText(r.build(), kMaxName, "build"));
+  RETURN_IF_ERROR(
+      Check(r.slots() >= 1 && r.slots() <= kMaxSlots, "slots must be between 1 and 4096"));
+  RETURN_IF_ERROR(Check(r.devices_size() <= 64, "more than 64 devices"));
+  RETURN_IF_ERROR(Check(r.attempts_size() <= kMaxAttempts, "more than 10,000 attempts"));
+  if (r.protocol_min() > kProtocol || r.protocol_max() < kProtocol) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the worker speaks protocol ", r.protocol_min(), " to ", r.protocol_max(),
+                     ", this server ", kProtocol, "; use programs of one version"));
+  }
+  core::RegisterWorker out{
+      .worker = {.name = r.worker_name(), .host = r.host(), .slots = r.slots(), .build = r.build()},
+      .known_incarnation = r.known_incarnation()};
+  nlohmann::json devices = nlohmann::json::array();
+  for (const v1::Device& d : r.devices()) {
+    devices.push_back({{"kind", d.kind()}, {"name", d.name()}, {"memory_bytes", d.memory_bytes()}});
+  }
+  out.worker.devices_json = devices.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  RETURN_IF_ERROR(CheckText(out.worker.devices_json, kMaxLog, "devices"));
+  for (const v1::AttemptState& a : r.attempts()) {
+    ASSIGN_OR_RETURN(core::AttemptReport report, FromProto(a));
+    out.attempts.push_back(std::move(report));
+  }
+  return out;
+}
+
+absl::StatusOr<core::Report> FromProto(const v1::ReportRequest& r) {
+  RETURN_IF_ERROR(Check(r.attempts_size() <= kMaxAttempts && r.batches_size() <= kMaxAttempts,
+                        "more than 10,000 attempts or batches in one report"));
+  core::Report out{
+      .session = SessionId{r.session_id()}, .generation = r.generation(), .draining = r.draining()};
+  for (const v1::AttemptState& a : r.attempts()) {
+    ASSIGN_OR_RETURN(core::AttemptReport report, FromProto(a));
+    out.attempts.push_back(std::move(report));
+  }
+  for (const v1::AttemptBatch& b : r.batches()) {
+    ASSIGN_OR_RETURN(MeasurementBatchPtr batch, FromProto(b));
+    out.batches.push_back(std::move(batch));
+  }
+  return out;
+}
+
+void ToProto(const core::Grant& g, v1::Assignment* out) {
+  out->set_incarnation(g.incarnation);
+  out->set_stage_id(g.attempt.stage.value);
+  out->set_attempt(g.attempt.number);
+  out->set_trial_id(g.trial.value);
+  out->set_kind(g.kind);
+  out->set_config_json(g.config_json);
+  out->set_stage_json(g.settings_json);
+  out->set_until_step(g.until_step);
+  out->set_checkpoint_path(g.checkpoint_path);
+  out->set_checkpoint_digest(g.checkpoint_digest);
+  out->set_checkpoint_step(g.checkpoint_step);
+  out->set_resume(g.resume);
+  out->set_exclusive(g.exclusive);
+  out->set_fusion_key(g.fusion_key);
+}
+
+void ToProto(const store::SweepView& v, v1::Sweep* out) {
+  out->set_id(v.row.id.value);
+  out->set_name(v.row.name);
+  out->set_state(std::string(Name(v.row.state)));
+  out->set_create_time_us(v.row.create_time_us);
+  out->set_end_time_us(v.row.end_time_us);
+  out->set_trials(v.row.trials);
+  for (const auto& [state, n] : v.trials_by_state) (*out->mutable_trials_by_state())[state] = n;
+  out->set_steps_done(v.steps_done);
+  out->set_steps_total(v.steps_total);
+  out->set_flops_done(v.flops_done);
+  out->set_flops_total(v.flops_total);
+  out->set_eta_seconds(-1);
+}
+
+void ToProto(const store::TrialView& v, v1::Trial* out) {
+  out->set_id(v.row.id.value);
+  out->set_cell_id(v.cell_id);
+  out->set_cell(v.cell.name);
+  out->set_replicate(static_cast<int32_t>(v.link.replicate));
+  out->set_aa(v.link.aa != 0);
+  out->set_state(std::string(Name(v.row.state)));
+  for (const store::StageView& s : v.stages) {
+    v1::Stage* stage = out->add_stages();
+    stage->set_id(s.row.id.value);
+    stage->set_name(s.row.name);
+    stage->set_kind(s.row.kind);
+    stage->set_parent(s.parent);
+    stage->set_state(std::string(Name(s.row.state)));
+    stage->set_step(s.row.step);
+    stage->set_target_step(s.row.target_step);
+    stage->set_checkpoint_step(s.row.checkpoint_step);
+    stage->set_checkpoint_path(s.row.checkpoint_path);
+    for (size_t i = 0; i < s.attempts.size(); ++i) {
+      const AttemptRow& a = s.attempts[i];
+      v1::Attempt* attempt = stage->add_attempts();
+      attempt->set_number(a.id.number);
+      attempt->set_worker(s.workers[i]);
+      if (a.outcome) attempt->set_outcome(std::string(Name(*a.outcome)));
+      attempt->set_cause(a.log_tail.empty() ? a.cause : a.log_tail);
+      attempt->set_start_time_us(a.start_time_us);
+      attempt->set_end_time_us(a.end_time_us);
+      attempt->set_start_step(a.start_step);
+      attempt->set_summary_json(a.summary_json);
+    }
+  }
+  out->set_config_json(v.row.config_json);
+  out->set_key(v.row.key);
+  out->set_objective(v.objective);
+  out->set_train_loss(v.train_loss);
+  out->set_tokens_per_s(v.tokens_per_s);
+  out->set_worker(v.worker);
+  out->set_params_total(v.row.params_total);
+  out->set_params_non_embedding(v.row.params_non_embedding);
+}
+
+void ToProto(const core::Core::WorkerView& v, absl::Duration lease, v1::Worker* out) {
+  out->set_id(v.row.id.value);
+  out->set_name(v.row.name);
+  out->set_state(std::string(Name(v.row.state)));
+  // Worth a look long before its lease ends.
+  if (v.row.state == WorkerState::kConnected && v.silent > lease / 3) out->set_state("suspect");
+  out->set_host(v.row.host);
+  out->set_slots(static_cast<int32_t>(v.row.slots));
+  out->set_busy(static_cast<int32_t>(v.used));
+  out->set_silent_seconds(absl::ToDoubleSeconds(v.silent));
+  out->set_build(v.row.build);
+  const auto devices =
+      nlohmann::json::parse(v.row.devices_json, nullptr, /*allow_exceptions=*/false);
+  if (!devices.is_array()) return;
+  for (const auto& d : devices) {
+    if (d.is_object())
+      out->add_devices(absl::StrCat(d.value("kind", ""), ": ", d.value("name", "")));
+  }
+}
+
+}  // namespace plumb::coordinator

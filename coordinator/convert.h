@@ -1,0 +1,26 @@
+// Between protos and the domain: checks what comes in, with limits on everything, and fills what
+// goes out.
+#pragma once
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "coordinator/core/core.h"
+#include "plumb/v1/sweep_service.pb.h"
+#include "plumb/v1/worker_service.pb.h"
+#include "store/read.h"
+
+namespace plumb::coordinator {
+
+inline constexpr int kProtocol = 1;
+
+// InvalidArgument names the field and the limit.
+absl::StatusOr<core::RegisterWorker> FromProto(const v1::RegisterWorkerRequest& request);
+absl::StatusOr<core::Report> FromProto(const v1::ReportRequest& request);
+
+void ToProto(const core::Grant& grant, v1::Assignment* out);
+void ToProto(const store::SweepView& view, v1::Sweep* out);
+void ToProto(const store::TrialView& view, v1::Trial* out);
+void ToProto(const core::Core::WorkerView& view, absl::Duration lease, v1::Worker* out);
+
+}  // namespace plumb::coordinator

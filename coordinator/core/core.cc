@@ -1,0 +1,265 @@
+#include "coordinator/core/core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace plumb::core {
+namespace {
+constexpr int kStartShift = 40;  // a generation is (starts << 40) + count
+}
+
+Core::Core(const Options& options, const ClusterSnapshot& s)
+    : options_(options),
+      incarnation_(s.incarnation),
+      generation_(std::max(s.starts << kStartShift, s.min_generation)),
+      last_sweep_(s.last_sweep),
+      last_trial_(s.last_trial),
+      last_stage_(s.last_stage),
+      last_worker_(s.last_worker),
+      last_session_(s.last_session) {
+  now_.cluster = s.cluster_time;
+  for (const SweepRow& row : s.sweeps) {
+    by_request_[row.request_id] = row.id;
+    if (row.state == SweepState::kMaterializing) materializing_.insert(row.id);
+    sweeps_[row.id].row = row;
+  }
+  std::map<TrialId, std::vector<SweepTrialRow>> links;
+  for (const SweepTrialRow& link : s.links) links[link.trial].push_back(link);
+  for (const TrialTree& tree : s.trials) {
+    const std::vector<SweepTrialRow>& of = links[tree.trial.id];
+    AddTrial(tree, of.empty() ? SweepId{} : of.front().sweep, of.empty() ? 0 : of.front().idx);
+    for (const SweepTrialRow& link : of) {
+      Sweep& sweep = sweeps_.at(link.sweep);
+      if (sweep.row.state != SweepState::kMaterializing && sweep.row.state != SweepState::kRunning)
+        continue;
+      sweep.live.insert(link.trial);
+      trials_.at(link.trial).sweeps.insert(link.sweep);
+    }
+  }
+  for (const WorkerRow& row : s.workers) {
+    Worker& w = workers_[row.id];
+    w.row = row;
+    w.generation = generation_;
+    w.heard = now_.cluster;
+    by_name_[row.name] = row.id;
+    by_session_[row.session] = row.id;
+  }
+  for (const AttemptRow& a : s.attempts) {
+    Stage& stage = At(a.id.stage);
+    Worker& w = workers_.at(a.worker);
+    stage.live = Live{.worker = a.worker,
+                      .session = a.session,
+                      .granted_generation = generation_,
+                      .acked_seq = a.acked_seq,
+                      .seen = a.acked_seq > 0};
+    w.grants.insert(stage.row.id);
+    w.used += stage.row.threads;
+    w.exclusive = IsExclusive(stage.row);
+  }
+  for (auto& [id, w] : workers_) Index(w);
+  for (auto& [id, stage] : stages_) Place(stage);
+}
+
+Effects Core::Apply(const Event& event, Now now) {
+  now_ = now;
+  effects_ = Effects{};
+  effects_.answer = std::visit([&](const auto& e) { return On(e); }, event);
+  Schedule();
+  Flush();
+  Evict();
+  return std::move(effects_);
+}
+
+absl::Duration Core::NextWakeup() const {
+  absl::Duration next = absl::InfiniteDuration();
+  if (!backoff_.empty()) next = std::min(next, backoff_.begin()->first);
+  if (!expiry_.empty()) next = std::min(next, expiry_.begin()->first);
+  return next;
+}
+
+void Core::Unpin() {
+  if (pins_ > 0) --pins_;
+}
+
+std::optional<Core::Cursor> Core::NextSlice() const {
+  if (materializing_.empty()) return std::nullopt;
+  const SweepRow& row = sweeps_.at(*materializing_.begin()).row;
+  return Cursor{.sweep = row.id,
+                .from = row.cursor,
+                .trials = row.trials,
+                .request_id = row.request_id,
+                .request_hash = row.request_hash};
+}
+
+std::optional<WorkerId> Core::WorkerOfSession(SessionId session) const {
+  const auto it = by_session_.find(session);
+  if (it == by_session_.end()) return std::nullopt;
+  return it->second;
+}
+
+bool Core::SessionWasFenced(SessionId session) const {
+  return session.value > 0 && session <= last_session_ && !by_session_.contains(session);
+}
+
+int64_t Core::Generation(WorkerId worker) const { return workers_.at(worker).generation; }
+
+std::vector<Grant> Core::Desired(WorkerId worker) const {
+  std::vector<Grant> out;
+  for (StageId id : workers_.at(worker).grants) {
+    const Stage& stage = At(id);
+    const Trial& trial = trials_.at(stage.row.trial);
+    Grant g{.incarnation = incarnation_,
+            .attempt = {id, stage.row.attempts},
+            .trial = trial.row.id,
+            .kind = stage.row.kind,
+            .config_json = trial.row.config_json,
+            .settings_json = stage.row.settings_json,
+            .fusion_key = trial.row.fusion_key,
+            .exclusive = IsExclusive(stage.row)};
+    const StageRow* from = nullptr;
+    if (stage.row.checkpoint_step >= 0) {
+      from = &stage.row;
+      g.resume = true;
+    } else if (stage.row.parent && At(stage.row.parent).row.checkpoint_step >= 0) {
+      from = &At(stage.row.parent).row;
+    }
+    if (from != nullptr) {
+      g.checkpoint_path = from->checkpoint_path;
+      g.checkpoint_digest = from->checkpoint_digest;
+      g.checkpoint_step = from->checkpoint_step;
+    }
+    out.push_back(std::move(g));
+  }
+  return out;
+}
+
+std::vector<Core::WorkerView> Core::Workers(Now now) const {
+  std::vector<WorkerView> out;
+  for (const auto& [name, id] : by_name_) {
+    const Worker& w = workers_.at(id);
+    out.push_back({.row = w.row, .used = w.used, .silent = now.cluster - w.heard});
+  }
+  return out;
+}
+
+void Core::Move(Stage& stage, StageState to, absl::string_view reason) {
+  if (!CanMove(stage.row.state, to) && illegal_move_.empty()) {
+    illegal_move_ = absl::StrCat("stage ", stage.row.id.value, " moved from ",
+                                 Name(stage.row.state), " to ", Name(to));
+  }
+  stage.row.state = to;
+  stage.row.reason = std::string(reason);
+  dirty_stages_.insert(stage.row.id);
+  Place(stage);
+  // A child cannot run without its parent's result; one that can wants to be queued.
+  for (StageId id : stage.children) {
+    Stage& child = At(id);
+    if (IsTerminal(to) && to != StageState::kSucceeded && !IsTerminal(child.row.state)) {
+      Move(child, StageState::kCancelled,
+           absl::StrCat("its parent stage ", stage.row.name, " ended as ", Name(to)));
+    } else {
+      Place(child);
+    }
+  }
+  Settle(trials_.at(stage.row.trial));
+}
+
+StageState Core::StateOf(const std::vector<const StageRow*>& stages) {
+  bool live = false, running = false, pending = false;
+  for (const StageRow* s : stages) {
+    live |= !IsTerminal(s->state);
+    running |= s->state == StageState::kRunning;
+    pending |= s->state == StageState::kPending;
+  }
+  if (running) return StageState::kRunning;
+  if (live) return pending ? StageState::kPending : StageState::kPaused;
+  for (const StageRow* s : stages) {
+    if (s->state != StageState::kSucceeded) return s->state;
+  }
+  return StageState::kSucceeded;
+}
+
+void Core::Settle(Trial& trial) {
+  std::vector<const StageRow*> rows;
+  for (StageId id : trial.stages) rows.push_back(&At(id).row);
+  const StageState state = StateOf(rows);
+  if (state != trial.row.state) {
+    trial.row.state = state;
+    dirty_trials_.insert(trial.row.id);
+  }
+  if (!IsTerminal(state)) {
+    finished_.erase(trial.row.id);
+    return;
+  }
+  finished_.insert(trial.row.id);
+  const std::set<SweepId> sweeps = std::exchange(trial.sweeps, {});
+  for (SweepId id : sweeps) {
+    Sweep& sweep = sweeps_.at(id);
+    sweep.live.erase(trial.row.id);
+    if (sweep.live.empty() && sweep.row.state == SweepState::kRunning) {
+      EndSweep(sweep, SweepState::kCompleted, "all its trials have ended");
+    }
+  }
+}
+
+// Each row that changed is written once, however often it changed.
+void Core::Flush() {
+  std::vector<Change>& out = effects_.changes;
+  for (StageId id : std::exchange(dirty_stages_, {})) out.push_back(UpdateStage{At(id).row});
+  for (TrialId id : std::exchange(dirty_trials_, {}))
+    out.push_back(UpdateTrial{id, trials_.at(id).row.state});
+  for (SweepId id : std::exchange(dirty_sweeps_, {})) {
+    const SweepRow& row = sweeps_.at(id).row;
+    out.push_back(UpdateSweep{
+        .id = id, .state = row.state, .cursor = row.cursor, .end_time_us = row.end_time_us});
+  }
+  for (WorkerId id : std::exchange(dirty_workers_, {}))
+    out.push_back(UpsertWorker{workers_.at(id).row});
+  for (WorkerId id : std::exchange(woken_, {})) effects_.woken.push_back(id);
+}
+
+void Core::Evict() {
+  if (pins_ > 0) return;
+  for (TrialId id : std::exchange(finished_, {})) {
+    const auto it = trials_.find(id);
+    for (StageId stage : it->second.stages) stages_.erase(stage);
+    by_key_.erase(it->second.row.key);
+    trials_.erase(it);
+  }
+}
+
+void Core::Note(absl::string_view kind, const Stage* stage, WorkerId worker,
+                absl::string_view detail) {
+  EventRow row{.time_us = now_.wall_us,
+               .kind = std::string(kind),
+               .worker = worker,
+               .detail = std::string(detail)};
+  if (stage != nullptr) {
+    row.trial = stage->row.trial;
+    row.stage = stage->row.id;
+    row.attempt = stage->row.attempts;
+  }
+  effects_.changes.push_back(AppendEvent{std::move(row)});
+}
+
+void Core::NoteSweep(absl::string_view kind, SweepId sweep, absl::string_view detail) {
+  effects_.changes.push_back(AppendEvent{{.time_us = now_.wall_us,
+                                          .kind = std::string(kind),
+                                          .sweep = sweep,
+                                          .detail = std::string(detail)}});
+}
+
+void Core::Wake(Worker& worker) {
+  worker.generation = ++generation_;
+  woken_.insert(worker.row.id);
+}
+
+Fence Core::FenceOf(const Stage& stage) const {
+  return {.incarnation = incarnation_,
+          .attempt = {stage.row.id, stage.row.attempts},
+          .session = stage.live->session};
+}
+
+}  // namespace plumb::core

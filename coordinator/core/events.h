@@ -1,0 +1,160 @@
+// What happens to the core, and what it answers: plain values.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "domain/changes.h"
+#include "domain/rows.h"
+
+namespace plumb::core {
+
+// Cluster time decides; wall time is only written down for people.
+struct Now {
+  absl::Duration cluster;
+  int64_t wall_us = 0;
+};
+
+// ---- events ----
+
+// A planned sweep. The same request_id and request_hash answer with the sweep made before; the same
+// request_id with another hash is an error.
+struct SubmitSweep {
+  SweepRow sweep;  // id, state and cursor are the core's to set
+};
+
+struct NewTrial {
+  TrialRow trial;
+  std::vector<StageRow> stages;      // parents before children; ids are the core's
+  std::vector<std::string> parents;  // by stage: its parent's name, "" for a root
+  int64_t cell_idx = 0;
+  int64_t replicate = 0;
+  int64_t aa = 0;
+};
+
+// Trials found on disk, by key (MaterializeSlice) or by id (CancelTrial, RetryTrial). Looked up
+// while the core is pinned, after every earlier commit; what the core has in memory goes before it.
+using TrialsByKey = std::map<std::string, TrialTree>;
+
+// Trials [from, from + trials.size()) of a sweep's plan and the cells first used by them. Ignored
+// unless `from` is the sweep's cursor, so that a slice may come twice.
+struct MaterializeSlice {
+  SweepId sweep;
+  int64_t from = 0;
+  std::vector<CellRow> cells;
+  std::shared_ptr<const std::vector<NewTrial>>
+      trials;  // shared with the replay of a failed commit; immutable
+  TrialsByKey known;
+};
+
+// The sweep's plan cannot be made again after a restart (a corpus is gone): it ends as cancelled.
+struct AbandonSweep {
+  SweepId sweep;
+  std::string reason;
+};
+
+// An attempt as its worker sees it.
+struct AttemptReport {
+  int64_t incarnation = 0;
+  AttemptId attempt;
+  int64_t step = 0;
+  std::optional<Outcome> outcome;
+  int64_t through_seq = 0;
+  std::string cause;
+  std::string log_tail;
+  std::string summary_json = "{}";
+};
+
+struct RegisterWorker {
+  WorkerRow worker;  // name, host, slots, build, devices
+  int64_t known_incarnation = 0;
+  std::vector<AttemptReport> attempts;  // still at the worker
+};
+
+struct Report {
+  SessionId session;
+  int64_t generation = 0;
+  std::vector<AttemptReport> attempts;
+  std::vector<MeasurementBatchPtr> batches;
+  bool draining = false;
+};
+
+struct CancelSweep {
+  SweepId sweep;
+};
+struct CancelTrial {
+  TrialId trial;
+  std::optional<TrialTree> known;
+};
+struct RetryTrial {
+  TrialId trial;
+  std::optional<TrialTree> known;
+  std::vector<SweepTrialRow> links;  // the sweeps it belongs to
+};
+
+// An attempt whose facts the database refuses: ends as failed, without taking others with it.
+struct QuarantineAttempts {
+  std::vector<AttemptId> attempts;
+  std::string cause;
+};
+
+// Time has passed: judges leases and back-offs. The inbox is empty when it comes.
+struct Tick {};
+
+using Event = std::variant<SubmitSweep, MaterializeSlice, AbandonSweep, RegisterWorker, Report,
+                           CancelSweep, CancelTrial, RetryTrial, QuarantineAttempts, Tick>;
+
+// ---- answers ----
+
+struct Submitted {
+  SweepId sweep;
+  int64_t trials = 0;
+  bool repeated = false;
+};
+struct Registered {
+  SessionId session;
+  int64_t incarnation = 0;
+  WorkerId worker;
+};
+struct Ack {
+  AttemptId attempt;
+  int64_t through_seq = 0;
+  bool fenced = false;
+};
+struct Reported {
+  std::vector<Ack> acks;
+};
+struct Counted {
+  int64_t stages = 0;
+};
+using Answer = std::variant<std::monostate, Submitted, Registered, Reported, Counted>;
+
+struct Effects {
+  std::vector<Change> changes;  // to be committed in one transaction, in order
+  absl::StatusOr<Answer> answer = Answer{};
+  std::vector<WorkerId> woken;  // workers whose desired state changed
+};
+
+// One entry of a worker's desired state.
+struct Grant {
+  int64_t incarnation = 0;
+  AttemptId attempt;
+  TrialId trial;
+  std::string kind;
+  std::string config_json;
+  std::string settings_json;
+  std::string fusion_key;
+  int64_t until_step = -1;
+  std::string checkpoint_path, checkpoint_digest;
+  int64_t checkpoint_step = 0;
+  bool resume = false;
+  bool exclusive = false;
+};
+
+}  // namespace plumb::core

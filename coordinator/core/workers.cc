@@ -1,0 +1,303 @@
+// Workers: sessions, reports, leases, and how attempts end.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/core/core.h"
+
+namespace plumb::core {
+
+absl::StatusOr<Answer> Core::On(const RegisterWorker& e) {
+  if (e.known_incarnation > incarnation_) RaiseIncarnation(e.known_incarnation);
+  const auto [it, is_new] = by_name_.try_emplace(e.worker.name, WorkerId{});
+  if (is_new) it->second = WorkerId{++last_worker_.value};
+  Worker& w = workers_[it->second];
+  Unindex(w);
+  const SessionId before = w.row.session;
+  if (!is_new) by_session_.erase(before);
+  w.row.id = it->second;
+  w.row.name = e.worker.name;
+  w.row.host = e.worker.host;
+  w.row.slots = e.worker.slots;
+  w.row.build = e.worker.build;
+  w.row.devices_json = e.worker.devices_json;
+  w.row.session = SessionId{++last_session_.value};
+  w.row.state = WorkerState::kConnected;
+  w.row.register_time_us = now_.wall_us;
+  w.heard = now_.cluster;
+  by_session_[w.row.session] = w.row.id;
+  effects_.changes.push_back(UpsertWorker{w.row});
+  Note("worker_registered", nullptr, w.row.id,
+       is_new ? absl::StrCat("session ", w.row.session.value)
+              : absl::StrCat("session ", w.row.session.value, " fences session ", before.value));
+  Wake(w);
+
+  // What the new session still has is handed to it; what it has not is lost with the old one.
+  std::set<AttemptId> alive;
+  for (const AttemptReport& a : e.attempts) {
+    if (a.incarnation == incarnation_) alive.insert(a.attempt);
+  }
+  for (StageId id : std::set<StageId>(w.grants)) {
+    Stage& stage = At(id);
+    if (alive.contains({id, stage.row.attempts})) {
+      effects_.changes.push_back(
+          AdoptAttempt{.fence = FenceOf(stage), .new_session = w.row.session});
+      stage.live->session = w.row.session;
+      stage.live->granted_generation = w.generation;
+      stage.live->seen = true;
+      Note("adopted", &stage, w.row.id, "its worker came back with it");
+    } else {
+      EndAttempt(stage, Outcome::kLost, "its worker came back without it", "", "{}");
+    }
+  }
+  Unindex(w);
+  // Trainers of attempts that are no longer granted still take room until the new session stops
+  // them.
+  for (const auto& [attempt, s] : std::exchange(w.stopping, {})) {
+    if (alive.contains(attempt)) {
+      w.stopping[attempt] = {.slots = s.slots, .dropped_generation = w.generation};
+    } else {
+      w.used -= s.slots;
+    }
+  }
+  Index(w);
+  return Registered{.session = w.row.session, .incarnation = incarnation_, .worker = w.row.id};
+}
+
+absl::StatusOr<Answer> Core::On(const Report& e) {
+  const std::optional<WorkerId> id = WorkerOfSession(e.session);
+  if (!id) {
+    if (SessionWasFenced(e.session)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("session ", e.session.value, " is fenced: its worker has a newer one"));
+    }
+    return absl::NotFoundError(absl::StrCat("no session ", e.session.value, "; register again"));
+  }
+  Worker& w = workers_.at(*id);
+  Unindex(w);
+  w.heard = now_.cluster;
+  Reported out;
+  for (const MeasurementBatchPtr& batch : e.batches) {
+    const Ack ack = OnBatch(w, batch);
+    if (!out.acks.empty() && out.acks.back().attempt == ack.attempt) {
+      out.acks.back() = ack;
+    } else {
+      out.acks.push_back(ack);
+    }
+  }
+  std::set<AttemptId> reported;
+  for (const AttemptReport& a : e.attempts) {
+    reported.insert(a.attempt);
+    const Ack ack = OnAttempt(w, a);
+    const auto same = std::find_if(out.acks.begin(), out.acks.end(),
+                                   [&](const Ack& other) { return other.attempt == ack.attempt; });
+    if (same == out.acks.end()) {
+      out.acks.push_back(ack);
+    } else {
+      *same = ack;
+    }
+  }
+  // "Gone" is believed only from a worker that had applied the generation that granted it.
+  for (StageId stage_id : std::set<StageId>(w.grants)) {
+    Stage& stage = At(stage_id);
+    if (e.generation >= stage.live->granted_generation &&
+        !reported.contains({stage_id, stage.row.attempts})) {
+      EndAttempt(stage, Outcome::kLost, "its worker no longer has it", "", "{}");
+    }
+  }
+  Unindex(w);
+  for (auto it = w.stopping.begin(); it != w.stopping.end();) {
+    if (e.generation >= it->second.dropped_generation && !reported.contains(it->first)) {
+      w.used -= it->second.slots;
+      it = w.stopping.erase(it);
+    } else {
+      ++it;
+    }
+  }
+  const WorkerState state = !e.draining                              ? WorkerState::kConnected
+                            : w.grants.empty() && w.stopping.empty() ? WorkerState::kGone
+                                                                     : WorkerState::kDraining;
+  if (state != w.row.state) {
+    w.row.state = state;
+    dirty_workers_.insert(w.row.id);
+    Note(absl::StrCat("worker_", Name(state)), nullptr, w.row.id, "as it reports");
+  }
+  Index(w);
+  return out;
+}
+
+Ack Core::OnBatch(Worker& w, const MeasurementBatchPtr& batch) {
+  const AttemptId attempt = batch->attempt;
+  if (batch->incarnation != incarnation_ || !w.grants.contains(attempt.stage) ||
+      At(attempt.stage).row.attempts != attempt.number) {
+    return {.attempt = attempt, .fenced = true};
+  }
+  Stage& stage = At(attempt.stage);
+  // Repeated: acknowledged again. A gap: the worker sends again from what is acknowledged.
+  if (batch->first_seq != stage.live->acked_seq + 1 || batch->last_seq < batch->first_seq) {
+    return {.attempt = attempt, .through_seq = stage.live->acked_seq};
+  }
+  effects_.changes.push_back(
+      ApplyBatch{.fence = FenceOf(stage), .batch = batch, .commit_time_us = now_.wall_us});
+  stage.live->acked_seq = batch->last_seq;
+  stage.live->seen = true;
+  int64_t step = stage.row.step;
+  for (const auto& s : batch->series) {
+    if (!s.points.empty()) step = std::max(step, s.points.back().step);
+  }
+  for (const CheckpointRow& c : batch->checkpoints) {
+    step = std::max(step, c.step);
+    if (c.step <= stage.row.checkpoint_step) continue;
+    stage.row.checkpoint_step = c.step;
+    stage.row.checkpoint_path = c.path;
+    stage.row.checkpoint_digest = c.digest;
+    stage.row.failures = 0;
+    dirty_stages_.insert(stage.row.id);
+  }
+  if (step != stage.row.step) {
+    stage.row.step = step;
+    dirty_stages_.insert(stage.row.id);
+  }
+  return {.attempt = attempt, .through_seq = stage.live->acked_seq};
+}
+
+Ack Core::OnAttempt(Worker& w, const AttemptReport& a) {
+  if (a.incarnation != incarnation_ || !w.grants.contains(a.attempt.stage) ||
+      At(a.attempt.stage).row.attempts != a.attempt.number) {
+    return {.attempt = a.attempt, .fenced = true};
+  }
+  Stage& stage = At(a.attempt.stage);
+  stage.live->seen = true;
+  const Ack ack{.attempt = a.attempt, .through_seq = stage.live->acked_seq};
+  if (a.step > stage.row.step && a.step <= std::max(stage.row.target_step, stage.row.step)) {
+    stage.row.step = a.step;
+    dirty_stages_.insert(stage.row.id);
+  }
+  if (a.outcome && a.through_seq <= stage.live->acked_seq) {
+    EndAttempt(stage, *a.outcome, a.cause, a.log_tail, a.summary_json);
+  }
+  return ack;
+}
+
+absl::StatusOr<Answer> Core::On(const QuarantineAttempts& e) {
+  for (const AttemptId& attempt : e.attempts) {
+    const auto it = stages_.find(attempt.stage);
+    if (it == stages_.end() || !it->second.live || it->second.row.attempts != attempt.number)
+      continue;
+    Note("quarantined", &it->second, it->second.live->worker, e.cause);
+    it->second.row.failures = std::max<int64_t>(it->second.row.failures, options_.max_failures);
+    EndAttempt(it->second, Outcome::kFailed, e.cause, "", "{}");
+  }
+  return Answer{};
+}
+
+absl::StatusOr<Answer> Core::On(const Tick&) {
+  while (!expiry_.empty() && expiry_.begin()->first <= now_.cluster) {
+    Worker& w = workers_.at(expiry_.begin()->second);
+    Unindex(w);
+    w.row.state = WorkerState::kLost;
+    dirty_workers_.insert(w.row.id);
+    const std::string why = absl::StrCat("worker ", w.row.name, " was silent for ",
+                                         absl::FormatDuration(now_.cluster - w.heard));
+    Note("worker_lost", nullptr, w.row.id, why);
+    LoseAll(w, why);
+    Index(w);
+  }
+  while (!backoff_.empty() && backoff_.begin()->first <= now_.cluster) {
+    Stage& stage = At(backoff_.begin()->second);
+    Place(stage);
+  }
+  return Answer{};
+}
+
+void Core::LoseAll(Worker& w, absl::string_view why) {
+  for (StageId id : std::set<StageId>(w.grants)) EndAttempt(At(id), Outcome::kLost, why, "", "{}");
+}
+
+// A worker remembers a later life of this cluster: the file is an older copy. Nothing granted by it
+// may count.
+void Core::RaiseIncarnation(int64_t known) {
+  for (auto& [id, w] : workers_) {
+    Unindex(w);
+    LoseAll(w, "the database is an older copy: a worker knows a later incarnation");
+    Index(w);
+  }
+  incarnation_ = known + 1;
+  effects_.changes.push_back(SetIncarnation{incarnation_});
+  Note("incarnation_raised", nullptr, {},
+       absl::StrCat("to ", incarnation_, ": a worker knew ", known));
+}
+
+void Core::EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause,
+                      absl::string_view log_tail, absl::string_view summary_json) {
+  Worker& w = workers_.at(stage.live->worker);
+  const bool counts = (outcome == Outcome::kLost && stage.live->seen) ||
+                      outcome == Outcome::kFailed || outcome == Outcome::kOutOfMemory;
+  effects_.changes.push_back(CloseAttempt{.fence = FenceOf(stage),
+                                          .outcome = outcome,
+                                          .cause = std::string(cause),
+                                          .log_tail = std::string(log_tail),
+                                          .summary_json = std::string(summary_json),
+                                          .end_time_us = now_.wall_us});
+  Note("ended", &stage, w.row.id, absl::StrCat(Name(outcome), cause.empty() ? "" : ": ", cause));
+
+  Unindex(w);
+  w.grants.erase(stage.row.id);
+  if (IsExclusive(stage.row)) w.exclusive = false;
+  Wake(w);
+  // The worker knows of its end unless it was taken from it; then its room is free only once the
+  // worker has let go.
+  if (outcome == Outcome::kCancelled) {
+    w.stopping[{stage.row.id, stage.row.attempts}] = {.slots = stage.row.threads,
+                                                      .dropped_generation = w.generation};
+  } else {
+    w.used -= stage.row.threads;
+  }
+  stage.live.reset();
+  Index(w);
+
+  const int64_t n = stage.row.attempts;
+  switch (outcome) {
+    case Outcome::kSucceeded:
+      stage.row.step = std::max(stage.row.step, stage.row.target_step);
+      Move(stage, StageState::kSucceeded, absl::StrCat("attempt ", n, " succeeded"));
+      return;
+    case Outcome::kInfeasible:
+      Move(stage, StageState::kInfeasible, cause);
+      return;
+    case Outcome::kDiverged:
+      Move(stage, StageState::kDiverged, cause);
+      return;
+    case Outcome::kCancelled:
+      Move(stage, StageState::kCancelled, cause);
+      return;
+    case Outcome::kPaused:
+      // No stopping rule ends it there: it goes on.
+      Move(stage, StageState::kPaused,
+           absl::StrCat("attempt ", n, " reached the end of its lease"));
+      Move(stage, StageState::kPending, absl::StrCat("promoted after attempt ", n));
+      return;
+    case Outcome::kPreempted:
+      Move(stage, StageState::kPending, absl::StrCat("attempt ", n, " was preempted: ", cause));
+      return;
+    case Outcome::kFailed:
+    case Outcome::kOutOfMemory:
+    case Outcome::kLost:
+      break;
+  }
+  if (counts) ++stage.row.failures;
+  const std::string what = absl::StrCat("attempt ", n, " on worker ", w.row.name, " ended as ",
+                                        Name(outcome), ": ", cause);
+  if (stage.row.failures >= options_.max_failures) {
+    Move(stage, StageState::kFailed,
+         absl::StrCat(what, " (", stage.row.failures, " failures without progress)"));
+    return;
+  }
+  // The first try comes back after the base time, each further one after twice as long.
+  absl::Duration wait = options_.retry_backoff;
+  for (int64_t i = 1; i < stage.row.failures && wait < options_.retry_backoff_max; ++i) wait *= 2;
+  stage.row.not_before_ct = now_.cluster + std::min(wait, options_.retry_backoff_max);
+  Move(stage, StageState::kPending, absl::StrCat("retried because ", what));
+}
+
+}  // namespace plumb::core

@@ -1,0 +1,85 @@
+#include "coordinator/plan_rows.h"
+
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "trainer/spec/cost.h"
+#include "trainer/spec/parse.h"
+#include "trainer/spec/sha256.h"
+
+namespace plumb::coordinator {
+
+core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& request_id) {
+  const spec::ModelSpec& m = t.config.model;
+  const spec::TrainSpec& train = t.config.train;
+  core::NewTrial out{.cell_idx = t.cell, .replicate = t.replicate, .aa = t.aa ? 1 : 0};
+  out.trial = {.key = t.aa ? spec::Sha256Hex(t.key + "\naa " + request_id) : t.key,
+               .fusion_key = t.fusion_key,
+               .config_json = spec::Canonical(t.config, spec::With::kExecution).dump(),
+               .n_layers = m.n_layers,
+               .d_model = m.d_model,
+               .n_heads = m.n_heads,
+               .n_kv_heads = m.n_kv_heads,
+               .head_dim = m.head_dim,
+               .d_ff = m.d_ff,
+               .vocab_size = m.vocab_size,
+               .norm = spec::Name(m.norm),
+               .position = spec::Name(m.position),
+               .mlp = spec::Name(m.mlp),
+               .tied_head = m.tied_head ? 1 : 0,
+               .corpus = t.config.data.corpus,
+               .tokenizer = t.config.data.tokenizer,
+               .seq_len = t.config.data.seq_len,
+               .batch_tokens = train.batch_tokens,
+               .steps = train.steps,
+               .lr = train.lr,
+               .seed_init = t.config.seed.init,
+               .seed_data = t.config.seed.data,
+               .params_total = t.params.total,
+               .params_non_embedding = t.params.non_embedding,
+               .params_embedding = t.params.embedding,
+               .flops_per_token = t.flops_per_token,
+               .tokens = spec::TotalTokens(t.config),
+               .flops = t.flops};
+  for (const sweeps::PlannedStage& s : t.stages) {
+    out.stages.push_back({.name = s.name,
+                          .kind = s.kind,
+                          .settings_json = s.settings_json,
+                          .priority = s.priority,
+                          .target_step = s.target_step,
+                          .threads = std::max<int64_t>(1, t.config.execution.threads)});
+    out.parents.push_back(s.parent);
+  }
+  return out;
+}
+
+core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan, SweepId sweep,
+                               const std::string& request_id, int64_t from, int64_t limit) {
+  const auto n = static_cast<int64_t>(plan.trials.size());
+  from = std::min(from, n);
+  const int64_t end = std::min(n, from + limit);
+  // Trials come cell by cell, the A/A control last: cells used before `i` are those up to the last
+  // trial's.
+  const auto cells_used = [&](int64_t i) {
+    while (i > 0 && plan.trials[i - 1].aa) --i;
+    return i == 0 ? 0 : plan.trials[i - 1].cell + 1;
+  };
+  const int64_t cells_before = cells_used(from), cells_after = cells_used(end);
+  core::MaterializeSlice out{.sweep = sweep, .from = from};
+  for (int64_t i = cells_before; i < cells_after; ++i) {
+    const sweeps::PlannedCell& cell = plan.cells[i];
+    out.cells.push_back({.sweep = sweep,
+                         .idx = i,
+                         .name = cell.name,
+                         .axes_json = cell.axes_json.empty() ? "{}" : cell.axes_json,
+                         .flags_json = nlohmann::json(cell.flags).dump()});
+  }
+  auto trials = std::make_shared<std::vector<core::NewTrial>>();
+  for (int64_t i = from; i < end; ++i) trials->push_back(ToNewTrial(plan.trials[i], request_id));
+  out.trials = std::move(trials);
+  return out;
+}
+
+}  // namespace plumb::coordinator

@@ -1,0 +1,18 @@
+// From a plan to the rows of the database.
+#pragma once
+
+#include <string>
+
+#include "coordinator/core/events.h"
+#include "sweeps/plan.h"
+
+namespace plumb::coordinator {
+
+// `request_id` salts the keys of the A/A control, so that no other sweep shares its trials.
+core::NewTrial ToNewTrial(const sweeps::PlannedTrial& trial, const std::string& request_id);
+
+// Trials [from, from + limit) and the cells that no earlier trial uses.
+core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan, SweepId sweep,
+                               const std::string& request_id, int64_t from, int64_t limit);
+
+}  // namespace plumb::coordinator

@@ -1,0 +1,128 @@
+#include "coordinator/planner.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/plan_rows.h"
+#include "domain/status_macros.h"
+#include "store/read.h"
+#include "trainer/spec/sha256.h"
+
+namespace plumb::coordinator {
+namespace {
+
+constexpr int64_t kSliceTrials = 250;  // at most 1,000 a turn; fewer keep the turns short
+constexpr size_t kMaxYaml = 1 << 20;
+constexpr size_t kMaxTrials = 1'000'000;
+
+}  // namespace
+
+void Planner::Attach(Owner* owner) {
+  std::lock_guard lock(attach_mutex_);
+  owner_ = owner;
+  for (core::Core::Cursor& at : std::exchange(asked_, {})) {
+    thread_.Post([this, at = std::move(at)] {
+      absl::StatusOr<core::MaterializeSlice> slice = SliceNow(at);
+      if (slice.ok()) {
+        owner_->Planned(*std::move(slice));
+      } else {
+        owner_->Planned(
+            core::AbandonSweep{.sweep = at.sweep, .reason = std::string(slice.status().message())});
+      }
+    });
+  }
+}
+
+void Planner::AskForSlice(const core::Core::Cursor& at) {
+  {
+    std::lock_guard lock(attach_mutex_);
+    asked_.push_back(at);
+    if (owner_ == nullptr) return;
+  }
+  Attach(owner_);
+}
+
+void Planner::Submit(std::string request_id, std::string yaml, std::string file_name, Done done) {
+  const bool posted = thread_.Post(
+      [this, request_id = std::move(request_id), yaml = std::move(yaml),
+       file_name = std::move(file_name), done] { SubmitNow(request_id, yaml, file_name, done); },
+      /*limit=*/64);
+  if (!posted)
+    done(absl::ResourceExhaustedError(
+        "too many sweeps wait to be planned, or the server stops; try again"));
+}
+
+void Planner::SubmitNow(const std::string& request_id, const std::string& yaml,
+                        const std::string& file_name, const Done& done) {
+  if (request_id.empty() || request_id.size() > 200) {
+    done(absl::InvalidArgumentError(
+        "request_id must have 1 to 200 bytes: make one before the first try"));
+    return;
+  }
+  if (yaml.size() > kMaxYaml) {
+    done(absl::InvalidArgumentError(
+        "the sweep file is larger than 1 MiB; use ranges instead of lists"));
+    return;
+  }
+  absl::StatusOr<sweeps::SweepPlan> plan =
+      plan_(yaml, file_name.empty() ? "sweep.yaml" : file_name);
+  if (!plan.ok()) {
+    done(plan.status());
+    return;
+  }
+  if (plan->trials.empty()) {
+    std::string why = "the sweep has no trials";
+    for (size_t i = 0; i < plan->refused.size() && i < 5; ++i) {
+      absl::StrAppend(&why, "\n  ", plan->refused[i].name, ": ", plan->refused[i].reason);
+    }
+    done(absl::InvalidArgumentError(why));
+    return;
+  }
+  if (plan->trials.size() > kMaxTrials) {
+    done(absl::InvalidArgumentError(absl::StrCat("the sweep has ", plan->trials.size(),
+                                                 " trials, at most ", kMaxTrials,
+                                                 " are taken; split it")));
+    return;
+  }
+  core::SubmitSweep event{.sweep = {.name = plan->name,
+                                    .request_id = request_id,
+                                    .request_hash = spec::Sha256Hex(yaml),
+                                    .sweep_yaml = yaml,
+                                    .objective = plan->objective,
+                                    .trials = static_cast<int64_t>(plan->trials.size())}};
+  const std::string key = request_id + event.sweep.request_hash;
+  plans_[key] = std::make_shared<const sweeps::SweepPlan>(*std::move(plan));
+  owner_->Post(std::move(event), [this, done, key](absl::StatusOr<core::Answer> answer) {
+    if (!answer.ok()) {
+      thread_.Post([this, key] { plans_.erase(key); });
+      done(answer.status());
+      return;
+    }
+    const auto& submitted = std::get<core::Submitted>(*answer);
+    // A plan that is missed is made again.
+    if (submitted.repeated) thread_.Post([this, key] { plans_.erase(key); });
+    done(submitted);
+  });
+}
+
+absl::StatusOr<core::MaterializeSlice> Planner::SliceNow(const core::Core::Cursor& at) {
+  const std::string key = at.request_id + at.request_hash;
+  if (!plans_.contains(key)) {
+    // After a restart: the same file and corpora give the same plan.
+    ASSIGN_OR_RETURN(store::Reader reader, store::Reader::Open(db_path_));
+    ASSIGN_OR_RETURN(const std::string yaml, reader.SweepYaml(at.sweep));
+    ASSIGN_OR_RETURN(sweeps::SweepPlan again, plan_(yaml, "sweep.yaml"));
+    if (static_cast<int64_t>(again.trials.size()) != at.trials) {
+      return absl::FailedPreconditionError(absl::StrCat("its plan now has ", again.trials.size(),
+                                                        " trials, it had ", at.trials,
+                                                        "; submit it again"));
+    }
+    plans_[key] = std::make_shared<const sweeps::SweepPlan>(std::move(again));
+  }
+  const PlanPtr plan = plans_.at(key);
+  core::MaterializeSlice slice = ToSlice(*plan, at.sweep, at.request_id, at.from, kSliceTrials);
+  if (slice.from + static_cast<int64_t>(slice.trials->size()) >= at.trials) plans_.erase(key);
+  return slice;
+}
+
+}  // namespace plumb::coordinator

@@ -1,0 +1,35 @@
+// The gRPC services: validate, convert, post; answer when the owner says that it is committed.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/time/time.h"
+#include "coordinator/owner.h"
+#include "coordinator/planner.h"
+#include "coordinator/task_thread.h"
+#include "plumb/v1/sweep_service.grpc.pb.h"
+#include "plumb/v1/worker_service.grpc.pb.h"
+#include "store/read.h"
+
+namespace plumb::coordinator {
+
+struct ServiceContext {
+  Owner* owner = nullptr;  // these three outlive the services
+  Planner* planner = nullptr;
+  TaskThread* reads = nullptr;  // runs what reads the database
+  std::string db_path;
+  std::string version;
+  absl::Duration lease;
+  absl::Duration report_interval;
+};
+
+std::unique_ptr<v1::WorkerService::CallbackService> MakeWorkerService(
+    const ServiceContext& context);
+// `reader` is used on the thread of context.reads only.
+std::unique_ptr<v1::SweepService::CallbackService> MakeSweepService(const ServiceContext& context,
+                                                                    store::Reader reader);
+
+grpc::Status ToGrpc(const absl::Status& status);
+
+}  // namespace plumb::coordinator

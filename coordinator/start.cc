@@ -1,0 +1,45 @@
+// Server::Start: the sweep language and the prepared corpora behind the server.
+#include <filesystem>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/launch.h"
+#include "data/dataset.h"
+#include "sweeps/plan.h"
+
+namespace plumb::coordinator {
+namespace {
+
+absl::StatusOr<sweeps::CorpusInfo> LookUpCorpus(const std::string& root, const std::string& corpus,
+                                                const std::string& tokenizer) {
+  const std::string dir = data::DatasetDir(root, corpus, tokenizer);
+  if (!std::filesystem::exists(std::filesystem::path(dir) / "manifest.json")) {
+    return absl::NotFoundError(absl::StrCat(
+        "corpus \"", corpus, "\" is not prepared with tokenizer \"", tokenizer, "\" under ", root,
+        "; run `plumb data prepare ", corpus, " --tokenizer ", tokenizer, "`"));
+  }
+  try {
+    const data::Manifest m = data::ReadManifest(dir);
+    return sweeps::CorpusInfo{
+        .digest = m.digest,
+        .vocab_size = m.vocab_size,
+        .train_tokens = m.split(data::Split::kTrain).tokens,
+        .overlap_13gram_test = m.overlap_13gram[static_cast<int>(data::Split::kTest)]};
+  } catch (const std::exception& e) {  // the data room throws; statuses begin here
+    return absl::FailedPreconditionError(e.what());
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
+  const std::string root = options.data_root.empty() ? data::DefaultRoot() : options.data_root;
+  return Launch(options, [root](const std::string& yaml, const std::string& file_name) {
+    return sweeps::PlanSweep(yaml, file_name,
+                             [&root](const std::string& corpus, const std::string& tokenizer) {
+                               return LookUpCorpus(root, corpus, tokenizer);
+                             });
+  });
+}
+
+}  // namespace plumb::coordinator

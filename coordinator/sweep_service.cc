@@ -1,0 +1,282 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "coordinator/convert.h"
+#include "coordinator/services.h"
+
+namespace plumb::coordinator {
+namespace {
+
+constexpr int kMaxPage = 2'000;  // below gRPC's 4 MiB a message
+constexpr int64_t kEvents = 50;
+
+// How fast a sweep goes: between two looks at it, a few seconds apart.
+struct Speed {
+  struct Look {
+    double seconds = 0, tokens = 0, work = 0;
+  };
+  Look older, newer;
+};
+
+class SweepServiceImpl final : public v1::SweepService::CallbackService {
+ public:
+  SweepServiceImpl(const ServiceContext& context, store::Reader reader)
+      : c_(context), reader_(std::move(reader)) {}
+
+  grpc::ServerUnaryReactor* SubmitSweep(grpc::CallbackServerContext* context,
+                                        const v1::SubmitSweepRequest* request,
+                                        v1::SubmitSweepResponse* response) override {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    c_.planner->Submit(request->request_id(), request->sweep_yaml(), request->file_name(),
+                       [reactor, response](absl::StatusOr<core::Submitted> submitted) {
+                         if (submitted.ok()) {
+                           response->set_sweep_id(submitted->sweep.value);
+                           response->set_trials(submitted->trials);
+                           response->set_repeated_request(submitted->repeated);
+                         }
+                         reactor->Finish(ToGrpc(submitted.status()));
+                       });
+    return reactor;
+  }
+
+  grpc::ServerUnaryReactor* ListSweeps(grpc::CallbackServerContext* context,
+                                       const v1::ListSweepsRequest* request,
+                                       v1::ListSweepsResponse* response) override {
+    return Read(context, [this, request, response]() -> absl::Status {
+      int64_t before = std::numeric_limits<int64_t>::max();
+      if (!request->page_token().empty() && !absl::SimpleAtoi(request->page_token(), &before))
+        return BadToken();
+      const int64_t limit = PageSize(request->page_size(), 100);
+      absl::StatusOr<std::vector<store::SweepView>> views = reader_.Sweeps(before, limit);
+      if (!views.ok()) return views.status();
+      for (const store::SweepView& v : *views) Fill(v, response->add_sweeps());
+      if (static_cast<int64_t>(views->size()) == limit) {
+        response->set_next_page_token(absl::StrCat(views->back().row.id.value));
+      }
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::ServerUnaryReactor* GetSweep(grpc::CallbackServerContext* context,
+                                     const v1::GetSweepRequest* request,
+                                     v1::GetSweepResponse* response) override {
+    return Read(context, [this, request, response]() -> absl::Status {
+      absl::StatusOr<store::SweepView> view = reader_.Sweep(SweepId{request->sweep_id()});
+      if (!view.ok()) return view.status();
+      Fill(*view, response->mutable_sweep());
+      response->set_sweep_yaml(view->row.sweep_yaml);
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::ServerUnaryReactor* CancelSweep(grpc::CallbackServerContext* context,
+                                        const v1::CancelSweepRequest* request,
+                                        v1::CancelSweepResponse* response) override {
+    return Count(context, core::CancelSweep{SweepId{request->sweep_id()}},
+                 [response](int64_t n) { response->set_cancelled_stages(n); });
+  }
+
+  grpc::ServerUnaryReactor* ListTrials(grpc::CallbackServerContext* context,
+                                       const v1::ListTrialsRequest* request,
+                                       v1::ListTrialsResponse* response) override {
+    return Read(context, [this, request, response]() -> absl::Status {
+      int64_t from = 0;
+      if (!request->page_token().empty() && !absl::SimpleAtoi(request->page_token(), &from))
+        return BadToken();
+      if (!request->state().empty() && !StageStateFromName(request->state())) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("state: \"", request->state(),
+                         "\" is not one of pending, running, paused, succeeded, failed, "
+                         "infeasible, diverged, stopped, "
+                         "cancelled"));
+      }
+      const int64_t limit = PageSize(request->page_size(), 1000);
+      absl::StatusOr<std::vector<store::TrialView>> views =
+          reader_.Trials(SweepId{request->sweep_id()}, request->state(), from, limit);
+      if (!views.ok()) return views.status();
+      for (const store::TrialView& v : *views) ToProto(v, response->add_trials());
+      if (static_cast<int64_t>(views->size()) == limit) {
+        response->set_next_page_token(absl::StrCat(views->back().link.idx + 1));
+      }
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::ServerUnaryReactor* GetTrial(grpc::CallbackServerContext* context,
+                                     const v1::GetTrialRequest* request,
+                                     v1::GetTrialResponse* response) override {
+    return Read(context, [this, request, response]() -> absl::Status {
+      absl::StatusOr<store::TrialView> view = reader_.Trial(TrialId{request->trial_id()});
+      if (!view.ok()) return view.status();
+      ToProto(*view, response->mutable_trial());
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::ServerUnaryReactor* CancelTrial(grpc::CallbackServerContext* context,
+                                        const v1::CancelTrialRequest* request,
+                                        v1::CancelTrialResponse* response) override {
+    return Count(context, core::CancelTrial{.trial = TrialId{request->trial_id()}},
+                 [response](int64_t n) { response->set_cancelled_stages(n); });
+  }
+
+  grpc::ServerUnaryReactor* RetryTrial(grpc::CallbackServerContext* context,
+                                       const v1::RetryTrialRequest* request,
+                                       v1::RetryTrialResponse* response) override {
+    return Count(context, core::RetryTrial{.trial = TrialId{request->trial_id()}},
+                 [response](int64_t n) { response->set_retried_stages(n); });
+  }
+
+  grpc::ServerUnaryReactor* ExplainTrial(grpc::CallbackServerContext* context,
+                                         const v1::ExplainTrialRequest* request,
+                                         v1::ExplainTrialResponse* response) override {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    const TrialId trial{request->trial_id()};
+    c_.owner->Read(
+        [trial, response](const core::Core& core, core::Now now) {
+          for (std::string& line : core.Explain(trial, now)) response->add_lines(std::move(line));
+        },
+        [this, trial, response, reactor](absl::Status s) {
+          if (!s.ok()) {
+            reactor->Finish(ToGrpc(s));
+            return;
+          }
+          PostRead(reactor, [this, trial, response] { return ExplainFromDisk(trial, response); });
+        });
+    return reactor;
+  }
+
+  grpc::ServerUnaryReactor* ListWorkers(grpc::CallbackServerContext* context,
+                                        const v1::ListWorkersRequest*,
+                                        v1::ListWorkersResponse* response) override {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    c_.owner->Read(
+        [this, response](const core::Core& core, core::Now now) {
+          for (const core::Core::WorkerView& w : core.Workers(now))
+            ToProto(w, c_.lease, response->add_workers());
+        },
+        [reactor](absl::Status s) { reactor->Finish(ToGrpc(s)); });
+    return reactor;
+  }
+
+  grpc::ServerUnaryReactor* GetServer(grpc::CallbackServerContext* context,
+                                      const v1::GetServerRequest*,
+                                      v1::GetServerResponse* response) override {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    c_.owner->Read(
+        [this, response](const core::Core& core, core::Now) {
+          response->set_version(c_.version);
+          response->set_database_path(c_.db_path);
+          response->set_incarnation(core.incarnation());
+          response->set_pid(getpid());
+        },
+        [reactor](absl::Status s) { reactor->Finish(ToGrpc(s)); });
+    return reactor;
+  }
+
+ private:
+  static absl::Status BadToken() {
+    return absl::InvalidArgumentError(
+        "page_token: not one that this server gave; start without a token");
+  }
+  static int64_t PageSize(int32_t asked, int64_t usual) {
+    return asked <= 0 ? usual : std::min<int64_t>(asked, kMaxPage);
+  }
+
+  template <typename F>
+  void PostRead(grpc::ServerUnaryReactor* reactor, F read) {
+    if (!c_.reads->Post([reactor, read] { reactor->Finish(ToGrpc(read())); })) {
+      reactor->Finish(
+          grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server is busy or stopping; try again"));
+    }
+  }
+
+  template <typename F>
+  grpc::ServerUnaryReactor* Read(grpc::CallbackServerContext* context, F read) {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    PostRead(reactor, std::move(read));
+    return reactor;
+  }
+
+  template <typename F>
+  grpc::ServerUnaryReactor* Count(grpc::CallbackServerContext* context, core::Event event, F set) {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    c_.owner->Post(std::move(event), [reactor, set](absl::StatusOr<core::Answer> answer) {
+      if (answer.ok()) set(std::get<core::Counted>(*answer).stages);
+      reactor->Finish(ToGrpc(answer.status()));
+    });
+    return reactor;
+  }
+
+  absl::Status ExplainFromDisk(TrialId trial, v1::ExplainTrialResponse* response) {
+    absl::StatusOr<store::TrialView> view = reader_.Trial(trial);
+    if (!view.ok()) return view.status();
+    if (response->lines_size() == 0) {  // it has ended: the core has forgotten it
+      for (const store::StageView& s : view->stages) {
+        response->add_lines(
+            absl::StrCat("stage ", s.row.name, " is ", Name(s.row.state), ": ", s.row.reason));
+      }
+    }
+    absl::StatusOr<std::vector<EventRow>> events = reader_.Events(trial, kEvents);
+    if (!events.ok()) return events.status();
+    for (const EventRow& e : *events) {
+      std::string line = absl::FormatTime("%Y-%m-%d %H:%M:%S", absl::FromUnixMicros(e.time_us),
+                                          absl::LocalTimeZone());
+      for (const store::StageView& s : view->stages) {
+        if (s.row.id == e.stage) absl::StrAppend(&line, " ", s.row.name);
+      }
+      if (e.attempt > 0) absl::StrAppend(&line, " attempt ", e.attempt);
+      absl::StrAppend(&line, " ", e.kind, e.detail.empty() ? "" : ": ", e.detail);
+      response->add_lines(std::move(line));
+    }
+    return absl::OkStatus();
+  }
+
+  // On the thread of reads.
+  void Fill(const store::SweepView& v, v1::Sweep* out) {
+    ToProto(v, out);
+    const bool lives =
+        v.row.state == SweepState::kRunning || v.row.state == SweepState::kMaterializing;
+    if (!lives) {
+      speeds_.erase(v.row.id);
+      return;
+    }
+    if (v.first_start_time_us == 0) return;
+    const Speed::Look look{
+        .seconds = static_cast<double>(absl::ToUnixMicros(absl::Now())) / 1e6,
+        .tokens = static_cast<double>(v.tokens_done),
+        .work = v.flops_total > 0 ? v.flops_done : static_cast<double>(v.steps_done)};
+    const double total = v.flops_total > 0 ? v.flops_total : static_cast<double>(v.steps_total);
+    const double start = static_cast<double>(v.first_start_time_us) / 1e6;
+    auto [it, is_new] = speeds_.try_emplace(v.row.id);
+    Speed& speed = it->second;
+    if (is_new) speed = {.older = {.seconds = std::max(start, look.seconds - 3600)}, .newer = look};
+    if (is_new) speed.older.tokens = speed.older.work = 0;
+    if (look.seconds - speed.newer.seconds > 10) speed = {.older = speed.newer, .newer = look};
+    const double seconds = look.seconds - speed.older.seconds;
+    if (seconds <= 0) return;
+    out->set_tokens_per_s(std::max(0.0, (look.tokens - speed.older.tokens) / seconds));
+    const double work_per_s = (look.work - speed.older.work) / seconds;
+    if (work_per_s > 0) out->set_eta_seconds((total - look.work) / work_per_s);
+  }
+
+  const ServiceContext c_;
+  store::Reader reader_;
+  std::map<SweepId, Speed> speeds_;
+};
+
+}  // namespace
+
+std::unique_ptr<v1::SweepService::CallbackService> MakeSweepService(const ServiceContext& context,
+                                                                    store::Reader reader) {
+  return std::make_unique<SweepServiceImpl>(context, std::move(reader));
+}
+
+}  // namespace plumb::coordinator

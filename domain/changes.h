@@ -1,0 +1,92 @@
+// What the core wants written, as values: made by the core, committed by the store in order, in one
+// transaction.
+//
+// Every change that is an effect of an attempt carries its fence (incarnation, attempt number,
+// session). The store checks it in the same transaction; a mismatch fails the transaction, never
+// half of it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "domain/rows.h"
+
+namespace plumb {
+
+struct Fence {
+  int64_t incarnation = 0;
+  AttemptId attempt;
+  SessionId session;
+};
+
+struct InsertSweep {
+  SweepRow row;
+};
+// State, cursor and end of a sweep.
+struct UpdateSweep {
+  SweepId id;
+  SweepState state = SweepState::kRunning;
+  int64_t cursor = 0;
+  int64_t end_time_us = 0;
+};
+struct InsertCell {
+  CellRow row;
+};
+struct InsertTrial {
+  TrialRow row;
+};
+struct UpdateTrial {
+  TrialId id;
+  StageState state = StageState::kPending;
+};
+struct InsertSweepTrial {
+  SweepTrialRow row;
+};
+struct InsertStage {
+  StageRow row;
+};
+// Everything of a stage that moves.
+struct UpdateStage {
+  StageRow row;
+};
+struct UpsertWorker {
+  WorkerRow row;
+};
+// Opens an attempt and rolls back what an earlier one measured past the checkpoint it starts from.
+struct OpenAttempt {
+  AttemptRow row;
+  int64_t keep_through_step = -1;  // measurements past this step go, and all document scores
+};
+// Hands a live attempt to a new session of its worker.
+struct AdoptAttempt {
+  Fence fence;
+  SessionId new_session;
+};
+struct CloseAttempt {
+  Fence fence;
+  Outcome outcome = Outcome::kLost;
+  std::string cause;
+  std::string log_tail;
+  std::string summary_json = "{}";
+  int64_t end_time_us = 0;
+};
+// Applies a batch once: its first_seq must follow the attempt's acked_seq.
+struct ApplyBatch {
+  Fence fence;
+  MeasurementBatchPtr batch;
+  int64_t commit_time_us = 0;
+};
+struct AppendEvent {
+  EventRow row;
+};
+struct SetIncarnation {
+  int64_t incarnation = 0;
+};
+
+using Change = std::variant<InsertSweep, UpdateSweep, InsertCell, InsertTrial, UpdateTrial,
+                            InsertSweepTrial, InsertStage, UpdateStage, UpsertWorker, OpenAttempt,
+                            AdoptAttempt, CloseAttempt, ApplyBatch, AppendEvent, SetIncarnation>;
+
+}  // namespace plumb

@@ -1,0 +1,186 @@
+// Rows of the database as values. Columns keep their names; docs/database.md says what they mean.
+//
+// Times ending in _time_us are wall-clock microseconds since 1970, for display only; those ending
+// in _ct are cluster time, a duration since the cluster was made, which advances only while a
+// server serves.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "domain/id.h"
+#include "domain/state.h"
+
+namespace plumb {
+
+struct SweepRow {
+  SweepId id;
+  std::string name;
+  SweepState state = SweepState::kMaterializing;
+  std::string request_id;
+  std::string request_hash;  // of what was asked, so that a reused request_id with another payload
+                             // is noticed
+  std::string sweep_yaml;
+  std::string objective;
+  int64_t trials = 0;  // planned, shared ones included
+  int64_t cursor = 0;  // trials materialised
+  int64_t create_time_us = 0;
+  int64_t end_time_us = 0;  // 0 (NULL in the file) while it lives
+};
+
+// The id is the database's to give; (sweep, idx) names a cell before it has one.
+struct CellRow {
+  SweepId sweep;
+  int64_t idx = 0;
+  std::string name;
+  std::string axes_json = "{}";
+  std::string flags_json = "[]";
+};
+
+struct TrialRow {
+  TrialId id;
+  std::string key;
+  std::string fusion_key;
+  std::string config_json = "{}";
+  StageState state = StageState::kPending;
+  int64_t n_layers = 0, d_model = 0, n_heads = 0, n_kv_heads = 0, head_dim = 0, d_ff = 0,
+          vocab_size = 0;
+  std::string norm, position, mlp;
+  int64_t tied_head = 0;
+  std::string corpus, tokenizer;
+  int64_t seq_len = 0, batch_tokens = 0, steps = 0;
+  double lr = 0;
+  int64_t seed_init = 0, seed_data = 0;
+  int64_t params_total = 0, params_non_embedding = 0, params_embedding = 0, flops_per_token = 0,
+          tokens = 0;
+  double flops = 0;
+  int64_t create_time_us = 0;
+};
+
+struct SweepTrialRow {
+  SweepId sweep;
+  int64_t idx = 0;       // position in the plan
+  int64_t cell_idx = 0;  // the cell's position in the plan
+  TrialId trial;
+  int64_t replicate = 0;
+  int64_t aa = 0;
+  int64_t shared = 0;
+};
+
+struct StageRow {
+  StageId id;
+  TrialId trial;
+  std::string name;
+  std::string kind;
+  StageId parent;  // none: a root
+  std::string settings_json = "{}";
+  StageState state = StageState::kPending;
+  int64_t priority = 0;
+  int64_t target_step = 0;
+  int64_t step = 0;
+  int64_t attempts = 0;
+  int64_t failures = 0;
+  absl::Duration not_before_ct;
+  int64_t threads = 1;
+  int64_t checkpoint_step = -1;
+  std::string checkpoint_path;
+  std::string checkpoint_digest;
+  std::string reason;
+};
+
+// A stage of this kind has its worker to itself.
+inline bool IsExclusive(const StageRow& stage) { return stage.kind == "timing"; }
+
+enum class WorkerState { kConnected, kDraining, kLost, kGone };
+absl::string_view Name(WorkerState state);
+std::optional<WorkerState> WorkerStateFromName(absl::string_view name);
+
+struct WorkerRow {
+  WorkerId id;
+  std::string name;
+  std::string host;
+  int64_t slots = 0;
+  std::string build;
+  std::string devices_json = "[]";
+  SessionId session;
+  WorkerState state = WorkerState::kConnected;
+  int64_t register_time_us = 0;
+};
+
+struct AttemptRow {
+  AttemptId id;
+  int64_t incarnation = 0;
+  WorkerId worker;
+  SessionId session;
+  int64_t until_step = -1;
+  int64_t start_step = 0;
+  int64_t acked_seq = 0;
+  std::optional<Outcome> outcome;
+  std::string cause;
+  std::string log_tail;
+  std::string summary_json = "{}";
+  int64_t start_time_us = 0;
+  int64_t end_time_us = 0;
+};
+
+struct CheckpointRow {
+  int64_t step = 0;
+  std::string path;
+  std::string digest;
+  int64_t bytes = 0;
+};
+
+struct EventRow {
+  int64_t time_us = 0;
+  std::string kind;
+  SweepId sweep;
+  TrialId trial;
+  StageId stage;
+  int64_t attempt = 0;
+  WorkerId worker;
+  std::string detail;
+};
+
+// New facts of one attempt: journal events (first_seq … last_seq). Immutable once made, so that it
+// may travel from thread to thread by pointer.
+struct MeasurementBatch {
+  struct Point {
+    int64_t step = 0;
+    double value = 0;
+  };
+  struct Series {
+    std::string name;
+    int64_t layer = -1;
+    int64_t definition_version = 1;
+    std::vector<Point> points;
+  };
+  struct DocumentScore {
+    std::string split;
+    int64_t document = 0;
+    double nll = 0;
+    int64_t tokens = 0;
+    int64_t bytes = 0;
+  };
+  int64_t incarnation = 0;
+  AttemptId attempt;
+  int64_t first_seq = 0;
+  int64_t last_seq = 0;
+  std::vector<Series> series;
+  std::vector<CheckpointRow> checkpoints;
+  std::vector<DocumentScore> documents;
+};
+// Shared because a batch is in the core's effects and, until they are committed, in the event that
+// a failed commit replays; nobody changes it.
+using MeasurementBatchPtr = std::shared_ptr<const MeasurementBatch>;
+
+// A trial with its stages, as looked up on disk.
+struct TrialTree {
+  TrialRow trial;
+  std::vector<StageRow> stages;  // parents before children
+};
+
+}  // namespace plumb

@@ -1,0 +1,106 @@
+#include <map>
+
+#include "absl/strings/str_cat.h"
+#include "domain/status_macros.h"
+#include "store/store.h"
+
+namespace plumb::store {
+namespace {
+
+// Calls `row` for each row of `sql`.
+template <typename F>
+absl::Status ForEach(Database& db, const std::string& sql, F row) {
+  ASSIGN_OR_RETURN(Statement s, db.Prepare(sql));
+  while (true) {
+    ASSIGN_OR_RETURN(const bool more, s.Step());
+    if (!more) return absl::OkStatus();
+    row(s);
+  }
+}
+
+constexpr char kLiveTrials[] =
+    "(SELECT DISTINCT trial_id FROM stage WHERE state IN ('pending', 'running', 'paused'))";
+
+}  // namespace
+
+absl::StatusOr<ClusterSnapshot> Store::Load() {
+  ClusterSnapshot out;
+  RETURN_IF_ERROR(
+      ForEach(db_, "SELECT incarnation, starts, cluster_time_us FROM cluster", [&](Statement& s) {
+        out.incarnation = s.Int(0);
+        out.starts = s.Int(1);
+        out.cluster_time = absl::Microseconds(s.Int(2));
+      }));
+  RETURN_IF_ERROR(ForEach(
+      db_,
+      "SELECT (SELECT coalesce(max(id), 0) FROM sweep), (SELECT coalesce(max(id), 0) FROM trial), "
+      "(SELECT coalesce(max(id), 0) FROM stage), (SELECT coalesce(max(id), 0) FROM worker), "
+      "(SELECT coalesce(max(session_id), 0) FROM worker)",
+      [&](Statement& s) {
+        out.last_sweep = SweepId{s.Int(0)};
+        out.last_trial = TrialId{s.Int(1)};
+        out.last_stage = StageId{s.Int(2)};
+        out.last_worker = WorkerId{s.Int(3)};
+        out.last_session = SessionId{s.Int(4)};
+      }));
+  RETURN_IF_ERROR(ForEach(
+      db_,
+      "SELECT id, name, state, request_id, request_hash, objective, trials, cursor, "
+      "create_time_us, "
+      "end_time_us FROM sweep ORDER BY id",
+      [&](Statement& s) {
+        out.sweeps.push_back({.id = SweepId{s.Int(0)},
+                              .name = s.Text(1),
+                              .state = SweepStateFromName(s.Text(2)).value_or(SweepState::kRunning),
+                              .request_id = s.Text(3),
+                              .request_hash = s.Text(4),
+                              .objective = s.Text(5),
+                              .trials = s.Int(6),
+                              .cursor = s.Int(7),
+                              .create_time_us = s.Int(8),
+                              .end_time_us = s.Int(9)});
+      }));
+  std::map<TrialId, size_t> at;
+  RETURN_IF_ERROR(ForEach(db_,
+                          absl::StrCat("SELECT ", kTrialColumns, " FROM trial WHERE id IN ",
+                                       kLiveTrials, " ORDER BY id"),
+                          [&](Statement& s) {
+                            out.trials.push_back({.trial = ReadTrial(s)});
+                            at[out.trials.back().trial.id] = out.trials.size() - 1;
+                          }));
+  RETURN_IF_ERROR(ForEach(db_,
+                          absl::StrCat("SELECT ", kStageColumns, " FROM stage WHERE trial_id IN ",
+                                       kLiveTrials, " ORDER BY id"),
+                          [&](Statement& s) {
+                            StageRow row = ReadStage(s);
+                            out.trials[at.at(row.trial)].stages.push_back(std::move(row));
+                          }));
+  RETURN_IF_ERROR(
+      ForEach(db_,
+              absl::StrCat("SELECT ", kLinkColumns, " FROM sweep_trial WHERE trial_id IN ",
+                           kLiveTrials, " ORDER BY sweep_id, idx"),
+              [&](Statement& s) { out.links.push_back(ReadLink(s)); }));
+  RETURN_IF_ERROR(ForEach(
+      db_,
+      "SELECT id, name, host, slots, build, devices_json, session_id, state, register_time_us FROM "
+      "worker ORDER BY id",
+      [&](Statement& s) {
+        out.workers.push_back({.id = WorkerId{s.Int(0)},
+                               .name = s.Text(1),
+                               .host = s.Text(2),
+                               .slots = s.Int(3),
+                               .build = s.Text(4),
+                               .devices_json = s.Text(5),
+                               .session = SessionId{s.Int(6)},
+                               .state = WorkerStateFromName(s.Text(7)).value_or(WorkerState::kLost),
+                               .register_time_us = s.Int(8)});
+      }));
+  RETURN_IF_ERROR(
+      ForEach(db_,
+              absl::StrCat("SELECT ", kAttemptColumns,
+                           " FROM attempt WHERE outcome IS NULL ORDER BY stage_id, number"),
+              [&](Statement& s) { out.attempts.push_back(ReadAttempt(s)); }));
+  return out;
+}
+
+}  // namespace plumb::store

@@ -1,0 +1,88 @@
+#include "store/lock.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+namespace plumb::store {
+namespace {
+
+absl::Status Errno(absl::string_view what, const std::string& path) {
+  return absl::DataLossError(absl::StrCat(what, " ", path, ": ", std::strerror(errno)));
+}
+
+absl::Status SyncPath(const std::string& path, int flags) {
+  const int fd = open(path.c_str(), flags | O_CLOEXEC);
+  if (fd < 0) return Errno("open", path);
+  const int rc = fsync(fd);
+  const int saved = errno;
+  close(fd);
+  errno = saved;
+  return rc == 0 ? absl::OkStatus() : Errno("sync", path);
+}
+
+}  // namespace
+
+absl::StatusOr<FileLock> FileLock::Take(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0) {
+    return absl::NotFoundError(
+        absl::StrCat("open ", path, ": ", std::strerror(errno), "; does its folder exist?"));
+  }
+  FileLock lock(fd);
+  if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    char pid[32] = {};
+    const ssize_t n = pread(fd, pid, sizeof pid - 1, 0);
+    absl::string_view holder(pid, n > 0 ? n : 0);
+    if (!holder.empty() && holder.back() == '\n') holder.remove_suffix(1);
+    return absl::FailedPreconditionError(absl::StrCat(
+        "another server has this database open (process ", holder, ", by ", path, ")"));
+  }
+  const std::string text = absl::StrCat(getpid(), "\n");
+  if (ftruncate(fd, 0) != 0 || pwrite(fd, text.data(), text.size(), 0) < 0)
+    return Errno("write", path);
+  return lock;
+}
+
+FileLock::FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+FileLock::~FileLock() {
+  if (fd_ >= 0) close(fd_);
+}
+
+absl::StatusOr<int64_t> ReadNumberFile(const std::string& path) {
+  std::ifstream in(path);
+  if (!in) return 0;
+  std::string text;
+  in >> text;
+  int64_t value = 0;
+  if (!absl::SimpleAtoi(text, &value) || value < 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, " does not hold a number; remove it if you know it is broken"));
+  }
+  return value;
+}
+
+absl::Status WriteNumberFile(const std::string& path, int64_t value) {
+  const std::string temporary = path + ".tmp";
+  {
+    std::ofstream out(temporary, std::ios::trunc);
+    out << value << "\n";
+    if (!out.flush()) return Errno("write", temporary);
+  }
+  absl::Status s = SyncPath(temporary, O_RDONLY);
+  if (!s.ok()) return s;
+  if (std::rename(temporary.c_str(), path.c_str()) != 0) return Errno("rename", temporary);
+  std::string folder = std::filesystem::path(path).parent_path();
+  return SyncPath(folder.empty() ? "." : folder, O_RDONLY | O_DIRECTORY);
+}
+
+}  // namespace plumb::store

@@ -1,0 +1,31 @@
+// One server a file, and the cluster's incarnation beside it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace plumb::store {
+
+// Holds an flock on `path` while it lives; the kernel lets go of it when the process dies.
+class FileLock {
+ public:
+  // FailedPrecondition when another process holds it; names its pid.
+  static absl::StatusOr<FileLock> Take(const std::string& path);
+  FileLock(FileLock&& other) noexcept;
+  FileLock& operator=(FileLock&&) = delete;
+  ~FileLock();
+
+ private:
+  explicit FileLock(int fd) : fd_(fd) {}
+  int fd_;
+};
+
+// A number in a text file of its own; 0 where the file is missing. Written through a rename,
+// durable when it returns.
+absl::StatusOr<int64_t> ReadNumberFile(const std::string& path);
+absl::Status WriteNumberFile(const std::string& path, int64_t value);
+
+}  // namespace plumb::store

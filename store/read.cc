@@ -1,0 +1,271 @@
+#include "store/read.h"
+
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "domain/status_macros.h"
+#include "store/migrations.h"
+#include "store/store.h"
+
+namespace plumb::store {
+namespace {
+
+constexpr char kSweepColumns[] =
+    "id, name, state, request_id, request_hash, objective, trials, cursor, create_time_us, "
+    "end_time_us";
+
+SweepRow ReadSweep(const Statement& s) {
+  return {.id = SweepId{s.Int(0)},
+          .name = s.Text(1),
+          .state = SweepStateFromName(s.Text(2)).value_or(SweepState::kRunning),
+          .request_id = s.Text(3),
+          .request_hash = s.Text(4),
+          .objective = s.Text(5),
+          .trials = s.Int(6),
+          .cursor = s.Int(7),
+          .create_time_us = s.Int(8),
+          .end_time_us = s.Int(9)};
+}
+
+constexpr char kTrialSelect[] =
+    "SELECT st.sweep_id, st.idx, st.trial_id, st.replicate, st.aa, st.shared, st.cell_id, c.idx, "
+    "c.name, c.axes_json, "
+    "c.flags_json, sw.objective FROM sweep_trial st JOIN cell c ON c.id = st.cell_id JOIN sweep sw "
+    "ON sw.id = st.sweep_id ";
+
+TrialView ReadView(const Statement& s, std::string* objective) {
+  TrialView v;
+  v.link = ReadLink(s);
+  v.cell_id = s.Int(6);
+  v.link.cell_idx = s.Int(7);
+  v.cell = {.sweep = v.link.sweep,
+            .idx = s.Int(7),
+            .name = s.Text(8),
+            .axes_json = s.Text(9),
+            .flags_json = s.Text(10)};
+  *objective = s.Text(11);
+  return v;
+}
+
+// One statement's rows, read to the end and reset.
+template <typename F>
+absl::Status Rows(Statement& s, F row) {
+  while (true) {
+    absl::StatusOr<bool> more = s.Step();
+    if (!more.ok()) return more.status();
+    if (!*more) break;
+    row(s);
+  }
+  s.Reset();
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Reader> Reader::Open(const std::string& path) {
+  ASSIGN_OR_RETURN(Database db, Database::Open(path, Database::Mode::kReadOnly));
+  RETURN_IF_ERROR(CheckSchema(db, path));
+  return Reader(std::move(db));
+}
+
+absl::StatusOr<Statement*> Reader::Cached(const std::string& sql) {
+  auto it = statements_.find(sql);
+  if (it == statements_.end()) {
+    ASSIGN_OR_RETURN(Statement s, db_.Prepare(sql));
+    it = statements_.emplace(sql, std::move(s)).first;
+  }
+  it->second.Reset();
+  return &it->second;
+}
+
+absl::StatusOr<std::vector<SweepView>> Reader::Sweeps(int64_t before_id, int64_t limit) {
+  ASSIGN_OR_RETURN(Statement * s,
+                   Cached(absl::StrCat("SELECT ", kSweepColumns,
+                                       " FROM sweep WHERE id < ? ORDER BY id DESC LIMIT ?")));
+  s->Bind(1, before_id).Bind(2, limit);
+  std::vector<SweepView> out;
+  RETURN_IF_ERROR(Rows(*s, [&](Statement& row) { out.push_back({.row = ReadSweep(row)}); }));
+  for (SweepView& view : out) RETURN_IF_ERROR(Fill(view));
+  return out;
+}
+
+absl::StatusOr<SweepView> Reader::Sweep(SweepId sweep) {
+  ASSIGN_OR_RETURN(Statement * s,
+                   Cached(absl::StrCat("SELECT ", kSweepColumns, " FROM sweep WHERE ",
+                                       sweep ? "id = ?" : "? = 0 ORDER BY id DESC LIMIT 1")));
+  s->Bind(1, sweep.value);
+  std::optional<SweepView> out;
+  RETURN_IF_ERROR(Rows(*s, [&](Statement& row) { out = SweepView{.row = ReadSweep(row)}; }));
+  if (!out) {
+    return sweep ? absl::NotFoundError(
+                       absl::StrCat("no sweep ", sweep.value, "; `plumb sweep list` shows them"))
+                 : absl::NotFoundError("no sweep yet; `plumb sweep submit FILE` makes one");
+  }
+  ASSIGN_OR_RETURN(out->row.sweep_yaml, SweepYaml(out->row.id));
+  RETURN_IF_ERROR(Fill(*out));
+  return *std::move(out);
+}
+
+absl::StatusOr<std::string> Reader::SweepYaml(SweepId sweep) {
+  ASSIGN_OR_RETURN(Statement * s, Cached("SELECT sweep_yaml FROM sweep WHERE id = ?"));
+  s->Bind(1, sweep.value);
+  std::string out;
+  RETURN_IF_ERROR(Rows(*s, [&](Statement& row) { out = row.Text(0); }));
+  return out;
+}
+
+absl::Status Reader::Fill(SweepView& v) {
+  {
+    ASSIGN_OR_RETURN(
+        Statement * s,
+        Cached("SELECT t.state, count(*) FROM sweep_trial st JOIN trial t ON t.id = st.trial_id "
+               "WHERE st.sweep_id = ? GROUP BY t.state ORDER BY t.state"));
+    s->Bind(1, v.row.id.value);
+    RETURN_IF_ERROR(Rows(*s, [&](Statement& row) { v.trials_by_state[row.Text(0)] = row.Int(1); }));
+  }
+  // Only pretraining has training FLOPs; other stages have steps.
+  ASSIGN_OR_RETURN(
+      Statement * s,
+      Cached("SELECT coalesce(sum(g.step), 0), coalesce(sum(g.target_step), 0), "
+             "coalesce(sum(CASE WHEN g.kind = 'pretrain' THEN CAST(g.step AS REAL) * "
+             "t.batch_tokens * t.flops_per_token END), "
+             "0.0), coalesce(sum(CASE WHEN g.kind = 'pretrain' THEN t.flops END), 0.0), "
+             "coalesce(sum(CASE WHEN g.kind = 'pretrain' THEN g.step * t.batch_tokens END), 0), "
+             "(SELECT coalesce(min(a.start_time_us), 0) FROM sweep_trial x JOIN stage y ON "
+             "y.trial_id = x.trial_id "
+             "JOIN attempt a ON a.stage_id = y.id WHERE x.sweep_id = ?1 AND x.shared = 0) "
+             "FROM sweep_trial st JOIN trial t ON t.id = st.trial_id JOIN stage g ON g.trial_id = "
+             "t.id WHERE st.sweep_id = ?1"));
+  s->Bind(1, v.row.id.value);
+  return Rows(*s, [&](Statement& row) {
+    v.steps_done = row.Int(0);
+    v.steps_total = row.Int(1);
+    v.flops_done = row.Double(2);
+    v.flops_total = row.Double(3);
+    v.tokens_done = row.Int(4);
+    v.first_start_time_us = row.Int(5);
+  });
+}
+
+absl::StatusOr<std::vector<TrialView>> Reader::Trials(SweepId sweep, const std::string& state,
+                                                      int64_t from_idx, int64_t limit) {
+  if (!sweep) {
+    ASSIGN_OR_RETURN(const SweepView newest, Sweep(sweep));
+    sweep = newest.row.id;
+  }
+  ASSIGN_OR_RETURN(
+      Statement * s,
+      Cached(absl::StrCat(kTrialSelect,
+                          "JOIN trial t ON t.id = st.trial_id WHERE st.sweep_id = ?1 AND "
+                          "st.idx >= ?2 AND (?3 = '' OR t.state = ?3) ORDER BY st.idx LIMIT ?4")));
+  s->Bind(1, sweep.value).Bind(2, from_idx).Bind(3, state).Bind(4, limit);
+  std::vector<TrialView> out;
+  std::string objective;
+  RETURN_IF_ERROR(Rows(*s, [&](Statement& row) { out.push_back(ReadView(row, &objective)); }));
+  for (TrialView& view : out) RETURN_IF_ERROR(Fill(view, objective));
+  return out;
+}
+
+absl::StatusOr<TrialView> Reader::Trial(TrialId trial) {
+  ASSIGN_OR_RETURN(
+      Statement * s,
+      Cached(absl::StrCat(kTrialSelect,
+                          "WHERE st.trial_id = ? ORDER BY st.sweep_id DESC, st.idx LIMIT 1")));
+  s->Bind(1, trial.value);
+  std::optional<TrialView> out;
+  std::string objective;
+  RETURN_IF_ERROR(Rows(*s, [&](Statement& row) { out = ReadView(row, &objective); }));
+  if (!out)
+    return absl::NotFoundError(
+        absl::StrCat("no trial ", trial.value, "; `plumb trial list` shows them"));
+  RETURN_IF_ERROR(Fill(*out, objective));
+  for (StageView& stage : out->stages) {
+    std::string columns = "a.";  // the worker table has columns of the same names
+    for (const char* c = kAttemptColumns; *c != 0; ++c) {
+      columns += *c;
+      if (*c == ' ') columns += "a.";
+    }
+    ASSIGN_OR_RETURN(
+        Statement * a,
+        Cached(absl::StrCat("SELECT ", columns,
+                            ", w.name FROM attempt a JOIN worker w ON w.id = a.worker_id "
+                            "WHERE a.stage_id = ? ORDER BY a.number")));
+    a->Bind(1, stage.row.id.value);
+    RETURN_IF_ERROR(Rows(*a, [&](Statement& row) {
+      stage.attempts.push_back(ReadAttempt(row));
+      stage.workers.push_back(row.Text(14));
+    }));
+  }
+  return *std::move(out);
+}
+
+absl::Status Reader::Fill(TrialView& v, const std::string& objective) {
+  const TrialId id = v.link.trial;
+  {
+    ASSIGN_OR_RETURN(Statement * s,
+                     Cached(absl::StrCat("SELECT ", kTrialColumns, " FROM trial WHERE id = ?")));
+    s->Bind(1, id.value);
+    RETURN_IF_ERROR(Rows(*s, [&](Statement& row) { v.row = ReadTrial(row); }));
+  }
+  {
+    ASSIGN_OR_RETURN(Statement * s,
+                     Cached(absl::StrCat("SELECT ", kStageColumns,
+                                         " FROM stage WHERE trial_id = ? ORDER BY id")));
+    s->Bind(1, id.value);
+    RETURN_IF_ERROR(Rows(*s, [&](Statement& row) { v.stages.push_back({.row = ReadStage(row)}); }));
+  }
+  for (StageView& stage : v.stages) {
+    for (const StageView& parent : v.stages) {
+      if (stage.row.parent && parent.row.id == stage.row.parent) stage.parent = parent.row.name;
+    }
+  }
+  {
+    ASSIGN_OR_RETURN(
+        Statement * s,
+        Cached(
+            "SELECT w.name FROM stage g JOIN attempt a ON a.stage_id = g.id AND a.outcome IS NULL "
+            "JOIN worker w ON w.id = a.worker_id WHERE g.trial_id = ? AND g.state = 'running' "
+            "LIMIT 1"));
+    s->Bind(1, id.value);
+    RETURN_IF_ERROR(Rows(*s, [&](Statement& row) { v.worker = row.Text(0); }));
+  }
+  ASSIGN_OR_RETURN(v.objective, LastValue(id, objective));
+  ASSIGN_OR_RETURN(v.train_loss, LastValue(id, "train/loss"));
+  ASSIGN_OR_RETURN(v.tokens_per_s, LastValue(id, "train/tokens_per_s"));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<double> Reader::LastValue(TrialId trial, const std::string& series) {
+  ASSIGN_OR_RETURN(Statement * s,
+                   Cached("SELECT m.value FROM stage g JOIN series s ON s.stage_id = g.id AND "
+                          "s.name = ?2 AND s.layer = -1 "
+                          "JOIN measurement m ON m.series_id = s.id WHERE g.trial_id = ?1 "
+                          "ORDER BY g.id, s.definition_version DESC, m.step DESC LIMIT 1"));
+  s->Bind(1, trial.value).Bind(2, series);
+  double out = std::numeric_limits<double>::quiet_NaN();
+  RETURN_IF_ERROR(Rows(*s, [&](Statement& row) {
+    if (!row.IsNull(0)) out = row.Double(0);
+  }));
+  return out;
+}
+
+absl::StatusOr<std::vector<EventRow>> Reader::Events(TrialId trial, int64_t limit) {
+  ASSIGN_OR_RETURN(Statement * s, Cached("SELECT time_us, kind, sweep_id, trial_id, stage_id, "
+                                         "attempt, worker_id, detail FROM event "
+                                         "WHERE trial_id = ? ORDER BY id DESC LIMIT ?"));
+  s->Bind(1, trial.value).Bind(2, limit);
+  std::vector<EventRow> out;
+  RETURN_IF_ERROR(Rows(*s, [&](Statement& row) {
+    out.push_back({.time_us = row.Int(0),
+                   .kind = row.Text(1),
+                   .sweep = SweepId{row.Int(2)},
+                   .trial = TrialId{row.Int(3)},
+                   .stage = StageId{row.Int(4)},
+                   .attempt = row.Int(5),
+                   .worker = WorkerId{row.Int(6)},
+                   .detail = row.Text(7)});
+  }));
+  return out;
+}
+
+}  // namespace plumb::store

@@ -1,0 +1,67 @@
+// What users ask of the database, on a read-only connection: sees every committed transaction. One
+// thread at a time. Each call is one short read transaction, so that it never pins the write-ahead
+// log.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "domain/rows.h"
+#include "store/sqlite.h"
+
+namespace plumb::store {
+
+struct SweepView {
+  SweepRow row;  // YAML only from Sweep()
+  std::map<std::string, int64_t> trials_by_state;
+  int64_t steps_done = 0, steps_total = 0;
+  double flops_done = 0, flops_total = 0;
+  int64_t tokens_done = 0;          // of training
+  int64_t first_start_time_us = 0;  // of an attempt; 0: none yet
+};
+
+struct StageView {
+  StageRow row;
+  std::string parent;  // name
+  std::vector<AttemptRow> attempts;
+  std::vector<std::string> workers;  // by attempt: its worker's name
+};
+
+struct TrialView {
+  TrialRow row;
+  SweepTrialRow link;
+  CellRow cell;
+  int64_t cell_id = 0;
+  std::vector<StageView> stages;
+  double objective = 0, train_loss = 0, tokens_per_s = 0;  // last values; NaN: none yet
+  std::string worker;                                      // of the running attempt
+};
+
+class Reader {
+ public:
+  static absl::StatusOr<Reader> Open(const std::string& path);
+
+  absl::StatusOr<std::vector<SweepView>> Sweeps(int64_t before_id,
+                                                int64_t limit);  // newest first, id < before_id
+  absl::StatusOr<SweepView> Sweep(SweepId sweep);                // none: the newest
+  absl::StatusOr<std::vector<TrialView>> Trials(SweepId sweep, const std::string& state,
+                                                int64_t from_idx, int64_t limit);
+  absl::StatusOr<TrialView> Trial(
+      TrialId trial);  // with attempts, as in the newest sweep that holds it
+  absl::StatusOr<std::vector<EventRow>> Events(TrialId trial, int64_t limit);  // newest first
+  absl::StatusOr<std::string> SweepYaml(SweepId sweep);
+
+ private:
+  explicit Reader(Database db) : db_(std::move(db)) {}
+  absl::Status Fill(SweepView& view);
+  absl::Status Fill(TrialView& view, const std::string& objective);
+  absl::StatusOr<double> LastValue(TrialId trial, const std::string& series);
+  absl::StatusOr<Statement*> Cached(const std::string& sql);
+
+  Database db_;
+  std::map<std::string, Statement> statements_;
+};
+
+}  // namespace plumb::store

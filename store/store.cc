@@ -1,0 +1,65 @@
+#include "store/store.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "domain/status_macros.h"
+#include "store/migrations.h"
+
+namespace plumb::store {
+
+absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path, int64_t wall_us) {
+  ASSIGN_OR_RETURN(FileLock lock, FileLock::Take(path + ".lock"));
+  ASSIGN_OR_RETURN(Database db, Database::Open(path, Database::Mode::kCreate));
+  RETURN_IF_ERROR(Migrate(db, path, wall_us));
+  // FULL: a commit is on disk when it returns. Checkpoints are this connection's, by its own
+  // commits.
+  RETURN_IF_ERROR(db.Execute(
+      "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -32768; "
+      "PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;"));
+  std::unique_ptr<Store> store(new Store(std::move(db), std::move(lock), path));
+  RETURN_IF_ERROR(store->Begin(wall_us));
+  return store;
+}
+
+absl::Status Store::Begin(int64_t wall_us) {
+  const std::string side = path_ + ".incarnation";
+  ASSIGN_OR_RETURN(const int64_t known, ReadNumberFile(side));
+  {
+    ASSIGN_OR_RETURN(Statement s, db_.Prepare("SELECT incarnation FROM cluster WHERE id = 1"));
+    ASSIGN_OR_RETURN(const bool row, s.Step());
+    if (!row)
+      return absl::FailedPreconditionError(
+          absl::StrCat(path_, " has no cluster row: it is damaged"));
+    incarnation_ = s.Int(0);
+  }
+  std::string sql = "BEGIN IMMEDIATE; UPDATE cluster SET starts = starts + 1;";
+  if (known > incarnation_) {
+    const int64_t raised = known + 1;
+    absl::StrAppend(&sql, "UPDATE cluster SET incarnation = ", raised, ";",
+                    "UPDATE attempt SET outcome = 'lost', cause = 'the database is an older copy "
+                    "put back', end_time_us = ",
+                    wall_us, " WHERE outcome IS NULL;",
+                    "UPDATE trial SET state = 'pending' WHERE state = 'running';"
+                    "UPDATE stage SET state = 'pending', reason = 'its attempt was lost: the "
+                    "database is an older copy' "
+                    "WHERE state = 'running';"
+                    "INSERT INTO event (time_us, kind, detail) VALUES (",
+                    wall_us, ", 'incarnation_raised', 'to ", raised,
+                    ": the file beside the database knew ", known, "');");
+    incarnation_ = raised;
+  }
+  next_incarnation_ = incarnation_;
+  if (known != incarnation_) RETURN_IF_ERROR(WriteNumberFile(side, incarnation_));
+  sql += "COMMIT;";
+  return db_.Execute(sql);
+}
+
+absl::StatusOr<Statement*> Store::Cached(const char* sql) {
+  const auto it = statements_.find(sql);
+  if (it != statements_.end()) return &it->second;
+  ASSIGN_OR_RETURN(Statement s, db_.Prepare(sql));
+  return &statements_.emplace(sql, std::move(s)).first->second;
+}
+
+}  // namespace plumb::store

@@ -1,0 +1,110 @@
+#include "sweeps/measures.h"
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "trainer/spec/cost.h"
+#include "trainer/spec/fields.h"
+
+namespace plumb::sweeps {
+namespace {
+
+struct Names {
+  std::set<std::string> paths;
+  std::map<std::string, std::vector<std::string>> by_last_part;
+  std::set<std::string> choices;
+};
+
+const Names& AllNames() {
+  static const Names* const names = [] {
+    auto* n = new Names;
+    spec::TrialSpec spec;
+    for (const spec::Field& f : spec::Fields(spec)) {
+      n->paths.insert(f.path);
+      n->by_last_part[f.path.substr(f.path.rfind('.') + 1)].push_back(f.path);
+      n->choices.insert(f.choices.begin(), f.choices.end());
+    }
+    return n;
+  }();
+  return *names;
+}
+
+}  // namespace
+
+const std::vector<std::string>& MeasureNames() {
+  static const auto* const names = new std::vector<std::string>{"params_total",
+                                                                "params_non_embedding",
+                                                                "params_embedding",
+                                                                "flops_per_token",
+                                                                "tokens",
+                                                                "flops",
+                                                                "steps"};
+  return *names;
+}
+
+bool IsMeasure(const std::string& name) {
+  const auto& all = MeasureNames();
+  return std::find(all.begin(), all.end(), name) != all.end();
+}
+
+double Measure(const std::string& name, const spec::TrialSpec& s) {
+  if (name == "params_total") return spec::CountParameters(s.model).total;
+  if (name == "params_non_embedding") return spec::CountParameters(s.model).non_embedding;
+  if (name == "params_embedding") return spec::CountParameters(s.model).embedding;
+  if (name == "flops_per_token") return spec::TrainingFlopsPerToken(s.model, s.data.seq_len);
+  if (name == "tokens") return spec::TotalTokens(s);
+  if (name == "flops") return spec::TotalTrainingFlops(s);
+  return s.train.steps;
+}
+
+absl::StatusOr<std::string> ResolveName(const std::string& name) {
+  const Names& names = AllNames();
+  if (IsMeasure(name) || names.paths.count(name) > 0) return name;
+  if (name == "params" || name == "parameters") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("bare `", name, "` is ambiguous: write params_total or params_non_embedding"));
+  }
+  if (const auto it = names.by_last_part.find(name); it != names.by_last_part.end()) {
+    if (it->second.size() == 1) return it->second[0];
+    return absl::InvalidArgumentError(absl::StrCat(
+        "\"", name, "\" could be ", absl::StrJoin(it->second, " or "), "; write the full path"));
+  }
+  if (names.choices.count(name) > 0) return "'" + name + "'";
+  std::string near;
+  int best = std::max<int>(2, name.size() / 3) + 1;
+  const auto consider = [&](const std::string& candidate) {
+    if (const int d = spec::EditDistance(name, candidate); d < best) best = d, near = candidate;
+  };
+  for (const std::string& m : MeasureNames()) consider(m);
+  for (const auto& [last, paths] : names.by_last_part) consider(last);
+  for (const std::string& p : names.paths) consider(p);
+  return absl::InvalidArgumentError(absl::StrCat(
+      "no field or measure \"", name, "\"",
+      near.empty() ? absl::StrCat("; the measures are ", absl::StrJoin(MeasureNames(), ", "))
+                   : absl::StrCat("; did you mean ", near, "?")));
+}
+
+absl::StatusOr<Value> SpecValues::operator()(const std::string& given) const {
+  absl::StatusOr<std::string> name = ResolveName(given);
+  if (!name.ok()) return name.status();
+  if (IsMeasure(*name)) return Value::Number(Measure(*name, spec_));
+  if (name->front() == '\'') return Value::Text(given);
+  // Resolving turned the budget into steps; these two still mean what they say.
+  if (*name == "train.tokens") return Value::Number(Measure("tokens", spec_));
+  if (*name == "train.flops") return Value::Number(Measure("flops", spec_));
+  spec::TrialSpec copy = spec_;
+  for (const spec::Field& f : spec::Fields(copy)) {
+    if (f.path != *name) continue;
+    const nlohmann::json v = f.get();
+    if (v.is_boolean()) return Value::Boolean(v.get<bool>());
+    if (v.is_string()) return Value::Text(v.get<std::string>());
+    return Value::Number(v.get<double>());
+  }
+  return absl::InternalError("field table changed");
+}
+
+}  // namespace plumb::sweeps

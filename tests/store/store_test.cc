@@ -1,0 +1,354 @@
+#include "store/store.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "store/migrations.h"
+#include "store/read.h"
+
+namespace plumb::store {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class StoreTest : public ::testing::Test {
+ protected:
+  StoreTest() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "plumb-test-XXXXXX").string();
+    dir_ = mkdtemp(pattern.data());
+    path_ = dir_ + "/plumb.db";
+  }
+  ~StoreTest() override {
+    store_.reset();
+    std::error_code ignored;
+    std::filesystem::remove_all(dir_, ignored);
+  }
+
+  void Open() {
+    absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(path_, 1);
+    ASSERT_TRUE(store.ok()) << store.status();
+    store_ = *std::move(store);
+  }
+  absl::Status Commit(const std::vector<Change>& changes) {
+    return store_->Commit(absl::Seconds(1), changes);
+  }
+  // One sweep, one trial, one stage, one worker, its first attempt running.
+  void OpenWithAttempt() {
+    Open();
+    ASSERT_TRUE(
+        Commit(
+            {InsertSweep{{.id = SweepId{1}, .name = "s", .request_id = "r", .trials = 1}},
+             InsertCell{{.sweep = SweepId{1}, .idx = 0, .name = "c"}},
+             InsertTrial{{.id = TrialId{1}, .key = "k"}},
+             InsertStage{
+                 {.id = StageId{1}, .trial = TrialId{1}, .name = "pretrain", .kind = "pretrain"}},
+             InsertSweepTrial{{.sweep = SweepId{1}, .trial = TrialId{1}}},
+             UpsertWorker{{.id = WorkerId{1}, .name = "w", .slots = 1, .session = SessionId{1}}},
+             Opened(1)})
+            .ok());
+  }
+  Change Opened(int64_t number, int64_t keep = -1) {
+    return OpenAttempt{.row = {.id = {StageId{1}, number},
+                               .incarnation = 1,
+                               .worker = WorkerId{1},
+                               .session = SessionId{1}},
+                       .keep_through_step = keep};
+  }
+  Fence At(int64_t number) {
+    return {.incarnation = 1, .attempt = {StageId{1}, number}, .session = SessionId{1}};
+  }
+  Change Batch(int64_t first, int64_t last, std::vector<MeasurementBatch::Point> points,
+               int64_t number = 1) {
+    auto b = std::make_shared<MeasurementBatch>();
+    b->first_seq = first;
+    b->last_seq = last;
+    b->series.push_back({.name = "train/loss", .points = std::move(points)});
+    return ApplyBatch{.fence = At(number), .batch = b};
+  }
+  // Every row of a query, columns joined by '|'; NULL is "-".
+  std::vector<std::string> Query(const std::string& sql) {
+    absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kReadOnly);
+    EXPECT_TRUE(db.ok()) << db.status();
+    absl::StatusOr<Statement> s = db->Prepare(sql);
+    EXPECT_TRUE(s.ok()) << s.status();
+    std::vector<std::string> out;
+    while (*s->Step()) {
+      std::string row;
+      for (int i = 0; i < s->columns(); ++i) {
+        absl::StrAppend(&row, i > 0 ? "|" : "", s->IsNull(i) ? "-" : s->Text(i));
+      }
+      out.push_back(row);
+    }
+    return out;
+  }
+
+  std::string dir_, path_;
+  std::unique_ptr<Store> store_;
+};
+
+TEST_F(StoreTest, NewFileGetsTheSchemaAndIsPlumbs) {
+  Open();
+  EXPECT_THAT(Query("PRAGMA user_version"), ElementsAre(absl::StrCat(Migrations().size())));
+  EXPECT_THAT(Query("PRAGMA application_id"), ElementsAre(absl::StrCat(kApplicationId)));
+  EXPECT_THAT(Query("SELECT name FROM sqlite_schema WHERE type = 'view' ORDER BY name"),
+              ElementsAre("v_cell", "v_curve", "v_trial"));
+  store_.reset();
+  Open();
+  EXPECT_EQ(store_->Load()->starts, 2);
+}
+
+TEST_F(StoreTest, NewerSchemaIsRefusedAndLeftAlone) {
+  Open();
+  ASSERT_TRUE(store_->database().Execute("PRAGMA user_version = 99").ok());
+  store_.reset();
+  const absl::Status s = Store::Open(path_, 1).status();
+  EXPECT_EQ(s.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(s.message()), HasSubstr("use a newer plumb"));
+  EXPECT_THAT(Query("PRAGMA user_version"), ElementsAre("99"));
+  EXPECT_THAT(Query("SELECT starts FROM cluster"), ElementsAre("1"));
+}
+
+TEST_F(StoreTest, FileOfAnotherProgramIsRefusedAndLeftAlone) {
+  {
+    absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
+    ASSERT_TRUE(db->Execute("CREATE TABLE theirs (x)").ok());
+  }
+  EXPECT_THAT(std::string(Store::Open(path_, 1).status().message()), HasSubstr("another program"));
+  EXPECT_THAT(Query("SELECT name FROM sqlite_schema"), ElementsAre("theirs"));
+  std::ofstream(path_, std::ios::trunc) << std::string(4096, 'x');
+  EXPECT_THAT(std::string(Store::Open(path_, 1).status().message()),
+              HasSubstr("cannot be read as a database"));
+}
+
+TEST_F(StoreTest, SecondServerOnOneFileIsRefusedByName) {
+  Open();
+  const absl::Status s = Store::Open(path_, 1).status();
+  EXPECT_EQ(s.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(s.message()), HasSubstr(absl::StrCat("process ", getpid())));
+}
+
+TEST_F(StoreTest, BatchIsAppliedOnceAndInOrder) {
+  OpenWithAttempt();
+  EXPECT_TRUE(Commit({Batch(1, 2, {{1, 0.5}, {2, 0.25}})}).ok());
+  EXPECT_EQ(Commit({Batch(1, 2, {{1, 9}})}).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Commit({Batch(4, 5, {{4, 9}})}).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(Query("SELECT step, value FROM measurement ORDER BY step"),
+              ElementsAre("1|0.5", "2|0.25"));
+  EXPECT_THAT(Query("SELECT acked_seq FROM attempt"), ElementsAre("2"));
+}
+
+TEST_F(StoreTest, NonFiniteValuesAreNull) {
+  OpenWithAttempt();
+  ASSERT_TRUE(
+      Commit({Batch(1, 1,
+                    {{1, std::nan("")}, {2, std::numeric_limits<double>::infinity()}, {3, 1.5}})})
+          .ok());
+  EXPECT_THAT(Query("SELECT step, value FROM measurement ORDER BY step"),
+              ElementsAre("1|-", "2|-", "3|1.5"));
+}
+
+TEST_F(StoreTest, NewAttemptRollsBackWhatWasMeasuredPastTheCheckpoint) {
+  OpenWithAttempt();
+  auto b = std::make_shared<MeasurementBatch>();
+  b->first_seq = 3;
+  b->last_seq = 3;
+  b->checkpoints = {{.step = 2, .path = "p", .digest = "d"}};
+  b->documents = {{.split = "test", .document = 0, .nll = 1, .tokens = 2, .bytes = 3}};
+  ASSERT_TRUE(
+      Commit({Batch(1, 2, {{1, 1.0}, {2, 2.0}, {3, 3.0}}), ApplyBatch{.fence = At(1), .batch = b}})
+          .ok());
+  ASSERT_TRUE(
+      Commit({CloseAttempt{.fence = At(1), .outcome = Outcome::kLost}, Opened(2, /*keep=*/2)})
+          .ok());
+  EXPECT_THAT(Query("SELECT step FROM measurement ORDER BY step"), ElementsAre("1", "2"));
+  EXPECT_THAT(Query("SELECT count(*) FROM document_score"), ElementsAre("0"));
+  EXPECT_THAT(Query("SELECT step FROM checkpoint"), ElementsAre("2"));
+  EXPECT_TRUE(Commit({Batch(1, 1, {{3, 3.5}}, /*number=*/2)}).ok());
+  EXPECT_THAT(Query("SELECT value FROM measurement WHERE step = 3"), ElementsAre("3.5"));
+}
+
+TEST_F(StoreTest, FailedChangeTakesItsWholeTransactionBack) {
+  OpenWithAttempt();
+  const absl::Status s =
+      Commit({Batch(1, 1, {{1, 1.0}}), InsertTrial{{.id = TrialId{2}, .key = "k"}}});
+  EXPECT_EQ(s.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(Query("SELECT count(*) FROM measurement"), ElementsAre("0"));
+  // The dictionary of series forgets what was taken back.
+  EXPECT_TRUE(Commit({Batch(1, 1, {{1, 1.0}})}).ok());
+  EXPECT_THAT(Query("SELECT name, value FROM series JOIN measurement ON series_id = id"),
+              ElementsAre("train/loss|1.0"));
+}
+
+TEST_F(StoreTest, EveryPartOfTheFenceIsChecked) {
+  OpenWithAttempt();
+  Fence other_session = At(1), other_incarnation = At(1);
+  other_session.session = SessionId{2};
+  other_incarnation.incarnation = 2;
+  for (const Fence& fence : {At(2), other_session, other_incarnation}) {
+    const absl::Status s = Commit({CloseAttempt{.fence = fence, .outcome = Outcome::kSucceeded}});
+    EXPECT_THAT(std::string(s.message()), HasSubstr("fenced"));
+    EXPECT_THAT(
+        std::string(Commit({AdoptAttempt{.fence = fence, .new_session = SessionId{3}}}).message()),
+        HasSubstr("fenced"));
+  }
+  EXPECT_TRUE(Commit({CloseAttempt{.fence = At(1), .outcome = Outcome::kSucceeded}}).ok());
+  EXPECT_THAT(std::string(Commit({Batch(1, 1, {{1, 1.0}})}).message()), HasSubstr("fenced"));
+}
+
+TEST_F(StoreTest, UpdateOfAStagePastItsAttemptIsFenced) {
+  OpenWithAttempt();
+  StageRow row{.id = StageId{1}, .state = StageState::kRunning, .attempts = 2};
+  ASSERT_TRUE(Commit({UpdateStage{row}}).ok());
+  row.attempts = 1;
+  EXPECT_THAT(std::string(Commit({UpdateStage{row}}).message()), HasSubstr("fenced"));
+}
+
+TEST_F(StoreTest, CopyPutBackRaisesTheIncarnationAndEndsRunningAttempts) {
+  OpenWithAttempt();
+  ASSERT_TRUE(Commit({UpdateStage{{.id = StageId{1}, .state = StageState::kRunning, .attempts = 1}},
+                      UpdateTrial{TrialId{1}, StageState::kRunning}})
+                  .ok());
+  store_.reset();
+  std::filesystem::copy_file(path_, path_ + ".copy");
+  Open();
+  ASSERT_TRUE(Commit({SetIncarnation{4}}).ok());
+  EXPECT_EQ(store_->incarnation(), 4);
+  store_.reset();
+  std::filesystem::rename(path_ + ".copy", path_);
+  Open();
+  EXPECT_EQ(store_->incarnation(), 5);
+  EXPECT_THAT(Query("SELECT outcome FROM attempt"), ElementsAre("lost"));
+  EXPECT_THAT(Query("SELECT s.state, t.state FROM stage s JOIN trial t ON t.id = s.trial_id"),
+              ElementsAre("pending|pending"));
+  store_.reset();
+  Open();
+  EXPECT_EQ(store_->incarnation(), 5);
+}
+
+TEST_F(StoreTest, LoadGivesBackWhatIsLive) {
+  OpenWithAttempt();
+  ASSERT_TRUE(
+      Commit({UpdateStage{{.id = StageId{1},
+                           .state = StageState::kRunning,
+                           .step = 7,
+                           .attempts = 1,
+                           .not_before_ct = absl::Seconds(3),
+                           .checkpoint_step = 5,
+                           .checkpoint_path = "p"}},
+              InsertTrial{{.id = TrialId{2}, .key = "done", .state = StageState::kSucceeded}},
+              InsertStage{{.id = StageId{2},
+                           .trial = TrialId{2},
+                           .name = "pretrain",
+                           .state = StageState::kSucceeded}}})
+          .ok());
+  const absl::StatusOr<ClusterSnapshot> s = store_->Load();
+  ASSERT_TRUE(s.ok()) << s.status();
+  EXPECT_EQ(s->cluster_time, absl::Seconds(1));
+  EXPECT_EQ(s->last_trial, TrialId{2});
+  ASSERT_EQ(s->trials.size(), 1);
+  ASSERT_EQ(s->trials[0].stages.size(), 1);
+  const StageRow& row = s->trials[0].stages[0];
+  EXPECT_EQ(row.step, 7);
+  EXPECT_EQ(row.not_before_ct, absl::Seconds(3));
+  EXPECT_EQ(row.checkpoint_path, "p");
+  ASSERT_EQ(s->attempts.size(), 1);
+  EXPECT_EQ(s->links.size(), 1);
+  const auto found = store_->FindByKey({"done", "none"});
+  ASSERT_TRUE(found.ok());
+  EXPECT_EQ(found->at("done").trial.id, TrialId{2});
+  EXPECT_EQ(found->size(), 1);
+}
+
+TEST_F(StoreTest, ReaderSeesWhatWasCommittedAndCannotWrite) {
+  OpenWithAttempt();
+  ASSERT_TRUE(Commit({Batch(1, 1, {{1, 0.5}})}).ok());
+  absl::StatusOr<Reader> reader = Reader::Open(path_);
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  const absl::StatusOr<std::vector<TrialView>> trials = reader->Trials(SweepId{}, "", 0, 10);
+  ASSERT_TRUE(trials.ok()) << trials.status();
+  ASSERT_EQ(trials->size(), 1);
+  EXPECT_EQ(trials->at(0).train_loss, 0.5);
+  EXPECT_TRUE(std::isnan(trials->at(0).objective));
+  const absl::StatusOr<TrialView> trial = reader->Trial(TrialId{1});
+  ASSERT_TRUE(trial.ok()) << trial.status();
+  EXPECT_THAT(trial->stages.at(0).workers, ElementsAre("w"));
+  absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kReadOnly);
+  EXPECT_FALSE(db->Execute("DELETE FROM measurement").ok());
+}
+
+TEST_F(StoreTest, EveryQueryOfTheDocumentationRuns) {
+  OpenWithAttempt();
+  std::ifstream in(PLUMB_SOURCE_DIR "/docs/database.md");
+  std::string line, sql;
+  int queries = 0;
+  bool inside = false;
+  while (std::getline(in, line)) {
+    if (inside && line == "```") {
+      Query(sql);
+      ++queries;
+      sql.clear();
+      inside = false;
+    } else if (inside) {
+      absl::StrAppend(&sql, line, "\n");
+    } else {
+      inside = line == "```sql";
+    }
+  }
+  EXPECT_GE(queries, 4);
+}
+
+// A child commits and tells the parent of each commit through a pipe; killed at some moment,
+// everything it told is there.
+TEST_F(StoreTest, AcknowledgedCommitsSurviveKillNine) {
+  OpenWithAttempt();
+  store_.reset();
+  int64_t next = 1;
+  for (int round = 0; round < 5; ++round) {
+    int pipe_fds[2];
+    ASSERT_EQ(pipe(pipe_fds), 0);
+    const pid_t child = fork();
+    if (child == 0) {
+      absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(path_, 1);
+      if (!store.ok()) _exit(1);
+      for (int64_t seq = next;; ++seq) {
+        const Change change = Batch(seq, seq, {{seq, static_cast<double>(seq)}});
+        if (!(*store)->Commit(absl::Seconds(seq), {&change, 1}).ok()) _exit(2);
+        if (write(pipe_fds[1], &seq, sizeof seq) != sizeof seq) _exit(3);
+      }
+    }
+    close(pipe_fds[1]);
+    int64_t acknowledged = 0, seq = 0;
+    for (int n = 0; n < 40 + round * 13 && read(pipe_fds[0], &seq, sizeof seq) == sizeof seq; ++n)
+      acknowledged = seq;
+    kill(child, SIGKILL);
+    int status = 0;
+    waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFSIGNALED(status)) << "the child ended by itself: " << status;
+    while (read(pipe_fds[0], &seq, sizeof seq) == sizeof seq) acknowledged = seq;
+    close(pipe_fds[0]);
+    ASSERT_GT(acknowledged, next);
+    EXPECT_THAT(Query("PRAGMA integrity_check"), ElementsAre("ok"));
+    // A commit may have been durable before it could be told; then its acked_seq says so, and
+    // nothing lies between.
+    EXPECT_THAT(Query(absl::StrCat("SELECT max(step) >= ", acknowledged,
+                                   ", count(*) = max(step), "
+                                   "max(step) = (SELECT acked_seq FROM attempt) FROM measurement")),
+                ElementsAre("1|1|1"));
+    Open();
+    next = store_->Load()->attempts.at(0).acked_seq + 1;
+    store_.reset();
+  }
+}
+
+}  // namespace
+}  // namespace plumb::store

@@ -1,0 +1,843 @@
+// The agent: one thread that owns everything. It waits for the coordinator's answers (an event
+// descriptor), for journals and sockets to appear or grow (inotify), for trainers' answers (their
+// sockets) and for time; then makes what is equal what should be.
+//
+//   desired state (Poll) ──► Reconcile ──► commands to trainers
+//   journals ──► Attempt::OnEvent ──► Report ──► Attempt::OnAck ──► segments deleted
+#include "worker/agent.h"
+
+#include <poll.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <random>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "domain/status_macros.h"
+#include "spdlog/spdlog.h"
+#include "worker/attempt.h"
+#include "worker/coordinator_client.h"
+#include "worker/devices.h"
+#include "worker/reconcile.h"
+#include "worker/row_commands.h"
+#include "worker/slot.h"
+#include "worker/workspace.h"
+
+#ifndef PLUMB_VERSION
+#define PLUMB_VERSION "0.1.0"
+#endif
+
+namespace plumb::worker {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using trainer::JournalEvent;
+
+constexpr int kProtocol = 1;
+constexpr int kPollWaitMs = 20'000;
+constexpr milliseconds kTick{100};           // the stop flag and the clock are looked at this often
+constexpr milliseconds kCheckTrainers{500};  // are they alive
+constexpr milliseconds kCoalesce{3};         // an end waits so long for the ends of its neighbours
+constexpr int64_t kReportBytes = 900
+                                 << 10;  // facts in one Report; with states it stays under 1 MiB
+constexpr int64_t kLogBytesPerReport = 100 << 10;
+constexpr int64_t kUnackedBytes = 8
+                                  << 20;  // per slot; beyond this the journal on disk is the spool
+constexpr int kPrestart = 4;              // trainers started before there is work
+constexpr int kLaunchesPerAttempt = 2;
+constexpr seconds kHelloPatience{5};
+constexpr seconds kDrainPatience{
+    10};  // for the coordinator and for trainers to leave, once nothing runs
+constexpr milliseconds kBackoffFirst{100};
+constexpr milliseconds kBackoffMost{5'000};
+
+std::string HostName() {
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
+  return name;
+}
+
+std::string ThisProgram() {
+  std::error_code error;
+  return std::filesystem::read_symlink("/proc/self/exe", error).string();
+}
+
+class Agent {
+ public:
+  Agent(const WorkerOptions& options, Workspace workspace, const std::atomic<bool>* stop)
+      : options_(options), workspace_(std::move(workspace)), stop_(stop), client_(options.server) {
+    if (options_.name.empty()) options_.name = HostName();
+    if (options_.guard_path.empty()) options_.guard_path = ThisProgram();
+    if (options_.trainer_path.empty()) {
+      options_.trainer_path =
+          (std::filesystem::path(ThisProgram()).parent_path() / "plumb-trainer").string();
+    }
+    if (options_.slots <= 0)
+      options_.slots = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  }
+
+  ~Agent() {
+    if (inotify_ >= 0) close(inotify_);
+  }
+
+  absl::Status Run() {
+    RETURN_IF_ERROR(FindTrainers());
+    for (;;) {
+      if (stop_->load() && !desired_.draining) Drain("asked to stop");
+      Wait();
+      const Clock::time_point now = Clock::now();
+      for (CoordinatorClient::Event& event : client_.TakeEvents()) {
+        std::visit([&](auto& done) { OnDone(done); }, event);
+      }
+      if (!fatal_.ok() && !desired_.draining) Drain(std::string(fatal_.message()));
+      OnInotify();
+      ServeSockets();
+      if (now >= next_check_) CheckTrainers(now);
+      for (auto& slot : slots_) {
+        if (slot->unread) ReadJournal(*slot, JournalOf::kKnownAttempts);
+      }
+      DoReconcile();
+      Talk();
+      for (auto& slot : slots_) SaveMark(*slot, Clock::now(), SaveWhen::kDue);
+      LeaveWhenIdle();
+      if (desired_.draining && Drained()) break;
+    }
+    EndTrainers();
+    return fatal_;
+  }
+
+ private:
+  enum class JournalOf { kKnownAttempts, kAnyAttempt };
+  enum class SaveWhen { kDue, kNow };
+
+  // ---- start ----
+
+  // Opens the trainers' folders, reads what their journals say, and finds those that live.
+  absl::Status FindTrainers() {
+    inotify_ = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    if (inotify_ < 0)
+      return absl::ResourceExhaustedError(absl::StrCat("inotify: ", std::strerror(errno)));
+    const int count = std::max(options_.slots, workspace_.TrainerDirs());
+    for (int i = 0; i < count; ++i) {
+      const std::string dir = workspace_.TrainerDir(i);
+      std::error_code error;
+      std::filesystem::create_directories(dir + "/journal", error);
+      if (error)
+        return absl::InternalError(absl::StrCat("cannot make ", dir, ": ", error.message()));
+      const int of_dir = inotify_add_watch(inotify_, dir.c_str(), IN_MOVED_TO | IN_ONLYDIR);
+      const int of_journal = inotify_add_watch(inotify_, (dir + "/journal").c_str(),
+                                               IN_MODIFY | IN_CREATE | IN_ONLYDIR);
+      if (of_dir < 0 || of_journal < 0) {
+        return absl::ResourceExhaustedError(
+            absl::StrCat("cannot watch ", dir, ": ", std::strerror(errno)));
+      }
+      slots_.push_back(std::make_unique<Slot>(i, dir, options_.guard_path, options_.trainer_path));
+      folder_watch_[of_dir] = i;
+      journal_watch_[of_journal] = i;
+      Slot& slot = *slots_.back();
+      for (const std::string& row : slot.mark.live) {
+        if (Attempt* attempt = AttemptOfRow(row, &slot)) attempt->phase = Phase::kLive;
+      }
+      // The lock is looked at first: what a trainer that is gone has said, its guard's last word
+      // included, is then read.
+      const bool alive = slot.process.FolderLocked();
+      ReadJournal(slot, JournalOf::kAnyAttempt);
+      if (alive) {
+        slot.process.Adopt();
+        slot.settled = false;
+      } else {
+        EndRowsOf(slot, "failed", "its trainer ended while no worker watched", std::nullopt);
+        if (i < std::min(options_.slots, kPrestart)) Launch(slot);
+      }
+    }
+    settle_deadline_ = Clock::now() + kHelloPatience;
+    return absl::OkStatus();
+  }
+
+  // The attempt a row of a slot belongs to, made where there is none.
+  Attempt* AttemptOfRow(const std::string& row, Slot* slot) {
+    const auto key = AttemptKey::FromRowName(row);
+    if (!key) return nullptr;
+    const auto [it, is_new] = attempts_.try_emplace(*key, nullptr);
+    if (is_new) {
+      it->second = std::make_unique<Attempt>(*key);
+      it->second->slot = slot->index;
+      NoteStarted(*key);
+    }
+    if (it->second->slot < 0) it->second->slot = slot->index;
+    return it->second.get();
+  }
+
+  // ---- waiting ----
+
+  void Wait() {
+    std::vector<pollfd> fds = {{client_.event_fd(), POLLIN, 0}, {inotify_, POLLIN, 0}};
+    for (const auto& slot : slots_) {
+      if (slot->process.fd() < 0) continue;
+      fds.push_back({slot->process.fd(),
+                     static_cast<short>(POLLIN | (slot->process.wants_write() ? POLLOUT : 0)), 0});
+    }
+    const Clock::time_point now = Clock::now();
+    Clock::time_point until = now + kTick;
+    if (session_ != 0 && !report_pending_) until = std::min(until, report_due_);
+    const auto wait = std::chrono::ceil<milliseconds>(until - now).count();
+    poll(fds.data(), fds.size(), static_cast<int>(std::clamp<int64_t>(wait, 0, 1000)));
+  }
+
+  void OnInotify() {
+    alignas(inotify_event) char buffer[16 << 10];
+    for (;;) {
+      const ssize_t n = read(inotify_, buffer, sizeof buffer);
+      if (n <= 0) return;
+      for (ssize_t at = 0; at < n;) {
+        const auto* event = reinterpret_cast<const inotify_event*>(buffer + at);
+        at += static_cast<ssize_t>(sizeof(inotify_event) + event->len);
+        if (event->mask & IN_Q_OVERFLOW) {
+          for (auto& slot : slots_) slot->unread = true;
+        }
+        if (const auto it = journal_watch_.find(event->wd); it != journal_watch_.end())
+          slots_[it->second]->unread = true;
+        if (const auto it = folder_watch_.find(event->wd); it != folder_watch_.end())
+          slots_[it->second]->process.TryConnect();
+      }
+    }
+  }
+
+  // ---- trainers ----
+
+  void Launch(Slot& slot) {
+    slot.bundle.clear();
+    const absl::Status status = slot.process.Launch();
+    if (!status.ok()) spdlog::error("{}", std::string(status.message()));
+  }
+
+  void ServeSockets() {
+    for (auto& slot : slots_) {
+      if (slot->process.fd() < 0) continue;
+      for (const TrainerProcess::Answer& answer : slot->process.Pump()) {
+        slot->unread = true;
+        if (answer.hello) {
+          OnHello(*slot, answer);
+        } else if (!answer.error.empty() && !answer.row.empty()) {
+          if (Attempt* attempt = FindRow(answer.row);
+              attempt != nullptr && attempt->phase != Phase::kEnded) {
+            // It is not where this worker thought it was: ask before anything else is started
+            // there.
+            slot->settled = false;
+            slot->process.AskHello();
+            EndAttempt(*attempt, "failed", "its trainer refused it: " + answer.error, std::nullopt,
+                       true);
+          }
+        }
+      }
+    }
+  }
+
+  void OnHello(Slot& slot, const TrainerProcess::Answer& hello) {
+    if (!hello.error.empty()) {
+      spdlog::error("trainer {}: {}", slot.index, hello.error);
+      EndRowsOf(slot, "failed", hello.error, std::nullopt);
+      slot.settled = true;
+      return;
+    }
+    ReadJournal(slot, slot.settled ? JournalOf::kKnownAttempts : JournalOf::kAnyAttempt);
+    if (!slot.process.HasUnanswered()) slot.bundle = hello.bundle;
+    for (const std::string& row : hello.rows) {
+      Attempt* attempt = AttemptOfRow(row, &slot);
+      if (attempt == nullptr) continue;
+      if (attempt->phase == Phase::kEnded) {  // believed dead, and reported so: its room is needed
+        slot.process.Command({{"command", "stop_row"}, {"row", row}, {"mode", "cancel"}}, "");
+      } else {
+        attempt->phase = Phase::kLive;
+      }
+    }
+    for (auto& [key, attempt] : attempts_) {
+      if (attempt->slot != slot.index ||
+          (attempt->phase != Phase::kLive && attempt->phase != Phase::kSent))
+        continue;
+      const std::string row = key.RowName();
+      const bool runs = std::find(hello.rows.begin(), hello.rows.end(), row) != hello.rows.end();
+      if (!runs && !slot.process.HasUnanswered(row)) {
+        EndAttempt(*attempt, "failed", "its trainer does not have it", std::nullopt, false);
+      }
+    }
+    slot.settled = true;
+    reconcile_ = true;
+  }
+
+  void CheckTrainers(Clock::time_point now) {
+    next_check_ = now + kCheckTrainers;
+    for (auto& slot : slots_) {
+      if (slot->process.state() == TrainerProcess::State::kAbsent) continue;
+      if (slot->process.Gone()) {
+        ReadJournal(*slot, JournalOf::kKnownAttempts);  // may hold the guard's last word
+        if (slot->process.state() != TrainerProcess::State::kAbsent) OnExit(*slot, nullptr);
+      } else {
+        slot->process.TryConnect();
+      }
+    }
+  }
+
+  // Guard and trainer are gone (or the guard is about to be: `exit` is its last word).
+  void OnExit(Slot& slot, const JournalEvent* exit) {
+    std::string outcome = "failed", cause = "its trainer ended unseen (the guard was killed too)";
+    if (exit != nullptr) {
+      const int status = exit->json.value("status", -1), signal = exit->json.value("signal", 0);
+      if (exit->json.value("out_of_memory", false)) {
+        outcome = "out_of_memory";
+        cause = "the kernel killed its trainer for want of memory";
+      } else if (signal != 0) {
+        cause =
+            absl::StrCat("its trainer was ended by signal ", signal, " (", strsignal(signal), ")");
+      } else if (status == 75) {
+        outcome = "preempted";
+        cause = "its trainer was asked to leave";
+      } else {
+        cause = absl::StrCat("its trainer exited with code ", status);
+      }
+    }
+    // An attempt the trainer never took is given to a new one, once.
+    for (auto& [key, attempt] : attempts_) {
+      if (attempt->slot != slot.index || attempt->phase != Phase::kSent || !attempt->assignment)
+        continue;
+      if (attempt->launches < kLaunchesPerAttempt && attempt->stop == Stop::kNone) {
+        attempt->phase = Phase::kWaiting;
+        attempt->slot = -1;
+      }
+    }
+    EndRowsOf(slot, outcome, cause, exit == nullptr ? std::nullopt : std::optional(exit->begin));
+    slot.process.SetAbsent();
+    slot.bundle.clear();
+    slot.settled = true;
+  }
+
+  void EndRowsOf(Slot& slot, const std::string& outcome, const std::string& cause,
+                 std::optional<trainer::JournalPosition> at) {
+    for (auto& [key, attempt] : attempts_) {
+      if (attempt->slot != slot.index || attempt->phase == Phase::kWaiting ||
+          attempt->phase == Phase::kEnded)
+        continue;
+      EndAttempt(*attempt, outcome, cause, at, outcome == "failed" || outcome == "out_of_memory");
+    }
+  }
+
+  // ---- journals ----
+
+  void ReadJournal(Slot& slot, JournalOf of) {
+    slot.unread = false;
+    for (;;) {
+      int64_t unacked = 0;
+      for (const auto& [key, attempt] : attempts_) {
+        if (attempt->slot == slot.index) unacked += attempt->pending_bytes();
+      }
+      if (unacked > kUnackedBytes && of == JournalOf::kKnownAttempts) {
+        slot.unread = true;  // read on when there is room
+        return;
+      }
+      const std::vector<JournalEvent> events = slot.reader.Read();
+      if (events.empty()) return;
+      for (const JournalEvent& event : events) OnJournal(slot, event, of);
+    }
+  }
+
+  void OnJournal(Slot& slot, const JournalEvent& event, JournalOf of) {
+    const std::string kind = event.json.value("event", "");
+    if (kind == "exit") {
+      OnExit(slot, &event);
+      return;
+    }
+    if (kind ==
+        "hello") {  // a new trainer: rows of the one before it can no longer end by themselves
+      for (auto& [key, attempt] : attempts_) {
+        if (attempt->slot == slot.index && attempt->phase == Phase::kLive) {
+          EndAttempt(*attempt, "failed", "its trainer ended unseen", event.begin, false);
+        }
+      }
+      return;
+    }
+    if (!event.json.contains("row")) return;
+    const std::string row = event.json["row"];
+    Attempt* attempt = of == JournalOf::kAnyAttempt ? AttemptOfRow(row, &slot) : FindRow(row);
+    if (attempt == nullptr) return;  // forgotten
+    const bool had_ended = attempt->phase == Phase::kEnded;
+    attempt->OnEvent(event);
+    if (!had_ended && attempt->phase == Phase::kEnded) {
+      OnEnded(*attempt, attempt->outcome() == "failed" || attempt->outcome() == "out_of_memory");
+    } else if (attempt->has_checkpoint_pending()) {
+      ReportSoon(kCoalesce);
+    }
+  }
+
+  Attempt* FindRow(const std::string& row) {
+    const auto key = AttemptKey::FromRowName(row);
+    if (!key) return nullptr;
+    const auto it = attempts_.find(*key);
+    return it == attempts_.end() ? nullptr : it->second.get();
+  }
+
+  void EndAttempt(Attempt& attempt, const std::string& outcome, const std::string& cause,
+                  std::optional<trainer::JournalPosition> at, bool with_log) {
+    if (attempt.phase == Phase::kEnded) return;
+    attempt.End(outcome, cause, at);
+    OnEnded(attempt, with_log);
+  }
+
+  void OnEnded(Attempt& attempt, bool with_log) {
+    if (with_log && attempt.slot >= 0)
+      attempt.set_log_tail(LogTail(slots_[attempt.slot]->process.dir()));
+    spdlog::debug("attempt {} ended: {}", attempt.key().RowName(), attempt.outcome());
+    reconcile_ = true;
+    bool others = false;
+    for (const auto& [key, other] : attempts_)
+      others |= other->phase != Phase::kEnded && other.get() != &attempt;
+    ReportSoon(others ? kCoalesce : milliseconds(0));
+  }
+
+  // Writes down how far the journal is done with, then deletes what lies before. At most once a
+  // second, or when a whole segment can go.
+  void SaveMark(Slot& slot, Clock::time_point now, SaveWhen when) {
+    trainer::JournalPosition keep = slot.reader.position();
+    if (keep == slot.mark.position) return;
+    if (when == SaveWhen::kDue && now < slot.mark_time + seconds(1)) return;
+    JournalMark mark;
+    for (const auto& [key, attempt] : attempts_) {
+      if (attempt->slot != slot.index) continue;
+      if (const auto from = attempt->KeepFrom()) keep = std::min(keep, *from);
+    }
+    // Those that began after `keep` are found again in the journal, in their place between exits
+    // and hellos.
+    for (const auto& [key, attempt] : attempts_) {
+      if (attempt->slot != slot.index || attempt->phase != Phase::kLive) continue;
+      if (!attempt->first_event() || *attempt->first_event() < keep)
+        mark.live.push_back(key.RowName());
+    }
+    slot.mark_time = now;
+    if (keep == slot.mark.position) return;
+    mark.position = keep;
+    const absl::Status status = WriteMark(slot.process.dir(), mark);
+    if (!status.ok()) {
+      spdlog::warn("{}", std::string(status.message()));
+      return;
+    }
+    if (keep.segment > slot.mark.position.segment)
+      trainer::TrimJournal(slot.process.dir() + "/journal", keep);
+    slot.mark = mark;
+  }
+
+  // ---- what should be ----
+
+  void NoteStarted(const AttemptKey& key) {
+    int64_t& highest = started_[{key.incarnation, key.stage}];
+    highest = std::max(highest, key.number);
+  }
+
+  void DoReconcile() {
+    if (!reconcile_) return;
+    const bool settled = Settled();
+    reconcile_ = !settled;
+    Desired desired = desired_;
+    // One that this worker has had and forgotten does not run twice: it is left out, and so
+    // reported as gone.
+    std::erase_if(desired.attempts, [&](const AttemptKey& key) {
+      const auto it = started_.find({key.incarnation, key.stage});
+      return !attempts_.contains(key) && it != started_.end() && key.number <= it->second;
+    });
+    std::vector<LocalAttempt> local;
+    std::vector<SlotView> slots(slots_.size());
+    for (int i = 0; i < static_cast<int>(slots_.size()); ++i)
+      slots[i].free = settled && i < options_.slots;
+    for (const auto& [key, attempt] : attempts_) {
+      local.push_back({key, attempt->phase, attempt->stop});
+      if (attempt->slot >= 0 &&
+          (attempt->phase == Phase::kSent || attempt->phase == Phase::kLive)) {
+        slots[attempt->slot].free = false;
+      }
+    }
+    for (const Action& action : Reconcile(desired, local, slots)) Carry(action);
+    for (const auto& [key, assignment] : assignments_) {
+      const auto it = attempts_.find(key);
+      if (it != attempts_.end()) Extend(*it->second, assignment);
+    }
+  }
+
+  // All trainers that were found alive have said what they run. Until then nothing new starts.
+  bool Settled() const {
+    return std::all_of(slots_.begin(), slots_.end(),
+                       [](const auto& slot) { return slot->settled; });
+  }
+
+  void Carry(const Action& action) {
+    if (action.kind == Action::kTake) {
+      auto& attempt = attempts_[action.key];
+      attempt = std::make_unique<Attempt>(action.key);
+      attempt->assignment = assignments_.at(action.key);
+      attempt->step = attempt->assignment->checkpoint_step();
+      attempt->TrustAck();
+      NoteStarted(action.key);
+      return;
+    }
+    Attempt& attempt = *attempts_.at(action.key);
+    switch (action.kind) {
+      case Action::kTake:
+        return;
+      case Action::kStart:
+        Start(attempt, *slots_[action.slot]);
+        return;
+      case Action::kPreempt:
+      case Action::kCancel: {
+        attempt.stop = action.kind == Action::kPreempt ? Stop::kPreempt : Stop::kCancel;
+        slots_[attempt.slot]->process.Command(
+            {{"command", "stop_row"},
+             {"row", action.key.RowName()},
+             {"mode", attempt.stop == Stop::kPreempt ? "preempt" : "cancel"}},
+            "");
+        return;
+      }
+      case Action::kAbandon:
+        EndAttempt(attempt, "preempted", "it had not begun when its worker was asked to leave",
+                   std::nullopt, false);
+        return;
+      case Action::kForget:
+        if (attempt.stop == Stop::kCancel)
+          ReportSoon(milliseconds(0));  // its room is free once this is heard
+        attempts_.erase(action.key);
+        idle_since_ = Clock::now();
+        return;
+    }
+  }
+
+  void Start(Attempt& attempt, Slot& slot) {
+    const std::string row = attempt.key().RowName();
+    attempt.slot = slot.index;
+    if (slot.process.state() == TrainerProcess::State::kAbsent) {
+      ++attempt.launches;
+      Launch(slot);
+    }
+    auto commands = CommandsFor(*attempt.assignment, row, slot.bundle, options_.data_root,
+                                workspace_.CheckpointDir(attempt.key().stage));
+    if (!commands.ok()) {
+      EndAttempt(attempt, "infeasible", std::string(commands.status().message()), std::nullopt,
+                 false);
+      return;
+    }
+    attempt.phase = Phase::kSent;
+    slot.bundle = commands->bundle;
+    for (nlohmann::json& command : commands->commands) {
+      const bool about_row = command["command"] != "close";
+      slot.process.Command(std::move(command), about_row ? row : "");
+    }
+    spdlog::debug("attempt {} goes to trainer {}", row, slot.index);
+  }
+
+  void Extend(Attempt& attempt, const v1::Assignment& now) {
+    if (attempt.phase != Phase::kLive && attempt.phase != Phase::kSent) return;
+    const int64_t before = attempt.assignment ? attempt.assignment->until_step() : -1;
+    if (now.until_step() != before) {
+      slots_[attempt.slot]->process.Command({{"command", "extend_row"},
+                                             {"row", attempt.key().RowName()},
+                                             {"until_step", now.until_step()}},
+                                            "");
+    }
+    if (!attempt.assignment || now.until_step() != before) attempt.assignment = now;
+  }
+
+  // ---- the coordinator ----
+
+  void ReportSoon(milliseconds delay) { report_due_ = std::min(report_due_, Clock::now() + delay); }
+
+  // Makes the calls that are due. At most one Report and one Poll are under way.
+  void Talk() {
+    const Clock::time_point now = Clock::now();
+    if (now < talk_after_) return;
+    if (client_.connection() == 0 || broken_) {
+      if (!client_.Connect()) {
+        BackOff("no address in " + options_.server);
+        return;
+      }
+      broken_ = register_pending_ = report_pending_ = poll_pending_ = false;
+      for (auto& [key, attempt] : attempts_) attempt->DoubtAck();
+      report_due_ = now;
+    }
+    if (session_ == 0) {
+      if (!register_pending_ && (Settled() || now >= settle_deadline_)) Register();
+      return;
+    }
+    if (!poll_pending_ && !drain_said_) {
+      v1::PollRequest request;
+      request.set_session_id(session_);
+      request.set_generation(generation_);
+      request.set_wait_ms(kPollWaitMs);
+      client_.Poll(request);
+      poll_pending_ = true;
+    }
+    if (!report_pending_ && now >= report_due_) Report();
+  }
+
+  void Register() {
+    v1::RegisterWorkerRequest request;
+    request.set_worker_name(ValidUtf8(options_.name));
+    request.set_protocol_min(kProtocol);
+    request.set_protocol_max(kProtocol);
+    request.set_build(PLUMB_VERSION);
+    request.set_slots(options_.slots);
+    request.set_host(ValidUtf8(HostName()));
+    request.set_known_incarnation(workspace_.incarnation());
+    static const std::vector<v1::Device> devices = ListDevices();
+    for (const v1::Device& device : devices) *request.add_devices() = device;
+    for (const auto& [key, attempt] : attempts_) *request.add_attempts() = attempt->State(false);
+    client_.Register(request);
+    register_pending_ = true;
+  }
+
+  void Report() {
+    v1::ReportRequest request;
+    request.set_session_id(session_);
+    request.set_generation(generation_);
+    request.set_draining(desired_.draining);
+    int64_t log_budget = kLogBytesPerReport, budget = kReportBytes;
+    for (const auto& [key, attempt] : attempts_) {
+      const bool with_log = attempt->LogBytes() <= log_budget;
+      if (with_log) log_budget -= attempt->LogBytes();
+      *request.add_attempts() = attempt->State(with_log);
+    }
+    for (const auto& [key, attempt] : attempts_) {
+      if (budget <= 0) break;
+      if (!attempt->HasSomethingToSend()) continue;
+      *request.add_batches() = attempt->Batch(budget);
+      budget -= static_cast<int64_t>(request.batches(request.batches_size() - 1).ByteSizeLong());
+    }
+    if (desired_.draining && attempts_.empty()) drain_said_ = true;
+    client_.Report(request);
+    report_pending_ = true;
+    report_due_ = Clock::now() + report_interval_;
+  }
+
+  void OnDone(CoordinatorClient::Done<v1::RegisterWorkerResponse>& done) {
+    if (done.connection != client_.connection()) return;
+    register_pending_ = false;
+    if (!done.status.ok()) {
+      const auto code = done.status.error_code();
+      if (code == grpc::StatusCode::FAILED_PRECONDITION ||
+          code == grpc::StatusCode::INVALID_ARGUMENT) {
+        Fatal(absl::FailedPreconditionError(
+            absl::StrCat("the coordinator refuses this worker: ", done.status.error_message())));
+      } else {
+        Broken("register", done.status);
+      }
+      return;
+    }
+    const v1::RegisterWorkerResponse& r = done.response;
+    if (r.protocol() != kProtocol) {
+      Fatal(absl::FailedPreconditionError(
+          absl::StrCat("the coordinator chose protocol ", r.protocol(), ", this worker speaks ",
+                       kProtocol, ": install one release on both")));
+      return;
+    }
+    session_ = r.session_id();
+    generation_ = 0;
+    desired_.known = false;
+    if (r.report_interval_ms() > 0) report_interval_ = milliseconds(r.report_interval_ms());
+    if (const absl::Status s = workspace_.RaiseIncarnation(r.incarnation()); !s.ok()) {
+      spdlog::warn("{}", std::string(s.message()));
+    }
+    spdlog::info("worker {}: session {} with the coordinator at {}, {} slots", options_.name,
+                 session_, client_.address(), options_.slots);
+    for (auto& [key, attempt] : attempts_) attempt->DoubtAck();
+    Heard();
+    report_due_ = Clock::now();
+  }
+
+  void OnDone(CoordinatorClient::Done<v1::ReportResponse>& done) {
+    if (done.connection != client_.connection()) return;
+    report_pending_ = false;
+    if (!done.status.ok()) {
+      Broken("report", done.status);
+      return;
+    }
+    Heard();
+    if (done.response.report_interval_ms() > 0)
+      report_interval_ = milliseconds(done.response.report_interval_ms());
+    bool more = false;
+    for (const v1::BatchAck& ack : done.response.acks()) {
+      for (auto& [key, attempt] : attempts_) {
+        if (key.stage != ack.stage_id() || key.number != ack.attempt()) continue;
+        if (ack.fenced()) continue;  // the next desired state drops it
+        attempt->OnAck(ack.through_seq());
+        more |= attempt->HasSomethingToSend() &&
+                (attempt->phase == Phase::kEnded || attempt->pending_bytes() > kReportBytes / 2);
+      }
+    }
+    report_due_ = more ? Clock::now() : std::min(report_due_, Clock::now() + report_interval_);
+    drain_heard_ = drain_said_;
+  }
+
+  void OnDone(CoordinatorClient::Done<v1::PollResponse>& done) {
+    if (done.connection != client_.connection()) return;
+    poll_pending_ = false;
+    if (!done.status.ok()) {
+      if (done.status.error_code() != grpc::StatusCode::DEADLINE_EXCEEDED)
+        Broken("poll", done.status);
+      return;
+    }
+    Heard();
+    const v1::PollResponse& r = done.response;
+    if (r.generation() < generation_ || (r.generation() == generation_ && desired_.known)) return;
+    generation_ = r.generation();
+    desired_.known = true;
+    desired_.attempts.clear();
+    assignments_.clear();
+    for (const v1::Assignment& a : r.assignments()) {
+      desired_.attempts.push_back(KeyOf(a));
+      assignments_[KeyOf(a)] = a;
+    }
+    desired_.preempt_stages = {r.preempt_stage_ids().begin(), r.preempt_stage_ids().end()};
+    reconcile_ = true;
+  }
+
+  void Heard() {
+    backoff_ = kBackoffFirst;
+    reachable_ = true;
+  }
+
+  // A call failed. The connection is made anew after a pause, since the coordinator may have
+  // another address by now.
+  void Broken(const char* call, const grpc::Status& status) {
+    switch (status.error_code()) {
+      case grpc::StatusCode::FAILED_PRECONDITION:
+        Fatal(absl::FailedPreconditionError(
+            absl::StrCat("another worker named ", options_.name, " has taken over (",
+                         status.error_message(), "): give each worker its own --name")));
+        return;
+      case grpc::StatusCode::NOT_FOUND:
+        session_ = 0;
+        break;
+      default:
+        break;
+    }
+    broken_ = true;
+    BackOff(absl::StrCat(call, ": ", status.error_message()));
+  }
+
+  void BackOff(const std::string& why) {
+    if (reachable_)
+      spdlog::warn("worker {}: coordinator not reached ({}); trainers go on", options_.name, why);
+    reachable_ = false;
+    const double jitter = std::uniform_real_distribution<>(0.5, 1.0)(random_);
+    talk_after_ =
+        Clock::now() +
+        milliseconds(static_cast<int64_t>(static_cast<double>(backoff_.count()) * jitter));
+    backoff_ = std::min(kBackoffMost, milliseconds(backoff_.count() * 8 / 5));
+  }
+
+  void Fatal(absl::Status status) {
+    fatal_ = std::move(status);
+    session_ = 0;
+    talk_after_ = Clock::time_point::max();
+  }
+
+  // ---- leaving ----
+
+  void Drain(const std::string& why) {
+    spdlog::info("worker {} leaves: {}", options_.name, why);
+    desired_.draining = true;
+    reconcile_ = true;
+    drain_since_ = Clock::now();
+    ReportSoon(milliseconds(0));
+  }
+
+  void LeaveWhenIdle() {
+    if (options_.exit_when_idle_seconds <= 0 || desired_.draining) return;
+    if (!attempts_.empty()) idle_since_ = Clock::now();
+    if (Clock::now() - idle_since_ > seconds(options_.exit_when_idle_seconds)) Drain("no work");
+  }
+
+  // Nothing runs, and the coordinator has heard of everything or cannot be reached.
+  bool Drained() {
+    const bool live = std::any_of(attempts_.begin(), attempts_.end(), [](const auto& entry) {
+      return entry.second->phase != Phase::kEnded;
+    });
+    if (live) {
+      drain_since_ = Clock::now();
+      return false;
+    }
+    if (!fatal_.ok() || Clock::now() - drain_since_ > kDrainPatience) return true;
+    if (attempts_.empty() && !drain_said_) ReportSoon(milliseconds(0));
+    return attempts_.empty() && drain_heard_;
+  }
+
+  void EndTrainers() {
+    for (auto& slot : slots_) {
+      SaveMark(*slot, Clock::now(), SaveWhen::kNow);
+      if (slot->process.state() != TrainerProcess::State::kAbsent)
+        slot->process.Command({{"command", "shutdown"}}, "");
+    }
+    const Clock::time_point deadline = Clock::now() + kDrainPatience;
+    for (;;) {
+      OnInotify();
+      bool left = false;
+      for (auto& slot : slots_) {
+        slot->process.TryConnect();
+        slot->process.Pump();
+        if (slot->process.state() != TrainerProcess::State::kAbsent && slot->process.Gone())
+          slot->process.SetAbsent();
+        left |= slot->process.state() != TrainerProcess::State::kAbsent;
+      }
+      if (!left || Clock::now() > deadline) break;
+      pollfd wait = {inotify_, POLLIN, 0};
+      poll(&wait, 1, 20);
+    }
+    for (auto& slot : slots_) {
+      ReadJournal(*slot, JournalOf::kKnownAttempts);
+      SaveMark(*slot, Clock::now(), SaveWhen::kNow);
+    }
+  }
+
+  WorkerOptions options_;
+  Workspace workspace_;
+  const std::atomic<bool>* const stop_;
+  CoordinatorClient client_;
+  std::mt19937_64 random_{std::random_device{}()};
+
+  std::vector<std::unique_ptr<Slot>> slots_;
+  std::map<AttemptKey, std::unique_ptr<Attempt>> attempts_;
+  std::map<std::pair<int64_t, int64_t>, int64_t>
+      started_;  // (incarnation, stage) → highest attempt seen here
+  int inotify_ = -1;
+  std::map<int, int> folder_watch_, journal_watch_;  // watch → slot
+  Clock::time_point next_check_, settle_deadline_;
+  bool reconcile_ = false;
+
+  Desired desired_;
+  std::map<AttemptKey, v1::Assignment> assignments_;
+  int64_t session_ = 0;
+  int64_t generation_ = 0;
+  milliseconds report_interval_{1000};
+  Clock::time_point report_due_, talk_after_;
+  milliseconds backoff_ = kBackoffFirst;
+  bool register_pending_ = false, report_pending_ = false, poll_pending_ = false;
+  bool broken_ = false;
+  bool reachable_ = true;
+
+  absl::Status fatal_;
+  Clock::time_point drain_since_, idle_since_ = Clock::now();
+  bool drain_said_ = false, drain_heard_ = false;
+};
+
+}  // namespace
+
+absl::Status RunWorker(const WorkerOptions& options, const std::atomic<bool>* stop) {
+  ASSIGN_OR_RETURN(Workspace workspace, Workspace::Open(options.dir));
+  return Agent(options, std::move(workspace), stop).Run();
+}
+
+}  // namespace plumb::worker

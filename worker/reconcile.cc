@@ -1,0 +1,61 @@
+#include "worker/reconcile.h"
+
+#include <algorithm>
+#include <map>
+
+namespace plumb::worker {
+
+std::vector<Action> Reconcile(const Desired& desired, const std::vector<LocalAttempt>& local,
+                              const std::vector<SlotView>& slots) {
+  std::vector<Action> actions;
+  const std::set<AttemptKey> wanted(desired.attempts.begin(), desired.attempts.end());
+  std::set<AttemptKey> here;
+  std::vector<AttemptKey> waiting;
+  for (const LocalAttempt& a : local) {
+    here.insert(a.key);
+    const bool gone = desired.known && !wanted.contains(a.key);
+    const bool preempt =
+        desired.draining || (!gone && desired.preempt_stages.contains(a.key.stage));
+    switch (a.phase) {
+      case Phase::kEnded:
+        if (gone) actions.push_back({Action::kForget, a.key});
+        break;
+      case Phase::kWaiting:
+        if (gone) {
+          actions.push_back({Action::kForget, a.key});
+        } else if (preempt) {
+          actions.push_back({Action::kAbandon, a.key});
+        } else {
+          waiting.push_back(a.key);
+        }
+        break;
+      case Phase::kSent:
+      case Phase::kLive:
+        if (gone && a.stop != Stop::kCancel) {
+          actions.push_back({Action::kCancel, a.key});
+        } else if (!gone && preempt && a.stop == Stop::kNone) {
+          actions.push_back({Action::kPreempt, a.key});
+        }
+        break;
+    }
+  }
+  for (const AttemptKey& key : desired.attempts) {
+    if (here.contains(key)) continue;
+    actions.push_back({Action::kTake, key});
+    if (desired.draining || desired.preempt_stages.contains(key.stage)) {
+      actions.push_back({Action::kAbandon, key});
+    } else {
+      waiting.push_back(key);
+    }
+  }
+  std::sort(waiting.begin(), waiting.end());
+  size_t slot = 0;
+  for (const AttemptKey& key : waiting) {
+    while (slot < slots.size() && !slots[slot].free) ++slot;
+    if (slot == slots.size()) break;
+    actions.push_back({Action::kStart, key, static_cast<int>(slot++)});
+  }
+  return actions;
+}
+
+}  // namespace plumb::worker

@@ -1,0 +1,50 @@
+// From what should be and what is to what to do: a pure function, asked again after every change.
+#pragma once
+
+#include <set>
+#include <vector>
+
+#include "worker/attempt.h"
+
+namespace plumb::worker {
+
+struct Desired {
+  std::vector<AttemptKey> attempts;
+  std::set<int64_t> preempt_stages;
+  bool known = false;  // false: the coordinator has not spoken in this session; nothing is stopped
+                       // or forgotten
+  bool draining = false;  // the worker is leaving
+};
+
+struct LocalAttempt {
+  AttemptKey key;
+  Phase phase = Phase::kWaiting;
+  Stop stop = Stop::kNone;
+};
+
+struct SlotView {
+  bool free = false;  // may take an attempt now
+};
+
+struct Action {
+  enum Kind {
+    kTake,     // a new attempt: remember it, so that it is reported
+    kStart,    // hand it to the trainer of `slot`
+    kPreempt,  // ask for a checkpoint and the end
+    kCancel,   // ask for the end
+    kAbandon,  // it never began: it ends as preempted
+    kForget,   // ended and no longer wanted
+  };
+  Kind kind;
+  AttemptKey key;
+  int slot = -1;
+  auto operator<=>(const Action&) const = default;
+};
+
+// Rules: an attempt that is not desired is cancelled, and forgotten once it has ended; a desired
+// one that has ended is kept and reported; one that waits starts in the first free slot, in the
+// order of its key.
+std::vector<Action> Reconcile(const Desired& desired, const std::vector<LocalAttempt>& local,
+                              const std::vector<SlotView>& slots);
+
+}  // namespace plumb::worker

@@ -1,0 +1,90 @@
+#include "worker/row_commands.h"
+
+#include "absl/strings/str_cat.h"
+#include "data/dataset.h"
+#include "trainer/spec/parse.h"
+
+namespace plumb::worker {
+namespace {
+
+using nlohmann::json;
+
+// All no-op stages of a trainer share one bundle: they have no shape and hold no memory.
+constexpr char kNoopBundle[] = "noop";
+
+absl::StatusOr<std::string> CheckedDataDir(const spec::TrialSpec& spec,
+                                           const std::string& data_root) {
+  const std::string root = data_root.empty() ? data::DefaultRoot() : data_root;
+  const std::string dir = data::DatasetDir(root, spec.data.corpus, spec.data.tokenizer);
+  data::Manifest manifest;
+  try {
+    manifest = data::ReadManifest(dir);
+  } catch (const data::DataError& e) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("this worker lacks corpus ", spec.data.corpus, " (", spec.data.tokenizer,
+                     "): ", e.what(), "; prepare it there with `plumb data prepare`"));
+  }
+  if (!spec.data.digest.empty() && manifest.digest != spec.data.digest) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("corpus ", spec.data.corpus, " at ", dir, " has digest ", manifest.digest,
+                     ", the trial was planned on ", spec.data.digest,
+                     "; prepare the same corpus there, or submit the sweep again to use this one"));
+  }
+  return dir;
+}
+
+}  // namespace
+
+absl::StatusOr<RowCommands> CommandsFor(const v1::Assignment& a, const std::string& row,
+                                        const std::string& open_bundle,
+                                        const std::string& data_root,
+                                        const std::string& checkpoint_dir) {
+  RowCommands out;
+  std::string data_dir;
+  int64_t threads = 1;
+  const json config = json::parse(a.config_json().empty() ? "{}" : a.config_json(), nullptr, false);
+  const json stage = json::parse(a.stage_json().empty() ? "{}" : a.stage_json(), nullptr, false);
+  if (config.is_discarded() || !stage.is_object()) {
+    return absl::FailedPreconditionError("the assignment's config or settings are no JSON objects");
+  }
+  if (a.kind() == "noop") {
+    out.bundle = kNoopBundle;
+  } else {
+    out.bundle = row;  // one bundle a row, so that memory and its peak are the row's own
+    spec::TrialSpec spec;
+    const auto errors = spec::ParseResolved(a.config_json(), &spec);
+    if (!errors.empty())
+      return absl::FailedPreconditionError(absl::StrCat("config: ", spec::Format(errors)));
+    auto dir = CheckedDataDir(spec, data_root);
+    if (!dir.ok()) return dir.status();
+    data_dir = *std::move(dir);
+    threads = spec.execution.threads;
+  }
+  if (open_bundle != out.bundle) {
+    if (!open_bundle.empty())
+      out.commands.push_back({{"command", "close"}, {"bundle", open_bundle}});
+    out.commands.push_back({{"command", "open"},
+                            {"bundle", out.bundle},
+                            {"capacity", 1},
+                            {"data_dir", data_dir},
+                            {"threads", threads}});
+  }
+  json checkpoint = nullptr;
+  if (!a.checkpoint_path().empty()) {
+    checkpoint = {{"path", a.checkpoint_path()},
+                  {"digest", a.checkpoint_digest()},
+                  {"step", a.checkpoint_step()},
+                  {"resume", a.resume()}};
+  }
+  out.commands.push_back({{"command", "add_row"},
+                          {"row", row},
+                          {"kind", a.kind()},
+                          {"config", config},
+                          {"stage", stage},
+                          {"until_step", a.until_step()},
+                          {"checkpoint", checkpoint},
+                          {"checkpoint_dir", checkpoint_dir}});
+  return out;
+}
+
+}  // namespace plumb::worker
