@@ -10,7 +10,10 @@
 #include <fstream>
 #include <sstream>
 
+#include "data/compressor.h"
 #include "data/manifest_json.h"
+#include "data/near_duplicates.h"
+#include "data/overlap.h"
 #include "data/shard_writer.h"
 #include "data/sources.h"
 #include "data/split.h"
@@ -91,11 +94,11 @@ Collection Read(const PrepareOptions& options) {
 }
 
 // What decides the result, in a fixed order; documents by content.
-std::string InputDigest(const PrepareOptions& options, const std::vector<Document>& in_order,
-                        const std::string& model) {
+std::string InputDigest(const PrepareOptions& options, const std::string& tokenizer,
+                        const std::vector<Document>& in_order, const std::string& model) {
   spec::Sha256 hash;
   std::ostringstream text;
-  text << kToolVersion << '\n' << options.tokenizer << '\n' << options.split_seed << '\n';
+  text << kToolVersion << '\n' << tokenizer << '\n' << options.split_seed << '\n';
   for (const double share : options.shares) text << share << '\n';
   text << model.size() << '\n' << model;
   hash.Update(text.str());
@@ -121,21 +124,17 @@ bool IsPrepared(const std::string& dir, const std::string& input_digest, Manifes
   }
 }
 
-struct Written {
-  std::string digest;
-  bool reversible = true;
-};
-
-Written WriteShards(const std::string& dir, const SplitDocuments& split, const Tokenizer& tokenizer,
-                    const std::string& model, Manifest* manifest) {
-  Written written;
+// Fills the manifest's splits, digest and `reversible`.
+void WriteShards(const std::string& dir, const SplitDocuments& split, const Tokenizer& tokenizer,
+                 const std::string& model, Manifest* manifest) {
   spec::Sha256 digest;
   digest.Update("tokenizer " + manifest->tokenizer + " " + spec::Sha256Hex(model) + "\n");
+  manifest->reversible = true;
   for (Split s : kAllSplits) {
     ShardWriter writer(dir, s, tokenizer.vocab_size());
     for (const Document& d : split.documents[static_cast<int>(s)]) {
       const std::vector<int64_t> tokens = tokenizer.Encode(d.text);
-      written.reversible = written.reversible && tokenizer.Decode(tokens) == d.text;
+      if (manifest->reversible && tokenizer.Decode(tokens) != d.text) manifest->reversible = false;
       writer.Add(tokenizer.separator(), tokens, static_cast<int64_t>(d.text.size()),
                  CountCodePoints(d.text));
     }
@@ -143,8 +142,45 @@ Written WriteShards(const std::string& dir, const SplitDocuments& split, const T
     info = writer.Finish();
     digest.Update(std::string(Name(s)) + " " + info.sha256 + " " + writer.docs_sha256() + "\n");
   }
-  written.digest = digest.HexDigest();
-  return written;
+  manifest->digest = digest.HexDigest();
+}
+
+constexpr size_t kPrimerBytes = size_t{4} << 20;
+
+std::string Joined(const std::vector<Document>& documents) {
+  std::string text;
+  for (const Document& d : documents) text += d.text;
+  return text;
+}
+
+// The last whole documents that fit into `bytes`.
+std::string Tail(const std::vector<Document>& documents, size_t bytes) {
+  auto first = documents.end();
+  for (size_t sum = 0; first != documents.begin(); --first) {
+    sum += std::prev(first)->text.size();
+    if (sum > bytes) break;
+  }
+  return Joined({first, documents.end()});
+}
+
+// The name under which the corpus is prepared, and the model of a tokenizer that the user brings
+// (else "").
+std::string ResolveTokenizer(const std::string& tokenizer, std::string* model) {
+  if (spec::TokenizerVocabSize(tokenizer).has_value()) return tokenizer;
+  std::error_code error;
+  if (!fs::is_regular_file(tokenizer, error)) {
+    throw DataError(
+        "unknown tokenizer \"" + tokenizer +
+        "\"; bytes, sentencepiece:<vocabulary, 300 or more>, or the path of a SentencePiece model");
+  }
+  std::ifstream in(tokenizer, std::ios::binary);
+  std::ostringstream bytes;
+  bytes << in.rdbuf();
+  *model = bytes.str();
+  const std::string name =
+      "sentencepiece:" + std::to_string(SentencePieceTokenizer(*model, tokenizer)->vocab_size());
+  if (!spec::TokenizerVocabSize(name)) throw DataError(tokenizer + ": has fewer than 300 pieces");
+  return name;
 }
 
 void CheckOptions(const PrepareOptions& options) {
@@ -163,7 +199,9 @@ Manifest Prepare(const PrepareOptions& options) {
   const auto step = [&](const std::string& what) {
     if (options.progress) options.progress(what);
   };
-  Manifest manifest{.corpus = options.corpus, .tokenizer = options.tokenizer};
+  std::string model;  // of a tokenizer that the user brings, later of any but bytes
+  Manifest manifest{.corpus = options.corpus,
+                    .tokenizer = ResolveTokenizer(options.tokenizer, &model)};
   const std::string root = options.root.empty() ? DefaultRoot() : options.root;
   const std::string place = DatasetDir(root, manifest.corpus, manifest.tokenizer);
 
@@ -171,28 +209,57 @@ Manifest Prepare(const PrepareOptions& options) {
   Collection collection = Read(options);
   std::vector<Document> documents = InSeededOrder(std::move(collection.documents),
                                                   options.split_seed, &manifest.exact_duplicates);
-  std::string model;
-  manifest.input_digest = InputDigest(options, documents, model);
+  manifest.input_digest = InputDigest(options, manifest.tokenizer, documents, model);
   if (Manifest earlier; IsPrepared(place, manifest.input_digest, &earlier)) return earlier;
 
   manifest.description = options.description.empty() ? collection.description : options.description;
   manifest.sources = collection.sources;
+  if (!model.empty()) {
+    manifest.sources.push_back({options.tokenizer, "sha256:" + spec::Sha256Hex(model)});
+    manifest.notes.push_back(
+        "the tokenizer was brought, not trained here: it may have seen any split");
+  }
   manifest.unreadable = collection.unreadable;
   manifest.tool_version = kToolVersion;
   manifest.split_seed = options.split_seed;
 
+  step("dropping near-duplicates");
+  documents = WithoutNearDuplicates(std::move(documents), &manifest.near_duplicates);
   step("splitting");
   SplitDocuments split =
       SplitByDocument(std::move(documents), {options.split_seed, options.shares});
-  manifest.notes = split.notes;
+  manifest.notes.insert(manifest.notes.end(), split.notes.begin(), split.notes.end());
+
+  Building building(place);
+  std::unique_ptr<Tokenizer> tokenizer;
+  if (manifest.tokenizer == "bytes") {
+    tokenizer = BytesTokenizer();
+  } else {
+    if (model.empty()) {
+      step("training the tokenizer");
+      std::vector<std::string_view> train;
+      for (const Document& d : split.documents[static_cast<int>(Split::kTrain)])
+        train.push_back(d.text);
+      model = TrainSentencePiece(train, *spec::TokenizerVocabSize(manifest.tokenizer));
+    }
+    tokenizer = SentencePieceTokenizer(model, manifest.tokenizer);
+    WriteFile(building.dir() + "/tokenizer.model", model);
+  }
+  manifest.vocab_size = tokenizer->vocab_size();
 
   step("tokenizing");
-  const std::unique_ptr<Tokenizer> tokenizer = BytesTokenizer();
-  manifest.vocab_size = tokenizer->vocab_size();
-  Building building(place);
-  const Written written = WriteShards(building.dir(), split, *tokenizer, model, &manifest);
-  manifest.digest = written.digest;
-  manifest.reversible = written.reversible;
+  WriteShards(building.dir(), split, *tokenizer, model, &manifest);
+  if (!manifest.reversible) {
+    manifest.notes.push_back("decoding does not give every document back: no bits per byte");
+  }
+  step("comparing the splits");
+  const std::array<double, 4> overlap = Overlap13(split);
+  std::copy(overlap.begin(), overlap.end(), manifest.overlap_13gram);
+  step("compressing the test text");
+  const std::string test = Joined(split.documents[static_cast<int>(Split::kTest)]);
+  const std::string primer = Tail(split.documents[static_cast<int>(Split::kTrain)], kPrimerBytes);
+  manifest.compressor_bits_per_byte = CompressorBitsPerByte("", test);
+  manifest.compressor_bits_per_byte_primed = CompressorBitsPerByte(primer, test);
 
   WriteFile(building.dir() + "/manifest.json", ManifestJson(manifest));
   building.Place();
