@@ -127,10 +127,10 @@ absl::Status Reader::Fill(SweepView& v) {
   ASSIGN_OR_RETURN(
       Statement * s,
       Cached("SELECT coalesce(sum(g.step), 0), coalesce(sum(g.target_step), 0), "
-             "coalesce(sum(CASE WHEN g.name = 'pretrain' THEN CAST(g.step AS REAL) * "
+             "coalesce(sum(CASE WHEN g.kind = 'pretrain' THEN CAST(g.step AS REAL) * "
              "t.batch_tokens * t.flops_per_token END), "
-             "0.0), coalesce(sum(CASE WHEN g.name = 'pretrain' THEN t.flops END), 0.0), "
-             "coalesce(sum(CASE WHEN g.name = 'pretrain' THEN g.step * t.batch_tokens END), 0), "
+             "0.0), coalesce(sum(CASE WHEN g.kind = 'pretrain' THEN t.flops END), 0.0), "
+             "coalesce(sum(CASE WHEN g.kind = 'pretrain' THEN g.step * t.batch_tokens END), 0), "
              "(SELECT coalesce(min(a.start_time_us), 0) FROM sweep_trial x JOIN stage y ON "
              "y.trial_id = x.trial_id "
              "JOIN attempt a ON a.stage_id = y.id WHERE x.sweep_id = ?1 AND x.shared = 0) "
@@ -231,7 +231,7 @@ absl::Status Reader::Fill(TrialView& v, const std::string& objective) {
   }
   ASSIGN_OR_RETURN(v.objective, LastValue(id, objective));
   ASSIGN_OR_RETURN(v.train_loss, LastValue(id, "train/loss"));
-  ASSIGN_OR_RETURN(v.tokens_per_s, LastValue(id, "time/tokens_per_s"));
+  ASSIGN_OR_RETURN(v.tokens_per_s, LastValue(id, "train/tokens_per_s"));
   return absl::OkStatus();
 }
 

@@ -60,8 +60,6 @@ absl::StatusOr<Answer> Core::On(const RegisterWorker& e) {
       w.used -= s.slots;
     }
   }
-  w.exclusive = std::any_of(w.grants.begin(), w.grants.end(),
-                            [&](StageId id) { return IsExclusive(At(id).row); });
   Index(w);
   return Registered{.session = w.row.session, .incarnation = incarnation_, .worker = w.row.id};
 }

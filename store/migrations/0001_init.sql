@@ -144,8 +144,8 @@ CREATE TABLE measurement (
 CREATE TABLE document_score (
   stage_id INTEGER NOT NULL REFERENCES stage (id),
   split TEXT NOT NULL,
-  document INTEGER NOT NULL,
-  nll REAL NOT NULL,                   -- nats, summed over the document's tokens
+  document INTEGER NOT NULL,           -- index in its split
+  nll REAL,                            -- nats, summed over the document's tokens; NULL where it was not finite
   tokens INTEGER NOT NULL,
   bytes INTEGER NOT NULL,
   PRIMARY KEY (stage_id, split, document)
@@ -205,7 +205,7 @@ FROM sweep_trial st
 JOIN sweep sw ON sw.id = st.sweep_id
 JOIN cell c ON c.id = st.cell_id
 JOIN trial t ON t.id = st.trial_id
-LEFT JOIN stage p ON p.trial_id = t.id AND p.name = 'pretrain';
+LEFT JOIN stage p ON p.trial_id = t.id AND p.kind = 'pretrain' AND p.parent_id IS NULL;
 
 -- One row per cell: its replicates that are not A/A controls. Diverged replicates are counted, not averaged away.
 CREATE VIEW v_cell AS

@@ -89,7 +89,7 @@ std::vector<v1::Trial> Client::Trials(int64_t sweep) {
 
 ScriptedWorker::ScriptedWorker(Client& client, const std::string& name, int slots,
                                std::vector<v1::AttemptState> alive)
-    : client_(client) {
+    : client_(&client) {
   v1::RegisterWorkerRequest request;
   request.set_worker_name(name);
   request.set_protocol_min(1);
@@ -98,30 +98,35 @@ ScriptedWorker::ScriptedWorker(Client& client, const std::string& name, int slot
   request.set_host("here");
   for (const v1::AttemptState& a : alive) *request.add_attempts() = a;
   grpc::ClientContext context;
-  const grpc::Status s = client_.workers->RegisterWorker(&context, request, &registered);
+  const grpc::Status s = client_->workers->RegisterWorker(&context, request, &registered);
   EXPECT_TRUE(s.ok()) << s.error_message();
 }
 
-const std::vector<v1::Assignment>& ScriptedWorker::Poll(int64_t wait_ms) {
+grpc::Status ScriptedWorker::TryPoll(int64_t wait_ms) {
   v1::PollRequest request;
   request.set_session_id(registered.session_id());
   request.set_generation(generation);
   request.set_wait_ms(wait_ms);
   v1::PollResponse response;
   grpc::ClientContext context;
-  const grpc::Status s = client_.workers->Poll(&context, request, &response);
-  EXPECT_TRUE(s.ok()) << s.error_message();
+  const grpc::Status s = client_->workers->Poll(&context, request, &response);
   if (s.ok()) {
     generation = response.generation();
     assignments.assign(response.assignments().begin(), response.assignments().end());
   }
+  return s;
+}
+
+const std::vector<v1::Assignment>& ScriptedWorker::Poll(int64_t wait_ms) {
+  const grpc::Status s = TryPoll(wait_ms);
+  EXPECT_TRUE(s.ok()) << s.error_message();
   return assignments;
 }
 
 grpc::Status ScriptedWorker::Report(const v1::ReportRequest& request,
                                     v1::ReportResponse* response) {
   grpc::ClientContext context;
-  return client_.workers->Report(&context, request, response);
+  return client_->workers->Report(&context, request, response);
 }
 
 v1::ReportResponse ScriptedWorker::SucceedAll() {
@@ -141,10 +146,10 @@ v1::ReportResponse ScriptedWorker::SucceedAll() {
 int ScriptedWorker::Work(int n) {
   int done = 0;
   while (done < n) {
-    Poll();
-    if (assignments.empty()) continue;
+    if (assignments.empty()) Poll();
     done += static_cast<int>(assignments.size());
-    SucceedAll();
+    if (!assignments.empty()) SucceedAll();
+    assignments.clear();
   }
   return done;
 }

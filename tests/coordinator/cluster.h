@@ -49,6 +49,9 @@ class ScriptedWorker {
  public:
   ScriptedWorker(Client& client, const std::string& name, int slots,
                  std::vector<v1::AttemptState> alive = {});
+  // Goes on with the same session, as after a restart of the server.
+  void MoveTo(Client& client) { client_ = &client; }
+  grpc::Status TryPoll(int64_t wait_ms);
   // The desired state, as soon as it differs from the last one seen (or after `wait_ms`).
   const std::vector<v1::Assignment>& Poll(int64_t wait_ms = 5000);
   // Reports every assignment as succeeded with one point at its last step; returns the acks.
@@ -62,7 +65,7 @@ class ScriptedWorker {
   std::vector<v1::Assignment> assignments;
 
  private:
-  Client& client_;
+  Client* client_;
 };
 
 v1::AttemptState StateOf(const v1::Assignment& a, const std::string& outcome = "",

@@ -9,7 +9,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-const std::vector<S> kWithTiming = {S{}, S{.name = "timing", .kind = "timing", .parent = "pretrain", .priority = 1}};
+const std::vector<S> kWithTiming = {
+    S{}, S{.name = "timing", .kind = "timing", .parent = "pretrain", .priority = 1}};
 
 TEST(Core, GrantsInOrderOfPriorityThenSweepThenPlace) {
   Picture p;
@@ -131,7 +132,9 @@ TEST(Core, RepeatedBatchIsAcknowledgedAgainAndAGapIsNot) {
   p.Sweep({T{"a"}});
   p.Register("w", 1);
   auto acked = [&](MeasurementBatchPtr b) {
-    return std::get<Reported>(*p.Says("w", {p.Running("a")}, {std::move(b)}).answer).acks.at(0).through_seq;
+    return std::get<Reported>(*p.Says("w", {p.Running("a")}, {std::move(b)}).answer)
+        .acks.at(0)
+        .through_seq;
   };
   EXPECT_EQ(acked(p.Batch("a", 1, 3)), 3);
   EXPECT_EQ(acked(p.Batch("a", 1, 3)), 3);
@@ -188,7 +191,9 @@ TEST(Core, UndeliveredGrantThatIsLostDoesNotCount) {
 }
 
 TEST(Core, RetriesBackOffDoublingAndEndAtTheCap) {
-  Picture p({.max_failures = 4, .retry_backoff = absl::Seconds(20), .retry_backoff_max = absl::Seconds(60)});
+  Picture p({.max_failures = 4,
+             .retry_backoff = absl::Seconds(20),
+             .retry_backoff_max = absl::Seconds(60)});
   p.Sweep({T{"a"}});
   p.Register("w", 1);
   std::vector<absl::Duration> waits;
@@ -200,7 +205,8 @@ TEST(Core, RetriesBackOffDoublingAndEndAtTheCap) {
     p.Says("w", {});
     p.Do(Tick{});
   }
-  EXPECT_THAT(waits, ::testing::ElementsAre(absl::Seconds(20), absl::Seconds(40), absl::Seconds(60)));
+  EXPECT_THAT(waits,
+              ::testing::ElementsAre(absl::Seconds(20), absl::Seconds(40), absl::Seconds(60)));
   EXPECT_EQ(p.Draw(), "a=failed");
   EXPECT_THAT(p.Row("a").reason, HasSubstr("4 failures without progress"));
 }
@@ -289,7 +295,8 @@ TEST(Core, RetryOnRequestReopensTheTrialAndItsSweep) {
   p.Says("w", {p.Ended("a", Outcome::kFailed)});
   EXPECT_EQ(p.Draw(), "a=failed a.timing=cancelled");
   EXPECT_EQ(p.SweepState(sweep), "completed");
-  const Effects e = p.Do(RetryTrial{.trial = p.ids_.at("a"), .known = p.Tree("a"), .links = p.links_});
+  const Effects e =
+      p.Do(RetryTrial{.trial = p.ids_.at("a"), .known = p.Tree("a"), .links = p.links_});
   EXPECT_EQ(std::get<Counted>(*e.answer).stages, 2);
   EXPECT_EQ(p.Draw(), "a=running@w#2 a.timing=pending");
   EXPECT_EQ(p.SweepState(sweep), "running");
@@ -319,7 +326,8 @@ TEST(Core, RebuiltFromDiskItGoesOnWithFreshLeases) {
   Core after(before.options_, before.Snapshot());
   EXPECT_TRUE(after.CheckInvariants().ok()) << after.CheckInvariants();
   EXPECT_EQ(after.NextWakeup(), before.now_ + absl::Seconds(60));
-  EXPECT_GT(after.Generation(before.workers_.at("w")), before.core_.Generation(before.workers_.at("w")));
+  EXPECT_GT(after.Generation(before.workers_.at("w")),
+            before.core_.Generation(before.workers_.at("w")));
   ASSERT_EQ(after.Desired(before.workers_.at("w")).size(), 1);
   const Effects e = after.Apply(Report{.session = before.sessions_.at("w"),
                                        .generation = after.Generation(before.workers_.at("w")),
@@ -383,16 +391,24 @@ TEST(Core, RepeatedRequestIsAnsweredWithTheSweepMadeBefore) {
 TEST(Core, ExplainsEachReasonToWait) {
   Picture p({.retry_backoff = absl::Seconds(8)});
   p.Sweep({T{"a", kWithTiming}, T{"b"}, T{"big", {S{.threads = 9}}}});
-  auto why = [&](const std::string& key) { return absl::StrJoin(p.core_.Explain(p.ids_.at(key), {.cluster = p.now_}), "\n"); };
+  auto why = [&](const std::string& key) {
+    return absl::StrJoin(p.core_.Explain(p.ids_.at(key), {.cluster = p.now_}), "\n");
+  };
   EXPECT_THAT(why("a"), HasSubstr("no worker is connected"));
   p.Register("w", 1);
   EXPECT_THAT(why("a"), HasSubstr("attempt 1 on worker w, step 0 of 100"));
-  EXPECT_THAT(why("a"), HasSubstr("timing is pending: waits for its parent stage pretrain, which is running"));
-  EXPECT_THAT(why("b"), HasSubstr("waits for 1 slot; 1 of 1 slots of 1 worker are taken; 0 stages are before it"));
+  EXPECT_THAT(
+      why("a"),
+      HasSubstr("timing is pending: waits for its parent stage pretrain, which is running"));
+  EXPECT_THAT(
+      why("b"),
+      HasSubstr("waits for 1 slot; 1 of 1 slots of 1 worker are taken; 0 stages are before it"));
   EXPECT_THAT(why("big"), HasSubstr("it needs 9 slots on one worker and the largest has 1"));
   p.Says("w", {p.Ended("a", Outcome::kFailed)});
-  EXPECT_THAT(why("a"), HasSubstr("backs off for 8s more (1 of at most 3 failures without progress); retried because "
-                                  "attempt 1 on worker w ended as failed: because"));
+  EXPECT_THAT(
+      why("a"),
+      HasSubstr("backs off for 8s more (1 of at most 3 failures without progress); retried because "
+                "attempt 1 on worker w ended as failed: because"));
 }
 
 // A cluster that does random things for a while and is then left in peace.
@@ -416,10 +432,11 @@ std::string RandomHistory(uint64_t seed) {
       const std::string stage = stage_name(g);
       if (!peace && roll(10) == 0) continue;  // lost by the worker
       const int64_t acked = p.attempts_.at(g.attempt).acked_seq;
-      if (roll(2) == 0) batches.push_back(p.Batch(stage, acked + 1, acked + 2, static_cast<int64_t>(roll(100))));
+      if (roll(2) == 0)
+        batches.push_back(p.Batch(stage, acked + 1, acked + 2, static_cast<int64_t>(roll(100))));
       const uint64_t end = roll(peace ? 2 : 12);
-      constexpr Outcome kEnds[] = {Outcome::kSucceeded, Outcome::kFailed,  Outcome::kDiverged, Outcome::kPreempted,
-                                   Outcome::kPaused,    Outcome::kOutOfMemory};
+      constexpr Outcome kEnds[] = {Outcome::kSucceeded, Outcome::kFailed, Outcome::kDiverged,
+                                   Outcome::kPreempted, Outcome::kPaused, Outcome::kOutOfMemory};
       if (end < (peace ? 1u : 6u)) {
         attempts.push_back(p.Ended(stage, kEnds[end]));
       } else {
@@ -437,19 +454,25 @@ std::string RandomHistory(uint64_t seed) {
           std::vector<S> stages = kWithTiming;
           stages[0].threads = 1 + static_cast<int64_t>(roll(2));
           stages[1].threads = stages[0].threads;
-          trials.push_back(T{absl::StrCat("k", roll(40)), roll(2) == 0 ? stages : std::vector<S>{S{}}});
+          trials.push_back(
+              T{absl::StrCat("k", roll(40)), roll(2) == 0 ? stages : std::vector<S>{S{}}});
         }
         sweeps.push_back(p.Sweep(trials));
         break;
       }
-      case 1: p.Register(name, 1 + static_cast<int64_t>(roll(3))); break;
+      case 1:
+        p.Register(name, 1 + static_cast<int64_t>(roll(3)));
+        break;
       case 2:
         if (!sweeps.empty() && roll(4) == 0) p.Do(CancelSweep{sweeps[roll(sweeps.size())]});
         break;
-      case 3: p.Pass(absl::Seconds(static_cast<int64_t>(roll(15)))); break;
+      case 3:
+        p.Pass(absl::Seconds(static_cast<int64_t>(roll(15))));
+        break;
       case 4:
         if (!p.ids_.empty()) {
-          const std::string key = std::next(p.ids_.begin(), static_cast<int64_t>(roll(p.ids_.size())))->first;
+          const std::string key =
+              std::next(p.ids_.begin(), static_cast<int64_t>(roll(p.ids_.size())))->first;
           std::vector<SweepTrialRow> links;
           for (const SweepTrialRow& link : p.links_) {
             if (link.trial == p.ids_.at(key)) links.push_back(link);
@@ -469,7 +492,8 @@ std::string RandomHistory(uint64_t seed) {
     for (const auto& [id, row] : p.stages_) live |= !IsTerminal(row.state);
     if (!live) break;
   }
-  for (const auto& [id, row] : p.stages_) EXPECT_TRUE(IsTerminal(row.state)) << "seed " << seed << ": " << p.Draw();
+  for (const auto& [id, row] : p.stages_)
+    EXPECT_TRUE(IsTerminal(row.state)) << "seed " << seed << ": " << p.Draw();
   for (SweepId id : sweeps) EXPECT_NE(p.SweepState(id), "running") << "seed " << seed;
   return p.journal_;
 }

@@ -1,4 +1,5 @@
-// The core with a table beside it that is written only by its changes, as the database is; tests draw the table.
+// The core with a table beside it that is written only by its changes, as the database is; tests
+// draw the table.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -29,10 +30,13 @@ struct T {
 
 class Picture {
  public:
-  explicit Picture(Options options = {}, ClusterSnapshot snapshot = {}) : options_(options), core_(options, snapshot) {}
+  explicit Picture(Options options = {}, ClusterSnapshot snapshot = {})
+      : options_(options), core_(options, snapshot) {}
 
   Effects Do(const Event& event) {
-    if (std::holds_alternative<MaterializeSlice>(event) || std::holds_alternative<RetryTrial>(event)) core_.Unpin();
+    if (std::holds_alternative<MaterializeSlice>(event) ||
+        std::holds_alternative<RetryTrial>(event))
+      core_.Unpin();
     Effects effects = core_.Apply(event, Now{.cluster = now_, .wall_us = 7});
     for (const Change& change : effects.changes) {
       std::visit([this](const auto& c) { Write(c); }, change);
@@ -49,12 +53,16 @@ class Picture {
   // Submits and materialises all at once (or only the first `upto`).
   SweepId Sweep(const std::vector<T>& trials, int64_t upto = 1 << 30) {
     const SweepId id = Plan(static_cast<int64_t>(trials.size()));
-    Slice(id, 0, {trials.begin(), trials.begin() + std::min<int64_t>(upto, static_cast<int64_t>(trials.size()))});
+    Slice(id, 0,
+          {trials.begin(),
+           trials.begin() + std::min<int64_t>(upto, static_cast<int64_t>(trials.size()))});
     return id;
   }
   SweepId Plan(int64_t trials) {
-    const Effects e = Do(SubmitSweep{
-        .sweep = {.name = "s", .request_id = absl::StrCat("r", ++requests_), .request_hash = "h", .trials = trials}});
+    const Effects e = Do(SubmitSweep{.sweep = {.name = "s",
+                                               .request_id = absl::StrCat("r", ++requests_),
+                                               .request_hash = "h",
+                                               .trials = trials}});
     return std::get<Submitted>(*e.answer).sweep;
   }
   void Slice(SweepId sweep, int64_t from, const std::vector<T>& trials) {
@@ -63,7 +71,11 @@ class Picture {
     for (const T& t : trials) {
       NewTrial n{.trial = {.key = t.key}};
       for (const S& s : t.stages) {
-        n.stages.push_back({.name = s.name, .kind = s.kind, .priority = s.priority, .target_step = 100, .threads = s.threads});
+        n.stages.push_back({.name = s.name,
+                            .kind = s.kind,
+                            .priority = s.priority,
+                            .target_step = 100,
+                            .threads = s.threads});
         n.parents.push_back(s.parent);
       }
       list->push_back(n);
@@ -81,14 +93,18 @@ class Picture {
   }
 
   // ---- workers: by name; each reports what it was granted and has not let go ----
-  void Register(const std::string& name, int64_t slots, std::vector<AttemptReport> alive = {}, int64_t known = 0) {
-    const Effects e = Do(RegisterWorker{
-        .worker = {.name = name, .slots = slots}, .known_incarnation = known, .attempts = std::move(alive)});
+  void Register(const std::string& name, int64_t slots, std::vector<AttemptReport> alive = {},
+                int64_t known = 0) {
+    const Effects e = Do(RegisterWorker{.worker = {.name = name, .slots = slots},
+                                        .known_incarnation = known,
+                                        .attempts = std::move(alive)});
     const auto& r = std::get<Registered>(*e.answer);
     sessions_[name] = r.session;
     workers_[name] = r.worker;
   }
-  std::vector<Grant> Desired(const std::string& name) const { return core_.Desired(workers_.at(name)); }
+  std::vector<Grant> Desired(const std::string& name) const {
+    return core_.Desired(workers_.at(name));
+  }
   AttemptReport Running(const std::string& stage, int64_t step = 0) const {
     const StageRow& row = Row(stage);
     return {.incarnation = core_.incarnation(), .attempt = {row.id, row.attempts}, .step = step};
@@ -101,20 +117,23 @@ class Picture {
     return r;
   }
   // A report of a worker that has applied everything it was told.
-  Effects Says(const std::string& name, std::vector<AttemptReport> attempts, std::vector<MeasurementBatchPtr> batches = {}) {
+  Effects Says(const std::string& name, std::vector<AttemptReport> attempts,
+               std::vector<MeasurementBatchPtr> batches = {}) {
     return Do(Report{.session = sessions_.at(name),
                      .generation = core_.Generation(workers_.at(name)),
                      .attempts = std::move(attempts),
                      .batches = std::move(batches)});
   }
-  MeasurementBatchPtr Batch(const std::string& stage, int64_t first, int64_t last, int64_t checkpoint_step = -1) const {
+  MeasurementBatchPtr Batch(const std::string& stage, int64_t first, int64_t last,
+                            int64_t checkpoint_step = -1) const {
     const StageRow& row = Row(stage);
     auto b = std::make_shared<MeasurementBatch>();
     b->incarnation = core_.incarnation();
     b->attempt = {row.id, row.attempts};
     b->first_seq = first;
     b->last_seq = last;
-    if (checkpoint_step >= 0) b->checkpoints.push_back({.step = checkpoint_step, .path = "p", .digest = "d"});
+    if (checkpoint_step >= 0)
+      b->checkpoints.push_back({.step = checkpoint_step, .path = "p", .digest = "d"});
     return b;
   }
 
@@ -196,7 +215,9 @@ class Picture {
     EXPECT_EQ(Held(c.fence).acked_seq + 1, c.batch->first_seq);
     Held(c.fence).acked_seq = c.batch->last_seq;
   }
-  void Write(const AppendEvent& c) { absl::StrAppend(&journal_, c.row.kind, ":", c.row.detail, "\n"); }
+  void Write(const AppendEvent& c) {
+    absl::StrAppend(&journal_, c.row.kind, ":", c.row.detail, "\n");
+  }
   void Write(const SetIncarnation&) {}
   // As the store's fence: a change of an attempt must match it as it stands.
   AttemptRow& Held(const Fence& fence) {

@@ -4,8 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <future>
 #include <thread>
 
+#include "coordinator/owner.h"
+#include "store/read.h"
+#include "store/store.h"
 #include "tests/coordinator/cluster.h"
 
 namespace plumb::coordinator {
@@ -44,6 +48,312 @@ TEST_F(ServerTest, SubmittedSweepIsGrantedReportedAndCompleted) {
   const v1::Sweep done = client_->WaitFor(sweep, "completed");
   EXPECT_EQ(done.trials_by_state().at("succeeded"), 3);
   for (const v1::Trial& t : client_->Trials(sweep)) EXPECT_EQ(t.train_loss(), 1.0);
+}
+
+TEST_F(ServerTest, RestartInTheMiddleLosesNothingAndDoublesNothing) {
+  options_.retry_backoff = absl::Milliseconds(1);
+  Start();
+  const int64_t sweep = client_->Submit("600", "r1");  // more than one slice
+  ScriptedWorker worker(*client_, "w", 4);
+  for (int round = 0; round < 4; ++round) {
+    worker.Work(40);
+    worker.Poll(0);  // holds grants now
+    Stop();
+    Start();
+    worker.MoveTo(*client_);  // the session outlives the server, the grants too
+  }
+  EXPECT_EQ(worker.Poll().size(), 4);
+  worker.Work(600 - 160);
+  const v1::Sweep done = client_->WaitFor(sweep, "completed");
+  EXPECT_EQ(done.trials_by_state().at("succeeded"), 600);
+  Stop();
+  absl::StatusOr<store::Database> db =
+      store::Database::Open(options_.db_path, store::Database::Mode::kReadOnly);
+  absl::StatusOr<store::Statement> s = db->Prepare(
+      "SELECT (SELECT count(*) FROM measurement), (SELECT count(*) FROM attempt), (SELECT count(*) "
+      "FROM trial), "
+      "(SELECT count(*) FROM sweep_trial), (SELECT count(*) FROM cell)");
+  ASSERT_TRUE(*s->Step());
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(s->Int(i), 600) << i;
+}
+
+TEST_F(ServerTest, RepeatedRequestAnswersWithTheSameSweep) {
+  Start();
+  EXPECT_EQ(client_->Submit("2", "same"), client_->Submit("2", "same"));
+  v1::SubmitSweepRequest request;
+  request.set_request_id("same");
+  request.set_sweep_yaml("3");
+  v1::SubmitSweepResponse response;
+  grpc::ClientContext context;
+  const grpc::Status s = client_->sweeps->SubmitSweep(&context, request, &response);
+  EXPECT_EQ(s.error_code(), grpc::StatusCode::ALREADY_EXISTS);
+}
+
+TEST_F(ServerTest, BadSweepFileIsAnsweredWithItsPlaceAndChangesNothing) {
+  Start();
+  v1::SubmitSweepRequest request;
+  request.set_request_id("r");
+  request.set_sweep_yaml("x");
+  request.set_file_name("my.yaml");
+  v1::SubmitSweepResponse response;
+  grpc::ClientContext context;
+  const grpc::Status s = client_->sweeps->SubmitSweep(&context, request, &response);
+  EXPECT_EQ(s.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(s.error_message(), "my.yaml:1:1: not a number\nx\n^");
+  v1::ListSweepsResponse list;
+  grpc::ClientContext context2;
+  EXPECT_TRUE(client_->sweeps->ListSweeps(&context2, {}, &list).ok());
+  EXPECT_THAT(list.sweeps(), SizeIs(0));
+}
+
+TEST_F(ServerTest, OnlyLoopbackIsListenedOn) {
+  for (const char* listen : {"0.0.0.0:0", "[::]:0", "192.168.1.2:50051", ":0", "127.0.0.1"}) {
+    options_.listen = listen;
+    const absl::Status s = Launch(options_, PlanNoops).status();
+    EXPECT_EQ(s.code(), absl::StatusCode::kInvalidArgument) << listen;
+    EXPECT_THAT(std::string(s.message()), HasSubstr("127.0.0.1:PORT"));
+  }
+  EXPECT_FALSE(std::filesystem::exists(options_.db_path));
+}
+
+TEST_F(ServerTest, AddressFileIsThereWhileItServes) {
+  Start();
+  std::ifstream in(options_.db_path + ".address");
+  std::string line;
+  std::getline(in, line);
+  EXPECT_EQ(line, server_->address());
+  EXPECT_THAT(std::string(Launch(options_, PlanNoops).status().message()),
+              HasSubstr("another server"));
+  Stop();
+  EXPECT_FALSE(std::filesystem::exists(options_.db_path + ".address"));
+}
+
+TEST_F(ServerTest, HeldPollWakesForWorkAndOfAFencedSessionWithAnError) {
+  Start();
+  ScriptedWorker worker(*client_, "w", 1);
+  worker.Poll(0);
+  std::thread submit([&] { client_->Submit("1", "r"); });
+  EXPECT_THAT(worker.Poll(20'000), SizeIs(1));
+  submit.join();
+  grpc::Status fenced;
+  std::thread held([&] { fenced = worker.TryPoll(20'000); });
+  ScriptedWorker newer(*client_, "w", 1);
+  held.join();
+  EXPECT_EQ(fenced.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  v1::ReportRequest report;
+  report.set_session_id(12345);
+  v1::ReportResponse response;
+  EXPECT_EQ(newer.Report(report, &response).error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
+TEST_F(ServerTest, ShutdownAnswersHeldPolls) {
+  Start();
+  ScriptedWorker worker(*client_, "w", 1);
+  worker.Poll(0);
+  grpc::Status s;
+  std::thread held([&] { s = worker.TryPoll(30'000); });
+  Stop();
+  held.join();
+  // Held, it is told; still on its way, gRPC ends it.
+  EXPECT_THAT(s.error_code(), ::testing::AnyOf(grpc::StatusCode::UNAVAILABLE, grpc::StatusCode::CANCELLED));
+}
+
+TEST_F(ServerTest, CancelRetryAndExplainOverRpc) {
+  Start();
+  const int64_t sweep = client_->Submit("1", "r");
+  ScriptedWorker worker(*client_, "w", 1);
+  ASSERT_THAT(worker.Poll(), SizeIs(1));
+  v1::CancelSweepRequest cancel;
+  cancel.set_sweep_id(sweep);
+  v1::CancelSweepResponse cancelled;
+  grpc::ClientContext c1;
+  ASSERT_TRUE(client_->sweeps->CancelSweep(&c1, cancel, &cancelled).ok());
+  EXPECT_EQ(cancelled.cancelled_stages(), 1);
+  EXPECT_THAT(worker.Poll(), SizeIs(0));
+  worker.SucceedAll();  // reports nothing: it has let go
+  v1::RetryTrialRequest retry;
+  retry.set_trial_id(client_->Trials(sweep).at(0).id());
+  v1::RetryTrialResponse retried;
+  grpc::ClientContext c2;
+  ASSERT_TRUE(client_->sweeps->RetryTrial(&c2, retry, &retried).ok());
+  EXPECT_EQ(retried.retried_stages(), 1);
+  ASSERT_THAT(worker.Poll(), SizeIs(1));
+  EXPECT_EQ(worker.assignments[0].attempt(), 2);
+  v1::ExplainTrialRequest ask;
+  ask.set_trial_id(retry.trial_id());
+  v1::ExplainTrialResponse why;
+  grpc::ClientContext c3;
+  ASSERT_TRUE(client_->sweeps->ExplainTrial(&c3, ask, &why).ok());
+  EXPECT_THAT(why.lines(0), HasSubstr("stage noop is running: attempt 2 on worker w"));
+  EXPECT_THAT(why.lines(1), HasSubstr("noop attempt 2 granted: to worker w"));
+  EXPECT_THAT(std::string(why.lines(2)), HasSubstr("retried on request"));
+  worker.SucceedAll();
+  v1::GetTrialRequest get;
+  get.set_trial_id(retry.trial_id());
+  v1::GetTrialResponse got;
+  grpc::ClientContext c4;
+  ASSERT_TRUE(client_->sweeps->GetTrial(&c4, get, &got).ok());
+  EXPECT_EQ(got.trial().state(), "succeeded");
+  std::vector<std::string> outcomes;
+  for (const v1::Attempt& a : got.trial().stages(0).attempts())
+    outcomes.push_back(a.outcome() + " " + a.worker());
+  EXPECT_THAT(outcomes, ElementsAre("cancelled w", "succeeded w"));
+  v1::ListWorkersResponse workers;
+  grpc::ClientContext c5;
+  ASSERT_TRUE(client_->sweeps->ListWorkers(&c5, {}, &workers).ok());
+  EXPECT_EQ(workers.workers(0).state(), "connected");
+  EXPECT_EQ(workers.workers(0).busy(), 0);
+}
+
+TEST_F(ServerTest, UnknownIdsAndStatesAreErrorsThatNameTheFix) {
+  Start();
+  v1::GetTrialRequest get;
+  get.set_trial_id(77);
+  v1::GetTrialResponse got;
+  grpc::ClientContext c1;
+  const grpc::Status missing = client_->sweeps->GetTrial(&c1, get, &got);
+  EXPECT_EQ(missing.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_THAT(missing.error_message(), HasSubstr("plumb trial list"));
+  client_->Submit("1", "r");
+  v1::ListTrialsRequest list;
+  list.set_state("done");
+  v1::ListTrialsResponse listed;
+  grpc::ClientContext c2;
+  EXPECT_EQ(client_->sweeps->ListTrials(&c2, list, &listed).error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+// What the database refuses must end one attempt, not the server nor its neighbours.
+TEST_F(ServerTest, RefusedFactsQuarantineTheirAttemptAndNothingElse) {
+  {
+    absl::StatusOr<std::unique_ptr<store::Store>> store = store::Store::Open(options_.db_path, 1);
+    ASSERT_TRUE(store.ok());
+    ASSERT_TRUE(
+        (*store)
+            ->database()
+            .Execute("CREATE TRIGGER refuse BEFORE INSERT ON measurement WHEN NEW.value = 13.0 "
+                     "BEGIN SELECT RAISE(ABORT, 'thirteen'); END")
+            .ok());
+  }
+  Start();
+  const int64_t sweep = client_->Submit("2", "r");
+  ScriptedWorker bad(*client_, "bad", 1), good(*client_, "good", 1);
+  while (bad.assignments.empty()) bad.Poll();
+  while (good.assignments.empty()) good.Poll();
+  v1::ReportRequest report;
+  report.set_session_id(bad.registered.session_id());
+  report.set_generation(bad.generation);
+  *report.add_batches() = BatchOf(bad.assignments[0], 1, 1, 13.0);
+  *report.add_attempts() = StateOf(bad.assignments[0], "succeeded", 1);
+  v1::ReportResponse response;
+  const grpc::Status s = bad.Report(report, &response);
+  EXPECT_EQ(s.error_code(), grpc::StatusCode::INTERNAL);
+  EXPECT_THAT(s.error_message(), HasSubstr("thirteen"));
+  EXPECT_THAT(good.SucceedAll().acks(), SizeIs(1));
+  const v1::Sweep done = client_->WaitFor(sweep, "completed");
+  EXPECT_EQ(done.trials_by_state().at("succeeded"), 1);
+  EXPECT_EQ(done.trials_by_state().at("failed"), 1);
+  bad.Poll();
+  EXPECT_THAT(bad.assignments, SizeIs(0));
+}
+
+TEST_F(ServerTest, SweepWhoseTrialsAreRefusedIsAbandonedAndTheNextOneRuns) {
+  {
+    absl::StatusOr<std::unique_ptr<store::Store>> store = store::Store::Open(options_.db_path, 1);
+    ASSERT_TRUE((*store)
+                    ->database()
+                    .Execute("CREATE TRIGGER refuse BEFORE INSERT ON cell WHEN NEW.name = 'i=0' "
+                             "BEGIN SELECT RAISE(ABORT, 'zero'); END")
+                    .ok());
+  }
+  Start();
+  const int64_t refused = client_->Submit("2 0", "r1");
+  const int64_t fine = client_->Submit("2 5", "r2");
+  client_->WaitFor(refused, "cancelled");
+  ScriptedWorker worker(*client_, "w", 1);
+  worker.Work(2);
+  client_->WaitFor(fine, "completed");
+}
+
+TEST_F(ServerTest, FullDiskIsAnsweredAsSuchAndTheServerGoesOn) {
+  absl::StatusOr<std::unique_ptr<store::Store>> store = store::Store::Open(options_.db_path, 1);
+  ASSERT_TRUE(store.ok());
+  ASSERT_TRUE((*store)->database().Execute("PRAGMA max_page_count = 60").ok());
+  absl::StatusOr<std::unique_ptr<Owner>> owner =
+      Owner::Start(*std::move(store), {}, [](const core::Core::Cursor&) {});
+  ASSERT_TRUE(owner.ok());
+  std::vector<absl::Status> answers;
+  for (int i = 0; i < 100; ++i) {
+    std::promise<absl::Status> answer;
+    (*owner)->Post(core::SubmitSweep{.sweep = {.name = "s",
+                                               .request_id = std::to_string(i),
+                                               .sweep_yaml = std::string(8000, 'x'),
+                                               .trials = 1}},
+                   [&](absl::StatusOr<core::Answer> a) { answer.set_value(a.status()); });
+    answers.push_back(answer.get_future().get());
+  }
+  int64_t written = 0;
+  for (const absl::Status& s : answers) {
+    if (s.ok()) {
+      ++written;
+    } else {
+      EXPECT_EQ(s.code(), absl::StatusCode::kResourceExhausted) << s;
+    }
+  }
+  EXPECT_GT(written, 5);
+  EXPECT_LT(written, 60);
+  (*owner)->Stop();
+  EXPECT_TRUE((*owner)->fatal().ok());
+  absl::StatusOr<store::Reader> reader = store::Reader::Open(options_.db_path);
+  EXPECT_EQ(static_cast<int64_t>(reader->Sweeps(1000, 1000)->size()), written);
+}
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream in(path);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+TEST_F(ServerTest, RealSweepFileRunsFromSubmitToCompleted) {
+  options_.data_root = dir_ / "data";
+  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options_);
+  ASSERT_TRUE(server.ok()) << server.status();
+  Client client((*server)->address());
+  const int64_t sweep = client.Submit(ReadFile(PLUMB_SOURCE_DIR "/sweeps/examples/noop.yaml"), "r");
+  ScriptedWorker worker(client, "w", 64);
+  worker.Work(1000);
+  const v1::Sweep done = client.WaitFor(sweep, "completed");
+  EXPECT_EQ(done.trials_by_state().at("succeeded"), 1000);
+  const std::vector<v1::Trial> trials = client.Trials(sweep);
+  EXPECT_EQ(trials.front().cell(), "n_layers=1 lr=1e-05");
+  EXPECT_GT(trials.front().params_total(), 0);
+  // Submitted again, there is nothing left to do.
+  client.WaitFor(client.Submit(ReadFile(PLUMB_SOURCE_DIR "/sweeps/examples/noop.yaml"), "again"),
+                 "completed");
+}
+
+TEST_F(ServerTest, ErrorsOfARealSweepFileComeWithCarets) {
+  options_.data_root = dir_ / "data";
+  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options_);
+  ASSERT_TRUE(server.ok()) << server.status();
+  Client client((*server)->address());
+  v1::SubmitSweepRequest request;
+  request.set_request_id("r");
+  request.set_file_name("mine.yaml");
+  request.set_sweep_yaml("sweep: x\naxes: {model.n_layer: [1, 2]}\nstages: {run: {noop: {}}}\n");
+  v1::SubmitSweepResponse response;
+  grpc::ClientContext c1;
+  const grpc::Status bad = client.sweeps->SubmitSweep(&c1, request, &response);
+  EXPECT_EQ(bad.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(bad.error_message(), HasSubstr("mine.yaml:2:8:"));
+  EXPECT_THAT(bad.error_message(), HasSubstr("\n         ^"));
+  EXPECT_THAT(bad.error_message(), HasSubstr("model.n_layers"));
+  request.set_sweep_yaml(
+      "sweep: x\ntrial: {data: {corpus: nowhere}, train: {steps: 5}}\naxes: {model.n_layers: [1, "
+      "2]}\n");
+  grpc::ClientContext c2;
+  const grpc::Status missing = client.sweeps->SubmitSweep(&c2, request, &response);
+  EXPECT_FALSE(missing.ok());
+  EXPECT_THAT(missing.error_message(), HasSubstr("plumb data prepare nowhere"));
 }
 
 }  // namespace

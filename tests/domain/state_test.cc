@@ -14,11 +14,10 @@ using enum StageState;
 
 TEST(State, TransitionsAreExactlyTheTable) {
   const std::set<std::pair<StageState, StageState>> table = {
-      {kPending, kRunning},    {kPending, kInfeasible}, {kPending, kCancelled},
-      {kRunning, kSucceeded},  {kRunning, kFailed},     {kRunning, kInfeasible},
-      {kRunning, kDiverged},   {kRunning, kStopped},    {kRunning, kPaused},
-      {kRunning, kPending},    {kRunning, kCancelled},  {kPaused, kPending},
-      {kPaused, kStopped},     {kPaused, kCancelled},
+      {kPending, kRunning}, {kPending, kInfeasible}, {kPending, kCancelled}, {kRunning, kSucceeded},
+      {kRunning, kFailed},  {kRunning, kInfeasible}, {kRunning, kDiverged},  {kRunning, kStopped},
+      {kRunning, kPaused},  {kRunning, kPending},    {kRunning, kCancelled}, {kPaused, kPending},
+      {kPaused, kStopped},  {kPaused, kCancelled},
   };
   for (StageState from : kAllStageStates) {
     for (StageState to : kAllStageStates) {
@@ -46,8 +45,8 @@ TEST(State, NamesRoundTripAndAreDistinct) {
     EXPECT_EQ(OutcomeFromName(Name(o)), o);
     EXPECT_TRUE(names.insert(std::string(Name(o))).second);
   }
-  for (SweepState s :
-       {SweepState::kMaterializing, SweepState::kRunning, SweepState::kCompleted, SweepState::kCancelled}) {
+  for (SweepState s : {SweepState::kMaterializing, SweepState::kRunning, SweepState::kCompleted,
+                       SweepState::kCancelled}) {
     EXPECT_EQ(SweepStateFromName(Name(s)), s);
   }
   for (WorkerState s :

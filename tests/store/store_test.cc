@@ -39,25 +39,36 @@ class StoreTest : public ::testing::Test {
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
   }
-  absl::Status Commit(const std::vector<Change>& changes) { return store_->Commit(absl::Seconds(1), changes); }
+  absl::Status Commit(const std::vector<Change>& changes) {
+    return store_->Commit(absl::Seconds(1), changes);
+  }
   // One sweep, one trial, one stage, one worker, its first attempt running.
   void OpenWithAttempt() {
     Open();
-    ASSERT_TRUE(Commit({InsertSweep{{.id = SweepId{1}, .name = "s", .request_id = "r", .trials = 1}},
-                        InsertCell{{.sweep = SweepId{1}, .idx = 0, .name = "c"}},
-                        InsertTrial{{.id = TrialId{1}, .key = "k"}},
-                        InsertStage{{.id = StageId{1}, .trial = TrialId{1}, .name = "pretrain", .kind = "pretrain"}},
-                        InsertSweepTrial{{.sweep = SweepId{1}, .trial = TrialId{1}}},
-                        UpsertWorker{{.id = WorkerId{1}, .name = "w", .slots = 1, .session = SessionId{1}}},
-                        Opened(1)})
-                    .ok());
+    ASSERT_TRUE(
+        Commit(
+            {InsertSweep{{.id = SweepId{1}, .name = "s", .request_id = "r", .trials = 1}},
+             InsertCell{{.sweep = SweepId{1}, .idx = 0, .name = "c"}},
+             InsertTrial{{.id = TrialId{1}, .key = "k"}},
+             InsertStage{
+                 {.id = StageId{1}, .trial = TrialId{1}, .name = "pretrain", .kind = "pretrain"}},
+             InsertSweepTrial{{.sweep = SweepId{1}, .trial = TrialId{1}}},
+             UpsertWorker{{.id = WorkerId{1}, .name = "w", .slots = 1, .session = SessionId{1}}},
+             Opened(1)})
+            .ok());
   }
   Change Opened(int64_t number, int64_t keep = -1) {
-    return OpenAttempt{.row = {.id = {StageId{1}, number}, .incarnation = 1, .worker = WorkerId{1}, .session = SessionId{1}},
+    return OpenAttempt{.row = {.id = {StageId{1}, number},
+                               .incarnation = 1,
+                               .worker = WorkerId{1},
+                               .session = SessionId{1}},
                        .keep_through_step = keep};
   }
-  Fence At(int64_t number) { return {.incarnation = 1, .attempt = {StageId{1}, number}, .session = SessionId{1}}; }
-  Change Batch(int64_t first, int64_t last, std::vector<MeasurementBatch::Point> points, int64_t number = 1) {
+  Fence At(int64_t number) {
+    return {.incarnation = 1, .attempt = {StageId{1}, number}, .session = SessionId{1}};
+  }
+  Change Batch(int64_t first, int64_t last, std::vector<MeasurementBatch::Point> points,
+               int64_t number = 1) {
     auto b = std::make_shared<MeasurementBatch>();
     b->first_seq = first;
     b->last_seq = last;
@@ -115,7 +126,8 @@ TEST_F(StoreTest, FileOfAnotherProgramIsRefusedAndLeftAlone) {
   EXPECT_THAT(std::string(Store::Open(path_, 1).status().message()), HasSubstr("another program"));
   EXPECT_THAT(Query("SELECT name FROM sqlite_schema"), ElementsAre("theirs"));
   std::ofstream(path_, std::ios::trunc) << std::string(4096, 'x');
-  EXPECT_THAT(std::string(Store::Open(path_, 1).status().message()), HasSubstr("cannot be read as a database"));
+  EXPECT_THAT(std::string(Store::Open(path_, 1).status().message()),
+              HasSubstr("cannot be read as a database"));
 }
 
 TEST_F(StoreTest, SecondServerOnOneFileIsRefusedByName) {
@@ -130,15 +142,19 @@ TEST_F(StoreTest, BatchIsAppliedOnceAndInOrder) {
   EXPECT_TRUE(Commit({Batch(1, 2, {{1, 0.5}, {2, 0.25}})}).ok());
   EXPECT_EQ(Commit({Batch(1, 2, {{1, 9}})}).code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(Commit({Batch(4, 5, {{4, 9}})}).code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(Query("SELECT step, value FROM measurement ORDER BY step"), ElementsAre("1|0.5", "2|0.25"));
+  EXPECT_THAT(Query("SELECT step, value FROM measurement ORDER BY step"),
+              ElementsAre("1|0.5", "2|0.25"));
   EXPECT_THAT(Query("SELECT acked_seq FROM attempt"), ElementsAre("2"));
 }
 
 TEST_F(StoreTest, NonFiniteValuesAreNull) {
   OpenWithAttempt();
   ASSERT_TRUE(
-      Commit({Batch(1, 1, {{1, std::nan("")}, {2, std::numeric_limits<double>::infinity()}, {3, 1.5}})}).ok());
-  EXPECT_THAT(Query("SELECT step, value FROM measurement ORDER BY step"), ElementsAre("1|-", "2|-", "3|1.5"));
+      Commit({Batch(1, 1,
+                    {{1, std::nan("")}, {2, std::numeric_limits<double>::infinity()}, {3, 1.5}})})
+          .ok());
+  EXPECT_THAT(Query("SELECT step, value FROM measurement ORDER BY step"),
+              ElementsAre("1|-", "2|-", "3|1.5"));
 }
 
 TEST_F(StoreTest, NewAttemptRollsBackWhatWasMeasuredPastTheCheckpoint) {
@@ -148,8 +164,12 @@ TEST_F(StoreTest, NewAttemptRollsBackWhatWasMeasuredPastTheCheckpoint) {
   b->last_seq = 3;
   b->checkpoints = {{.step = 2, .path = "p", .digest = "d"}};
   b->documents = {{.split = "test", .document = 0, .nll = 1, .tokens = 2, .bytes = 3}};
-  ASSERT_TRUE(Commit({Batch(1, 2, {{1, 1.0}, {2, 2.0}, {3, 3.0}}), ApplyBatch{.fence = At(1), .batch = b}}).ok());
-  ASSERT_TRUE(Commit({CloseAttempt{.fence = At(1), .outcome = Outcome::kLost}, Opened(2, /*keep=*/2)}).ok());
+  ASSERT_TRUE(
+      Commit({Batch(1, 2, {{1, 1.0}, {2, 2.0}, {3, 3.0}}), ApplyBatch{.fence = At(1), .batch = b}})
+          .ok());
+  ASSERT_TRUE(
+      Commit({CloseAttempt{.fence = At(1), .outcome = Outcome::kLost}, Opened(2, /*keep=*/2)})
+          .ok());
   EXPECT_THAT(Query("SELECT step FROM measurement ORDER BY step"), ElementsAre("1", "2"));
   EXPECT_THAT(Query("SELECT count(*) FROM document_score"), ElementsAre("0"));
   EXPECT_THAT(Query("SELECT step FROM checkpoint"), ElementsAre("2"));
@@ -159,12 +179,14 @@ TEST_F(StoreTest, NewAttemptRollsBackWhatWasMeasuredPastTheCheckpoint) {
 
 TEST_F(StoreTest, FailedChangeTakesItsWholeTransactionBack) {
   OpenWithAttempt();
-  const absl::Status s = Commit({Batch(1, 1, {{1, 1.0}}), InsertTrial{{.id = TrialId{2}, .key = "k"}}});
+  const absl::Status s =
+      Commit({Batch(1, 1, {{1, 1.0}}), InsertTrial{{.id = TrialId{2}, .key = "k"}}});
   EXPECT_EQ(s.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(Query("SELECT count(*) FROM measurement"), ElementsAre("0"));
   // The dictionary of series forgets what was taken back.
   EXPECT_TRUE(Commit({Batch(1, 1, {{1, 1.0}})}).ok());
-  EXPECT_THAT(Query("SELECT name, value FROM series JOIN measurement ON series_id = id"), ElementsAre("train/loss|1.0"));
+  EXPECT_THAT(Query("SELECT name, value FROM series JOIN measurement ON series_id = id"),
+              ElementsAre("train/loss|1.0"));
 }
 
 TEST_F(StoreTest, EveryPartOfTheFenceIsChecked) {
@@ -175,8 +197,9 @@ TEST_F(StoreTest, EveryPartOfTheFenceIsChecked) {
   for (const Fence& fence : {At(2), other_session, other_incarnation}) {
     const absl::Status s = Commit({CloseAttempt{.fence = fence, .outcome = Outcome::kSucceeded}});
     EXPECT_THAT(std::string(s.message()), HasSubstr("fenced"));
-    EXPECT_THAT(std::string(Commit({AdoptAttempt{.fence = fence, .new_session = SessionId{3}}}).message()),
-                HasSubstr("fenced"));
+    EXPECT_THAT(
+        std::string(Commit({AdoptAttempt{.fence = fence, .new_session = SessionId{3}}}).message()),
+        HasSubstr("fenced"));
   }
   EXPECT_TRUE(Commit({CloseAttempt{.fence = At(1), .outcome = Outcome::kSucceeded}}).ok());
   EXPECT_THAT(std::string(Commit({Batch(1, 1, {{1, 1.0}})}).message()), HasSubstr("fenced"));
@@ -214,19 +237,20 @@ TEST_F(StoreTest, CopyPutBackRaisesTheIncarnationAndEndsRunningAttempts) {
 
 TEST_F(StoreTest, LoadGivesBackWhatIsLive) {
   OpenWithAttempt();
-  ASSERT_TRUE(Commit({UpdateStage{{.id = StageId{1},
-                                   .state = StageState::kRunning,
-                                   .step = 7,
-                                   .attempts = 1,
-                                   .not_before_ct = absl::Seconds(3),
-                                   .checkpoint_step = 5,
-                                   .checkpoint_path = "p"}},
-                      InsertTrial{{.id = TrialId{2}, .key = "done", .state = StageState::kSucceeded}},
-                      InsertStage{{.id = StageId{2},
-                                   .trial = TrialId{2},
-                                   .name = "pretrain",
-                                   .state = StageState::kSucceeded}}})
-                  .ok());
+  ASSERT_TRUE(
+      Commit({UpdateStage{{.id = StageId{1},
+                           .state = StageState::kRunning,
+                           .step = 7,
+                           .attempts = 1,
+                           .not_before_ct = absl::Seconds(3),
+                           .checkpoint_step = 5,
+                           .checkpoint_path = "p"}},
+              InsertTrial{{.id = TrialId{2}, .key = "done", .state = StageState::kSucceeded}},
+              InsertStage{{.id = StageId{2},
+                           .trial = TrialId{2},
+                           .name = "pretrain",
+                           .state = StageState::kSucceeded}}})
+          .ok());
   const absl::StatusOr<ClusterSnapshot> s = store_->Load();
   ASSERT_TRUE(s.ok()) << s.status();
   EXPECT_EQ(s->cluster_time, absl::Seconds(1));
@@ -262,7 +286,29 @@ TEST_F(StoreTest, ReaderSeesWhatWasCommittedAndCannotWrite) {
   EXPECT_FALSE(db->Execute("DELETE FROM measurement").ok());
 }
 
-// A child commits and tells the parent of each commit through a pipe; killed at some moment, everything it told is there.
+TEST_F(StoreTest, EveryQueryOfTheDocumentationRuns) {
+  OpenWithAttempt();
+  std::ifstream in(PLUMB_SOURCE_DIR "/docs/database.md");
+  std::string line, sql;
+  int queries = 0;
+  bool inside = false;
+  while (std::getline(in, line)) {
+    if (inside && line == "```") {
+      Query(sql);
+      ++queries;
+      sql.clear();
+      inside = false;
+    } else if (inside) {
+      absl::StrAppend(&sql, line, "\n");
+    } else {
+      inside = line == "```sql";
+    }
+  }
+  EXPECT_GE(queries, 4);
+}
+
+// A child commits and tells the parent of each commit through a pipe; killed at some moment,
+// everything it told is there.
 TEST_F(StoreTest, AcknowledgedCommitsSurviveKillNine) {
   OpenWithAttempt();
   store_.reset();
@@ -282,7 +328,8 @@ TEST_F(StoreTest, AcknowledgedCommitsSurviveKillNine) {
     }
     close(pipe_fds[1]);
     int64_t acknowledged = 0, seq = 0;
-    for (int n = 0; n < 40 + round * 13 && read(pipe_fds[0], &seq, sizeof seq) == sizeof seq; ++n) acknowledged = seq;
+    for (int n = 0; n < 40 + round * 13 && read(pipe_fds[0], &seq, sizeof seq) == sizeof seq; ++n)
+      acknowledged = seq;
     kill(child, SIGKILL);
     int status = 0;
     waitpid(child, &status, 0);
@@ -291,8 +338,10 @@ TEST_F(StoreTest, AcknowledgedCommitsSurviveKillNine) {
     close(pipe_fds[0]);
     ASSERT_GT(acknowledged, next);
     EXPECT_THAT(Query("PRAGMA integrity_check"), ElementsAre("ok"));
-    // A commit may have been durable before it could be told; then its acked_seq says so, and nothing lies between.
-    EXPECT_THAT(Query(absl::StrCat("SELECT max(step) >= ", acknowledged, ", count(*) = max(step), "
+    // A commit may have been durable before it could be told; then its acked_seq says so, and
+    // nothing lies between.
+    EXPECT_THAT(Query(absl::StrCat("SELECT max(step) >= ", acknowledged,
+                                   ", count(*) = max(step), "
                                    "max(step) = (SELECT acked_seq FROM attempt) FROM measurement")),
                 ElementsAre("1|1|1"));
     Open();
