@@ -1,6 +1,7 @@
 #include "bench/train_vs_pytorch/array_model.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
@@ -38,10 +39,14 @@ at::Tensor ArrayModel::Value(const std::string& name, int64_t k) const {
   return leaves_.at(name).detach()[k];
 }
 
-int64_t ArrayModel::parameters() const {
-  int64_t n = 0;
-  for (const spec::Parameter& p : layout_.parameters) n += p.size();
-  return n;
+std::vector<double> ArrayModel::Loss(const at::Tensor& ids, const at::Tensor& targets) const {
+  c10::NoGradGuard no_grad;
+  at::Tensor each =
+      ops::CrossEntropyEach(Forward(ids), targets.reshape({rows_, ids.size(1) * seq_len_}));
+  std::vector<double> losses;
+  for (const at::Tensor& row : each.unbind(0))
+    losses.push_back(row.to(at::kDouble).mean().item<double>());
+  return losses;
 }
 
 at::Tensor ArrayModel::Forward(const at::Tensor& ids) const {

@@ -25,7 +25,8 @@ class ArrayModel {
   std::vector<double> Step(const at::Tensor& ids, const at::Tensor& targets,
                            std::vector<ops::AdamWRow> rows, const std::vector<double>& decay,
                            double clip);
-  int64_t parameters() const;
+  // Mean loss of each row over ids, targets [K, B, T], without gradients.
+  std::vector<double> Loss(const at::Tensor& ids, const at::Tensor& targets) const;
 
  private:
   at::Tensor Parameter(const std::string& name) const { return leaves_.at(name); }

@@ -1,0 +1,53 @@
+// Figures as text: for a terminal, as SVG, as CSV. The same figure value goes into all three.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "analysis/map.h"
+
+namespace plumb::analysis {
+
+struct TerminalOptions {
+  int width = 80;      // columns
+  bool color = false;  // ANSI; every figure reads without it
+};
+
+// A map of cells over two axes.
+struct MapFigure {
+  std::string title;     // "test bits per byte, python-docs-en"
+  std::string metric;    // "bits per byte"
+  std::string x_label = "width (d_model)", y_label = "depth (n_layers)";
+  std::vector<CellResult> cells;
+  MapReading reading;
+  std::vector<std::string> notes;  // lines under the map: yardsticks, flags
+};
+std::string Terminal(const MapFigure& figure, const TerminalOptions& options);
+std::string Svg(const MapFigure& figure);
+std::string Csv(const MapFigure& figure);  // one row per cell
+
+struct Curve {
+  std::string label;  // the cell
+  int group = 0;      // curves of one group share a colour: replicates of a cell
+  std::vector<std::pair<double, double>> points;  // x ascending; non-finite y are gaps
+};
+struct CurvesFigure {
+  std::string title;
+  std::string x_label = "training tokens", y_label = "val bits per byte";
+  bool log_x = true, log_y = false;
+  std::vector<Curve> curves;
+};
+std::string Terminal(const CurvesFigure& figure, const TerminalOptions& options);
+std::string Svg(const CurvesFigure& figure);
+std::string Csv(const CurvesFigure& figure);  // label, group, x, y of every point, not the drawn ones
+
+// Fewer points for drawing: in each of `buckets` equal parts of the (log) x range the first, smallest, largest and last, so
+// that no extreme is lost.
+std::vector<std::pair<double, double>> Bucketed(const std::vector<std::pair<double, double>>& points, int buckets, bool log_x);
+
+// "1.5e8" → "150 M", for axes: three figures at most.
+std::string Short(double v);
+
+}  // namespace plumb::analysis
