@@ -211,7 +211,7 @@ std::vector<SpecError> Resolve(TrialSpec* spec) {
   }
   const auto vocab = TokenizerVocabSize(s.data.tokenizer);
   if (!vocab) {
-    wrong("data.tokenizer", "unknown tokenizer \"" + s.data.tokenizer + "\"; bytes, sentencepiece:<300 or more>, or ids:<vocabulary> for imported ids");
+    wrong("data.tokenizer", "unknown tokenizer \"" + s.data.tokenizer + "\"; bytes, or sentencepiece:<300 or more>");
   } else if (m.vocab_size == 0) {
     m.vocab_size = *vocab;
   } else if (m.vocab_size < *vocab) {
