@@ -30,7 +30,9 @@ class AxisReader {
     } else if (v.is_list()) {
       Points(v);
     } else if (!v.is_map() || v.entries.empty()) {
-      Wrong(v.at, absl::StrCat("expected a list of values, or one of {range: …}, {linear: …}, {log: …}, {solve: …}; got ", Describe(v)));
+      Wrong(v.at, absl::StrCat("expected a list of values, or one of {range: …}, {linear: …}, "
+                               "{log: …}, {solve: …}; got ",
+                               Describe(v)));
     } else if (v.Find("solve") != nullptr) {
       Solve(v);
     } else {
@@ -47,7 +49,9 @@ class AxisReader {
     const spec::Field* f = table_.FindOrReport(node, problems_);
     if (f == nullptr) return nullptr;
     if (f->path == "seed.init" || f->path == "seed.data") {
-      Wrong(node.at, "seeds are no axis: write `replicates: N`, which counts both seeds up from the base trial's");
+      Wrong(node.at,
+            "seeds are no axis: write `replicates: N`, which counts both seeds up from the base "
+            "trial's");
       return nullptr;
     }
     if (f->path == "data.digest") {
@@ -60,13 +64,16 @@ class AxisReader {
   // The one field of the key.
   const spec::Field* OneField() {
     if (entry_.key.is_scalar()) return Name(entry_.key);
-    Wrong(entry_.key.at, "several fields at once take a list of lists: `[model.n_layers, model.d_model]: [[2, 64], [4, 48]]`");
+    Wrong(entry_.key.at,
+          "several fields at once take a list of lists: `[model.n_layers, model.d_model]: [[2, "
+          "64], [4, 48]]`");
     return nullptr;
   }
 
   void Points(const YamlNode& list) {
     if (list.items.empty()) return Wrong(list.at, "an axis needs at least one value");
-    if (list.items.size() > kMaxPoints) return Wrong(list.at, absl::StrCat("more than ", kMaxPoints, " values on one axis"));
+    if (list.items.size() > kMaxPoints)
+      return Wrong(list.at, absl::StrCat("more than ", kMaxPoints, " values on one axis"));
     if (list.items[0].is_map() && list.items[0].Find("sentencepiece") == nullptr) return Maps(list);
     std::vector<const spec::Field*> fields;
     const bool several = entry_.key.is_list();
@@ -78,7 +85,8 @@ class AxisReader {
     if (std::count(fields.begin(), fields.end(), nullptr) > 0) return;
     for (const YamlNode& item : list.items) {
       if (several && (!item.is_list() || item.items.size() != fields.size())) {
-        Wrong(item.at, absl::StrCat("expected a list of ", fields.size(), " values (", absl::StrJoin(axis_.fields, ", "), ")"));
+        Wrong(item.at, absl::StrCat("expected a list of ", fields.size(), " values (",
+                                    absl::StrJoin(axis_.fields, ", "), ")"));
         continue;
       }
       std::vector<FieldValue> point;
@@ -90,7 +98,8 @@ class AxisReader {
     }
   }
 
-  // points: [{model.n_layers: 2, model.d_model: 64}, …]; every map has the same keys. The axis's own name is free.
+  // points: [{model.n_layers: 2, model.d_model: 64}, …]; every map has the same keys. The axis's
+  // own name is free.
   void Maps(const YamlNode& list) {
     std::vector<const spec::Field*> fields;
     for (const YamlEntry& e : list.items[0].entries) fields.push_back(Name(e.key));
@@ -103,14 +112,18 @@ class AxisReader {
         if (f == nullptr) continue;
         const size_t i = std::find(fields.begin(), fields.end(), f) - fields.begin();
         if (i == fields.size()) {
-          Wrong(e.key.at, absl::StrCat(f->path, " is not in the first point; every point gives the same fields"));
+          Wrong(e.key.at,
+                absl::StrCat(f->path,
+                             " is not in the first point; every point gives the same fields"));
           continue;
         }
         given[i] = true;
         point[i] = ReadFieldValue(e.value, *f, problems_).value_or("");
       }
       for (size_t i = 0; i < fields.size(); ++i) {
-        if (!given[i]) Wrong(item.at, absl::StrCat("this point does not give ", fields[i]->path, ", which the first point does"));
+        if (!given[i])
+          Wrong(item.at, absl::StrCat("this point does not give ", fields[i]->path,
+                                      ", which the first point does"));
       }
       AddPoint(std::move(point), item.at);
     }
@@ -132,19 +145,25 @@ class AxisReader {
     }
     if (kind.empty()) {
       const YamlNode& key = v.entries[0].key;
-      return Wrong(key.at, absl::StrCat("unknown kind of axis ", Describe(key), Suggest(key.text, {"range", "linear", "log", "points", "solve"})));
+      return Wrong(key.at,
+                   absl::StrCat("unknown kind of axis ", Describe(key),
+                                Suggest(key.text, {"range", "linear", "log", "points", "solve"})));
     }
     const std::string count_key = kind == "range" ? "step" : "points";
     ReportUnknownKeys(v, {kind, count_key}, problems_);
     const spec::Field* field = OneField();
     const YamlNode& bounds = v.Find(kind)->value;
-    if (!bounds.is_list() || bounds.items.size() != 2) return Wrong(bounds.at, absl::StrCat(kind, " takes two bounds: [1e-4, 1e-2]"));
-    const auto low = ReadNumber(bounds.items[0], problems_), high = ReadNumber(bounds.items[1], problems_);
+    if (!bounds.is_list() || bounds.items.size() != 2)
+      return Wrong(bounds.at, absl::StrCat(kind, " takes two bounds: [1e-4, 1e-2]"));
+    const auto low = ReadNumber(bounds.items[0], problems_),
+               high = ReadNumber(bounds.items[1], problems_);
     if (!low || !high || field == nullptr) return;
     axis_.integer = field->type == spec::FieldType::kInteger;
-    if (!axis_.integer && field->type != spec::FieldType::kNumber) return Wrong(bounds.at, field->path + " is no number; give a list of values");
+    if (!axis_.integer && field->type != spec::FieldType::kNumber)
+      return Wrong(bounds.at, field->path + " is no number; give a list of values");
     if (!(*low < *high)) return Wrong(bounds.at, "the first bound must be less than the second");
-    if (kind == "log" && *low <= 0) return Wrong(bounds.items[0].at, "a logarithmic axis needs bounds above 0");
+    if (kind == "log" && *low <= 0)
+      return Wrong(bounds.items[0].at, "a logarithmic axis needs bounds above 0");
     if (axis_.integer && (*low != std::floor(*low) || *high != std::floor(*high))) {
       return Wrong(bounds.at, field->path + " is a whole number, so the bounds must be too");
     }
@@ -161,33 +180,41 @@ class AxisReader {
 
   void Steps(const YamlEntry* given, const spec::Field& field) {
     std::optional<double> step = 1;
-    if (given != nullptr) step = ReadNumber(given->value, problems_);
-    else if (!axis_.integer) return;  // drawn from
+    if (given != nullptr)
+      step = ReadNumber(given->value, problems_);
+    else if (!axis_.integer)
+      return;  // drawn from
     if (!step) return;
     const Position at = given == nullptr ? entry_.value.at : given->value.at;
     if (*step <= 0 || (axis_.integer && *step != std::floor(*step))) {
-      return Wrong(at, axis_.integer ? "the step must be a whole number above 0" : "the step must be above 0");
+      return Wrong(at, axis_.integer ? "the step must be a whole number above 0"
+                                     : "the step must be above 0");
     }
     const double count = std::floor((axis_.high - axis_.low) / *step + 1e-9) + 1;
-    if (count > kMaxPoints) return Wrong(at, absl::StrCat("more than ", kMaxPoints, " values on one axis; raise the step"));
-    for (int64_t i = 0; i < static_cast<int64_t>(count); ++i) AddNumber(axis_.low + i * *step, at, field);
+    if (count > kMaxPoints)
+      return Wrong(at,
+                   absl::StrCat("more than ", kMaxPoints, " values on one axis; raise the step"));
+    for (int64_t i = 0; i < static_cast<int64_t>(count); ++i)
+      AddNumber(axis_.low + i * *step, 10, at, field);
   }
 
   void Spread(int64_t n, Position at, const spec::Field& field) {
     for (int64_t i = 0; i < n; ++i) {
       const double t = static_cast<double>(i) / static_cast<double>(n - 1);
-      const double value = i == 0       ? axis_.low
-                           : i == n - 1 ? axis_.high
+      const double value = i == 0              ? axis_.low
+                           : i == n - 1        ? axis_.high
                            : axis_.logarithmic ? axis_.low * std::pow(axis_.high / axis_.low, t)
                                                : axis_.low + (axis_.high - axis_.low) * t;
-      AddNumber(value, at, field);
+      const bool inner = i > 0 && i < n - 1;
+      AddNumber(value, axis_.logarithmic && inner ? 4 : 10, at, field);
     }
   }
 
-  // Rounded to ten significant digits, so that 0.1 + 0.2 is 0.3 and no platform's pow() shows.
-  void AddNumber(double value, Position at, const spec::Field& field) {
+  // Rounded to significant digits, so that 0.1 + 0.2 is 0.3 and no platform's pow() shows; four are
+  // plenty between the bounds of a logarithmic axis, and can be read.
+  void AddNumber(double value, int digits, Position at, const spec::Field& field) {
     char buffer[40];
-    std::snprintf(buffer, sizeof buffer, "%.10g", value);
+    std::snprintf(buffer, sizeof buffer, "%.*g", digits, value);
     const auto text = NumberAsFieldValue(*ParseNumber(buffer), at, field, problems_);
     if (text) AddPoint({*text}, at);
   }
@@ -196,31 +223,43 @@ class AxisReader {
   void Solve(const YamlNode& v) {
     ReportUnknownKeys(v, {"solve", "target", "multiple_of", "tolerance"}, problems_);
     const spec::Field* field = OneField();
-    const bool shape = field != nullptr && field->type == spec::FieldType::kInteger && field->path.rfind("model.", 0) == 0;
-    if (field != nullptr && !shape) Wrong(entry_.key.at, "solve finds a whole-number field of the model, as model.d_model or model.n_layers");
-    static const std::vector<std::string> kMeasures = {"params_total", "params_non_embedding", "params_embedding", "flops_per_token"};
+    const bool shape = field != nullptr && field->type == spec::FieldType::kInteger &&
+                       field->path.rfind("model.", 0) == 0;
+    if (field != nullptr && !shape)
+      Wrong(entry_.key.at,
+            "solve finds a whole-number field of the model, as model.d_model or model.n_layers");
+    static const std::vector<std::string> kMeasures = {"params_total", "params_non_embedding",
+                                                       "params_embedding", "flops_per_token"};
     const YamlNode& measure = v.Find("solve")->value;
-    if (!measure.is_scalar() || std::find(kMeasures.begin(), kMeasures.end(), measure.text) == kMeasures.end()) {
+    if (!measure.is_scalar() ||
+        std::find(kMeasures.begin(), kMeasures.end(), measure.text) == kMeasures.end()) {
       const bool bare = measure.text == "params";
-      Wrong(measure.at, bare ? "bare `params` is ambiguous: write params_total or params_non_embedding"
-                             : absl::StrCat("cannot solve for ", Describe(measure), Suggest(measure.text, kMeasures)));
+      Wrong(measure.at,
+            bare ? "bare `params` is ambiguous: write params_total or params_non_embedding"
+                 : absl::StrCat("cannot solve for ", Describe(measure),
+                                Suggest(measure.text, kMeasures)));
     } else {
       axis_.measure = measure.text;
     }
     const YamlEntry* target = v.Find("target");
-    if (target == nullptr) return Wrong(v.at, "solve needs a target: a number, or a list of numbers");
+    if (target == nullptr)
+      return Wrong(v.at, "solve needs a target: a number, or a list of numbers");
     const std::vector<YamlNode> one = {target->value};
     for (const YamlNode& t : target->value.is_list() ? target->value.items : one) {
       const auto number = ReadNumber(t, problems_);
       if (number && *number <= 0) Wrong(t.at, "a target must be above 0");
-      if (number && std::find(axis_.targets.begin(), axis_.targets.end(), *number) != axis_.targets.end()) Wrong(t.at, t.text + " is a target already");
+      if (number &&
+          std::find(axis_.targets.begin(), axis_.targets.end(), *number) != axis_.targets.end())
+        Wrong(t.at, t.text + " is a target already");
       if (number) axis_.targets.push_back(*number);
     }
     if (axis_.targets.empty()) Wrong(target->value.at, "solve needs at least one target");
-    if (const YamlEntry* m = v.Find("multiple_of")) axis_.multiple_of = ReadInteger(m->value, 1, 1 << 20, problems_).value_or(1);
+    if (const YamlEntry* m = v.Find("multiple_of"))
+      axis_.multiple_of = ReadInteger(m->value, 1, 1 << 20, problems_).value_or(1);
     if (const YamlEntry* t = v.Find("tolerance")) {
       axis_.tolerance = ReadNumber(t->value, problems_).value_or(0);
-      if (!(axis_.tolerance >= 0 && axis_.tolerance <= 1)) Wrong(t->value.at, "the tolerance is a fraction from 0 to 1, as 5%");
+      if (!(axis_.tolerance >= 0 && axis_.tolerance <= 1))
+        Wrong(t->value.at, "the tolerance is a fraction from 0 to 1, as 5%");
     }
   }
 
@@ -233,7 +272,8 @@ class AxisReader {
 
 }  // namespace
 
-std::optional<Axis> ReadAxis(const YamlEntry& entry, const FieldTable& fields, std::vector<Problem>* problems) {
+std::optional<Axis> ReadAxis(const YamlEntry& entry, const FieldTable& fields,
+                             std::vector<Problem>* problems) {
   return AxisReader(entry, fields, problems).Run();
 }
 

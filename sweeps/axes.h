@@ -11,6 +11,7 @@
 namespace plumb::sweeps {
 
 // One entry under `axes:`. nullopt, with problems, when it makes no axis.
-std::optional<Axis> ReadAxis(const YamlEntry& entry, const FieldTable& fields, std::vector<Problem>* problems);
+std::optional<Axis> ReadAxis(const YamlEntry& entry, const FieldTable& fields,
+                             std::vector<Problem>* problems);
 
 }  // namespace plumb::sweeps

@@ -1,5 +1,5 @@
-// Seeded draws that are the same on every platform: our own generator and mappings, since those of <random> differ
-// between standard libraries.
+// Seeded draws that are the same on every platform: our own generator and mappings, since those of
+// <random> differ between standard libraries.
 #pragma once
 
 #include <cmath>

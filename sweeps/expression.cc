@@ -11,7 +11,8 @@ namespace plumb::sweeps {
 // Recursive descent; the first thing that does not fit ends it.
 class ExpressionParser {
  public:
-  ExpressionParser(const std::string& text, Expression::Error* error) : text_(text), error_(error) {}
+  ExpressionParser(const std::string& text, Expression::Error* error)
+      : text_(text), error_(error) {}
 
   std::optional<Expression> Run() {
     if (text_.size() > 4096) {
@@ -23,7 +24,8 @@ class ExpressionParser {
       Blank();
       if (at_ < text_.size()) {
         const bool equals = text_[at_] == '=';
-        Fail(at_, equals ? "write == to compare" : absl::StrCat("unexpected \"", text_.substr(at_, 1), "\""));
+        Fail(at_, equals ? "write == to compare"
+                         : absl::StrCat("unexpected \"", text_.substr(at_, 1), "\""));
       }
     }
     if (failed_) return std::nullopt;
@@ -61,7 +63,9 @@ class ExpressionParser {
     out_.nodes_.push_back(std::move(node));
     return static_cast<int>(out_.nodes_.size()) - 1;
   }
-  int Binary(const char* op, int left, int right) { return Add({.op = op, .left = left, .right = right}); }
+  int Binary(const char* op, int left, int right) {
+    return Add({.op = op, .left = left, .right = right});
+  }
 
   int Or() {
     int left = And();
@@ -86,7 +90,8 @@ class ExpressionParser {
       if (failed_ || !Symbol(op)) continue;
       const int result = Binary(op, left, Sum());
       Blank();
-      if (!failed_ && at_ < text_.size() && std::string("=!<>").find(text_[at_]) != std::string::npos) {
+      if (!failed_ && at_ < text_.size() &&
+          std::string("=!<>").find(text_[at_]) != std::string::npos) {
         return Fail(at_, "comparisons do not chain; join two with `and`");
       }
       return result;
@@ -96,19 +101,26 @@ class ExpressionParser {
   int Sum() {
     int left = Product();
     while (!failed_) {
-      if (Symbol("+")) left = Binary("+", left, Product());
-      else if (Symbol("-")) left = Binary("-", left, Product());
-      else break;
+      if (Symbol("+"))
+        left = Binary("+", left, Product());
+      else if (Symbol("-"))
+        left = Binary("-", left, Product());
+      else
+        break;
     }
     return left;
   }
   int Product() {
     int left = Unary();
     while (!failed_) {
-      if (Symbol("*")) left = Binary("*", left, Unary());
-      else if (Symbol("/")) left = Binary("/", left, Unary());
-      else if (Symbol("%")) left = Binary("%", left, Unary());
-      else break;
+      if (Symbol("*"))
+        left = Binary("*", left, Unary());
+      else if (Symbol("/"))
+        left = Binary("/", left, Unary());
+      else if (Symbol("%"))
+        left = Binary("%", left, Unary());
+      else
+        break;
     }
     return left;
   }
@@ -139,11 +151,13 @@ class ExpressionParser {
       return Add({.op = "text", .text = text_.substr(begin + 1, end - begin - 1)});
     }
     if (absl::ascii_isdigit(c) || c == '.') return Number();
-    if (!IsNameStart(c)) return Fail(at_, absl::StrCat("expected a value, got \"", std::string(1, c), "\""));
+    if (!IsNameStart(c))
+      return Fail(at_, absl::StrCat("expected a value, got \"", std::string(1, c), "\""));
     while (at_ < text_.size() && IsNamePart(text_[at_])) ++at_;
     const std::string name = text_.substr(begin, at_ - begin);
     if (name == "true" || name == "false") return Add({.op = name});
-    if (name == "and" || name == "or" || name == "not") return Fail(begin, absl::StrCat("expected a value, got \"", name, "\""));
+    if (name == "and" || name == "or" || name == "not")
+      return Fail(begin, absl::StrCat("expected a value, got \"", name, "\""));
     if (Symbol("(")) return Call(name, begin);
     out_.names_.push_back({static_cast<int>(begin), name});
     return Add({.op = "name", .text = name});
@@ -159,14 +173,17 @@ class ExpressionParser {
         while (at_ < text_.size() && absl::ascii_isdigit(text_[at_])) ++at_;
       }
     }
-    while (at_ < text_.size() && IsNamePart(text_[at_])) ++at_;  // a suffix, or what does not belong there
+    while (at_ < text_.size() && IsNamePart(text_[at_]))
+      ++at_;  // a suffix, or what does not belong there
     const std::string text = text_.substr(begin, at_ - begin);
     const std::optional<double> value = ParseNumber(text);
-    if (!value) return Fail(begin, absl::StrCat("\"", text, "\" is no number (64, 1e-3, 300k, 2M, 1G)"));
+    if (!value)
+      return Fail(begin, absl::StrCat("\"", text, "\" is no number (64, 1e-3, 300k, 2M, 1G)"));
     return Add({.op = "number", .number = *value});
   }
   int Call(const std::string& name, size_t begin) {
-    if (name != "min" && name != "max") return Fail(begin, absl::StrCat("no function ", name, "; there are min and max"));
+    if (name != "min" && name != "max")
+      return Fail(begin, absl::StrCat("no function ", name, "; there are min and max"));
     if (++depth_ > 64) return Fail(begin, "nested deeper than 64 levels");
     int left = Or();
     int count = 1;
@@ -204,7 +221,8 @@ absl::StatusOr<Value> Expression::Evaluate(int index, const Lookup& lookup) cons
   absl::StatusOr<Value> left = Evaluate(n.left, lookup);
   if (!left.ok()) return left;
   if (n.op == "not" || n.op == "and" || n.op == "or") {
-    if (left->kind != Value::Kind::kBoolean) return wrong(absl::StrCat("`", n.op, "` needs a condition, not a number"));
+    if (left->kind != Value::Kind::kBoolean)
+      return wrong(absl::StrCat("`", n.op, "` needs a condition, not a number"));
     if (n.op == "not") return Value::Boolean(!left->boolean);
     if (left->boolean == (n.op == "or")) return left;
     absl::StatusOr<Value> right = Evaluate(n.right, lookup);
@@ -220,7 +238,8 @@ absl::StatusOr<Value> Expression::Evaluate(int index, const Lookup& lookup) cons
   absl::StatusOr<Value> right = Evaluate(n.right, lookup);
   if (!right.ok()) return right;
   if (n.op == "==" || n.op == "!=") {
-    if (left->kind != right->kind) return wrong(absl::StrCat(n.op, " compares a number with something else"));
+    if (left->kind != right->kind)
+      return wrong(absl::StrCat(n.op, " compares a number with something else"));
     const bool same = left->kind == Value::Kind::kNumber    ? left->number == right->number
                       : left->kind == Value::Kind::kBoolean ? left->boolean == right->boolean
                                                             : left->text == right->text;

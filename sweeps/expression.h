@@ -1,9 +1,10 @@
 // The small language of `where:` and of computed budgets.
 //
-//   d_model % n_heads == 0      params_total <= 2M and not tied_head      max(n_layers, 4) * d_model < 4096
+//   d_model % n_heads == 0      params_total <= 2M and not tied_head      max(n_layers, 4) *
+//   d_model < 4096
 //
-// + - * / % and unary minus, comparisons, and/or/not, parentheses, min(…), max(…), numbers with k/M/G/T, true, false,
-// 'text'. A name is what the caller says it is.
+// + - * / % and unary minus, comparisons, and/or/not, parentheses, min(…), max(…), numbers with
+// k/M/G/T, true, false, 'text'. A name is what the caller says it is.
 #pragma once
 
 #include <functional>
@@ -41,9 +42,12 @@ class Expression {
   // nullopt and `*error` when the text is no expression.
   static std::optional<Expression> Parse(const std::string& text, Error* error);
 
-  const std::vector<Name>& names() const { return names_; }  // in order of appearance, repeated ones too
+  const std::vector<Name>& names() const {
+    return names_;
+  }  // in order of appearance, repeated ones too
 
-  // InvalidArgument for operands of the wrong kind, division by zero, and a result that is not finite.
+  // InvalidArgument for operands of the wrong kind, division by zero, and a result that is not
+  // finite.
   using Lookup = std::function<absl::StatusOr<Value>(const std::string& name)>;
   absl::StatusOr<Value> Evaluate(const Lookup& lookup) const;
 

@@ -13,7 +13,9 @@ namespace {
 
 using nlohmann::json;
 
-bool IsNumeric(const spec::Field& f) { return f.type == spec::FieldType::kInteger || f.type == spec::FieldType::kNumber; }
+bool IsNumeric(const spec::Field& f) {
+  return f.type == spec::FieldType::kInteger || f.type == spec::FieldType::kNumber;
+}
 
 // Numbers in the text that FormatNumber gives, so that names, tables and keys agree.
 std::string ToText(const json& v) {
@@ -29,7 +31,8 @@ json ToJson(const YamlNode& node, const spec::Field& field) {
       return *number;
     }
   }
-  if (field.type == spec::FieldType::kBoolean && (node.text == "true" || node.text == "false")) return node.text == "true";
+  if (field.type == spec::FieldType::kBoolean && (node.text == "true" || node.text == "false"))
+    return node.text == "true";
   return node.text;
 }
 
@@ -54,7 +57,8 @@ const spec::Field* FieldTable::Find(const std::string& path) const {
   return nullptr;
 }
 
-const spec::Field* FieldTable::FindOrReport(const YamlNode& name, std::vector<Problem>* problems) const {
+const spec::Field* FieldTable::FindOrReport(const YamlNode& name,
+                                            std::vector<Problem>* problems) const {
   if (!name.is_scalar()) {
     problems->push_back({name.at, "expected the path of a field, as model.d_model"});
     return nullptr;
@@ -67,13 +71,17 @@ const spec::Field* FieldTable::FindOrReport(const YamlNode& name, std::vector<Pr
   }
   if (same.size() == 1) return found;
   const std::string near = spec::NearestField(name.text);
-  problems->push_back({name.at, same.size() > 1 ? absl::StrCat("\"", name.text, "\" could be ", absl::StrJoin(same, " or "), "; write the full path")
+  problems->push_back(
+      {name.at, same.size() > 1 ? absl::StrCat("\"", name.text, "\" could be ",
+                                               absl::StrJoin(same, " or "), "; write the full path")
                                 : absl::StrCat(name.text, ": no such field",
-                                               near.empty() ? "; `plumb schema trial` lists them" : "; did you mean " + near + "?")});
+                                               near.empty() ? "; `plumb schema trial` lists them"
+                                                            : "; did you mean " + near + "?")});
   return nullptr;
 }
 
-std::optional<std::string> ReadFieldValue(const YamlNode& node, const spec::Field& field, std::vector<Problem>* problems) {
+std::optional<std::string> ReadFieldValue(const YamlNode& node, const spec::Field& field,
+                                          std::vector<Problem>* problems) {
   if (node.is_map() && field.path == "data.tokenizer" && node.entries.size() == 1 &&
       node.entries[0].key.text == "sentencepiece") {  // {sentencepiece: 4096}
     const auto size = ReadInteger(node.entries[0].value, 300, 9999999, problems);
@@ -81,7 +89,8 @@ std::optional<std::string> ReadFieldValue(const YamlNode& node, const spec::Fiel
     return json("sentencepiece:" + std::to_string(*size)).dump();
   }
   if (!node.is_scalar()) {
-    problems->push_back({node.at, absl::StrCat(field.path, ": expected one value, got ", Describe(node))});
+    problems->push_back(
+        {node.at, absl::StrCat(field.path, ": expected one value, got ", Describe(node))});
     return std::nullopt;
   }
   return Checked(ToJson(node, field), node.at, field, problems);
@@ -98,16 +107,20 @@ std::optional<std::string> NumberAsFieldValue(double value, Position at, const s
 std::optional<double> ReadNumber(const YamlNode& node, std::vector<Problem>* problems) {
   const auto number = node.is_scalar() && !node.quoted ? ParseNumber(node.text) : std::nullopt;
   if (!number) {
-    problems->push_back({node.at, absl::StrCat("expected a number (64, 1e-3, 300k, 5%), got ", Describe(node))});
+    problems->push_back(
+        {node.at, absl::StrCat("expected a number (64, 1e-3, 300k, 5%), got ", Describe(node))});
   }
   return number;
 }
 
-std::optional<int64_t> ReadInteger(const YamlNode& node, int64_t low, int64_t high, std::vector<Problem>* problems) {
+std::optional<int64_t> ReadInteger(const YamlNode& node, int64_t low, int64_t high,
+                                   std::vector<Problem>* problems) {
   const auto number = ReadNumber(node, problems);
   if (!number) return std::nullopt;
-  if (*number != std::floor(*number) || *number < static_cast<double>(low) || *number > static_cast<double>(high)) {
-    problems->push_back({node.at, absl::StrCat("expected a whole number from ", low, " to ", high, ", got ", node.text)});
+  if (*number != std::floor(*number) || *number < static_cast<double>(low) ||
+      *number > static_cast<double>(high)) {
+    problems->push_back({node.at, absl::StrCat("expected a whole number from ", low, " to ", high,
+                                               ", got ", node.text)});
     return std::nullopt;
   }
   return static_cast<int64_t>(*number);
@@ -119,13 +132,17 @@ std::string Suggest(const std::string& given, const std::vector<std::string>& kn
   for (const std::string& k : known) {
     if (const int d = spec::EditDistance(given, k); d < best) best = d, near = k;
   }
-  return near.empty() ? absl::StrCat("; known are ", absl::StrJoin(known, ", ")) : absl::StrCat("; did you mean ", near, "?");
+  return near.empty() ? absl::StrCat("; known are ", absl::StrJoin(known, ", "))
+                      : absl::StrCat("; did you mean ", near, "?");
 }
 
-void ReportUnknownKeys(const YamlNode& map, const std::vector<std::string>& known, std::vector<Problem>* problems) {
+void ReportUnknownKeys(const YamlNode& map, const std::vector<std::string>& known,
+                       std::vector<Problem>* problems) {
   for (const YamlEntry& e : map.entries) {
-    if (e.key.is_scalar() && std::find(known.begin(), known.end(), e.key.text) != known.end()) continue;
-    problems->push_back({e.key.at, absl::StrCat("unknown key ", Describe(e.key), Suggest(e.key.text, known))});
+    if (e.key.is_scalar() && std::find(known.begin(), known.end(), e.key.text) != known.end())
+      continue;
+    problems->push_back(
+        {e.key.at, absl::StrCat("unknown key ", Describe(e.key), Suggest(e.key.text, known))});
   }
 }
 

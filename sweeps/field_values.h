@@ -19,7 +19,8 @@ class FieldTable {
   FieldTable& operator=(const FieldTable&) = delete;
 
   const spec::Field* Find(const std::string& path) const;  // nullptr for an unknown path
-  // The field meant by a full path or a last part that only one field has; nullptr and a problem otherwise.
+  // The field meant by a full path or a last part that only one field has; nullptr and a problem
+  // otherwise.
   const spec::Field* FindOrReport(const YamlNode& name, std::vector<Problem>* problems) const;
 
  private:
@@ -28,7 +29,8 @@ class FieldTable {
 };
 
 // The value as JSON text; nullopt and a problem at the node when the field does not take it.
-std::optional<std::string> ReadFieldValue(const YamlNode& node, const spec::Field& field, std::vector<Problem>* problems);
+std::optional<std::string> ReadFieldValue(const YamlNode& node, const spec::Field& field,
+                                          std::vector<Problem>* problems);
 // The same for a number computed from a range: whole for an integer field.
 std::optional<std::string> NumberAsFieldValue(double value, Position at, const spec::Field& field,
                                               std::vector<Problem>* problems);
@@ -36,11 +38,14 @@ std::optional<std::string> NumberAsFieldValue(double value, Position at, const s
 // A plain scalar as a number, or a problem.
 std::optional<double> ReadNumber(const YamlNode& node, std::vector<Problem>* problems);
 // A whole number in [low, high].
-std::optional<int64_t> ReadInteger(const YamlNode& node, int64_t low, int64_t high, std::vector<Problem>* problems);
+std::optional<int64_t> ReadInteger(const YamlNode& node, int64_t low, int64_t high,
+                                   std::vector<Problem>* problems);
 
-// The name in `known` nearest to `given`, as "; did you mean x?", or a list of all where none is near.
+// The name in `known` nearest to `given`, as "; did you mean x?", or a list of all where none is
+// near.
 std::string Suggest(const std::string& given, const std::vector<std::string>& known);
 // A problem for each key of the map that is not in `known`.
-void ReportUnknownKeys(const YamlNode& map, const std::vector<std::string>& known, std::vector<Problem>* problems);
+void ReportUnknownKeys(const YamlNode& map, const std::vector<std::string>& known,
+                       std::vector<Problem>* problems);
 
 }  // namespace plumb::sweeps

@@ -36,8 +36,13 @@ const Names& AllNames() {
 }  // namespace
 
 const std::vector<std::string>& MeasureNames() {
-  static const auto* const names = new std::vector<std::string>{
-      "params_total", "params_non_embedding", "params_embedding", "flops_per_token", "tokens", "flops", "steps"};
+  static const auto* const names = new std::vector<std::string>{"params_total",
+                                                                "params_non_embedding",
+                                                                "params_embedding",
+                                                                "flops_per_token",
+                                                                "tokens",
+                                                                "flops",
+                                                                "steps"};
   return *names;
 }
 
@@ -65,7 +70,8 @@ absl::StatusOr<std::string> ResolveName(const std::string& name) {
   }
   if (const auto it = names.by_last_part.find(name); it != names.by_last_part.end()) {
     if (it->second.size() == 1) return it->second[0];
-    return absl::InvalidArgumentError(absl::StrCat("\"", name, "\" could be ", absl::StrJoin(it->second, " or "), "; write the full path"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "\"", name, "\" could be ", absl::StrJoin(it->second, " or "), "; write the full path"));
   }
   if (names.choices.count(name) > 0) return "'" + name + "'";
   std::string near;
@@ -76,10 +82,10 @@ absl::StatusOr<std::string> ResolveName(const std::string& name) {
   for (const std::string& m : MeasureNames()) consider(m);
   for (const auto& [last, paths] : names.by_last_part) consider(last);
   for (const std::string& p : names.paths) consider(p);
-  return absl::InvalidArgumentError(
-      absl::StrCat("no field or measure \"", name, "\"",
-                   near.empty() ? absl::StrCat("; the measures are ", absl::StrJoin(MeasureNames(), ", "))
-                                : absl::StrCat("; did you mean ", near, "?")));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "no field or measure \"", name, "\"",
+      near.empty() ? absl::StrCat("; the measures are ", absl::StrJoin(MeasureNames(), ", "))
+                   : absl::StrCat("; did you mean ", near, "?")));
 }
 
 absl::StatusOr<Value> SpecValues::operator()(const std::string& given) const {

@@ -31,12 +31,23 @@ std::optional<double> ParseNumber(const std::string& text) {
   }
   double scale = 1;
   switch (text.back()) {
-    case 'k': scale = 1e3; break;
-    case 'M': scale = 1e6; break;
-    case 'G': scale = 1e9; break;
-    case 'T': scale = 1e12; break;
-    case '%': scale = 100; break;
-    default: return Plain(text);
+    case 'k':
+      scale = 1e3;
+      break;
+    case 'M':
+      scale = 1e6;
+      break;
+    case 'G':
+      scale = 1e9;
+      break;
+    case 'T':
+      scale = 1e12;
+      break;
+    case '%':
+      scale = 100;
+      break;
+    default:
+      return Plain(text);
   }
   const auto value = Plain(text.substr(0, text.size() - 1));
   if (!value) return std::nullopt;

@@ -7,8 +7,8 @@
 
 namespace plumb::sweeps {
 
-// 64, 1e-3, 1e13, .5, 300k, 1.5M, 2G, 1T (decimal multiples), 5%, 1/3. nullopt for anything else, and for what is not
-// finite.
+// 64, 1e-3, 1e13, .5, 300k, 1.5M, 2G, 1T (decimal multiples), 5%, 1/3. nullopt for anything else,
+// and for what is not finite.
 std::optional<double> ParseNumber(const std::string& text);
 
 // The shortest text that reads back as the same double, and is JSON: 64, 0.001, 1e+13.

@@ -24,11 +24,12 @@ namespace {
 using nlohmann::json;
 
 constexpr double kMaxTrials = 1e6;
-constexpr size_t kMaxRefused = 10000;       // kept with their reasons
-constexpr int64_t kDrawsPerPoint = 100;     // of random search, before it is said that the constraints leave too little
-constexpr int64_t kAaSeeds = 100000;        // A/A replicate r has the base seeds plus this plus r
+constexpr size_t kMaxRefused = 10000;  // kept with their reasons
+constexpr int64_t kDrawsPerPoint =
+    100;  // of random search, before it is said that the constraints leave too little
+constexpr int64_t kAaSeeds = 100000;          // A/A replicate r has the base seeds plus this plus r
 constexpr int64_t kTimingPriority = 1000000;  // after every pretraining
-constexpr int64_t kTimingSteps = 50;
+constexpr double kTimingSeconds = 1;
 constexpr double kOverlapFlag = 0.01;
 
 // Thrown away as a point, or kept as a cell.
@@ -68,7 +69,9 @@ class Planner {
   bool CheckSize(double cells) {
     const double trials = cells * static_cast<double>(file_.replicates);
     if (trials > kMaxTrials) {
-      Wrong(file_.axes_at, absl::StrCat("the axes make ", Short(cells), " cells and ", Short(trials), " trials; at most 1,000,000 trials are planned"));
+      Wrong(file_.axes_at,
+            absl::StrCat("the axes make ", Short(cells), " cells and ", Short(trials),
+                         " trials; at most 1,000,000 trials are planned"));
       return false;
     }
     return true;
@@ -79,7 +82,8 @@ class Planner {
   void Grid() {
     const double size = GridSize(file_);
     if (!CheckSize(size)) return;
-    for (int64_t i = 0; i < static_cast<int64_t>(size) && problems_->empty(); ++i) Keep(Complete(GridPoint(file_, i)));
+    for (int64_t i = 0; i < static_cast<int64_t>(size) && problems_->empty(); ++i)
+      Keep(Complete(GridPoint(file_, i)));
   }
 
   void Random() {
@@ -90,8 +94,9 @@ class Planner {
       if (static_cast<int64_t>(plan_.cells.size()) == wanted) return;
     }
     if (problems_->empty() && !plan_.cells.empty()) {
-      Wrong(file_.axes_at, absl::StrCat("only ", plan_.cells.size(), " of ", wanted, " different points were found in ",
-                                        wanted * kDrawsPerPoint, " draws; ask for fewer trials, or loosen `where`"));
+      Wrong(file_.axes_at, absl::StrCat("only ", plan_.cells.size(), " of ", wanted,
+                                        " different points were found in ", wanted * kDrawsPerPoint,
+                                        " draws; ask for fewer trials, or loosen `where`"));
     }
   }
 
@@ -134,35 +139,51 @@ class Planner {
     for (size_t a = 0; a < file_.axes.size(); ++a) {
       const Axis& axis = file_.axes[a];
       if (axis.solved()) solved_axis = a;
-      for (size_t f = 0; f < axis.fields.size() && !axis.solved(); ++f) flat[axis.fields[f]] = json::parse(point.values[a][f]);
+      for (size_t f = 0; f < axis.fields.size() && !axis.solved(); ++f)
+        flat[axis.fields[f]] = json::parse(point.values[a][f]);
     }
     Describe(point, solved_axis, "", &c.cell);
 
     spec::TrialSpec s;
-    if (const auto errors = spec::Parse(flat, &s); !errors.empty()) return Refuse(std::move(c), Reason(errors));
+    if (const auto errors = spec::Parse(flat, &s); !errors.empty())
+      return Refuse(std::move(c), Reason(errors));
     if (solved_axis) {
       const Axis& axis = file_.axes[*solved_axis];
       const auto solution = SolveAxis(axis, point.target, s);
-      if (!solution) return Refuse(std::move(c), absl::StrCat("solve: no ", axis.fields[0], " that is a multiple of ", axis.multiple_of, " gives a valid shape", why_invalid_.empty() ? "" : " (" + why_invalid_ + ")"));
+      if (!solution)
+        return Refuse(std::move(c),
+                      absl::StrCat("solve: no ", axis.fields[0], " that is a multiple of ",
+                                   axis.multiple_of, " gives a valid shape",
+                                   why_invalid_.empty() ? "" : " (" + why_invalid_ + ")"));
       SolveResidual r{0, axis.fields[0], axis.measure, point.target, solution->reached};
       if (std::abs(r.relative()) > axis.tolerance) {
-        return Refuse(std::move(c), absl::StrCat("solve: no ", axis.fields[0], " (multiple of ", axis.multiple_of, ") brings ", axis.measure, " within ",
-                                      FormatNumber(axis.tolerance * 100), "% of ", Grouped(std::llround(point.target)), "; the nearest is ", solution->value, " with ",
-                                      Grouped(std::llround(solution->reached)), " (", r.relative() > 0 ? "+" : "", FormatNumber(std::round(r.relative() * 1000) / 10), "%)"));
+        return Refuse(
+            std::move(c),
+            absl::StrCat("solve: no ", axis.fields[0], " (multiple of ", axis.multiple_of,
+                         ") brings ", axis.measure, " within ", FormatNumber(axis.tolerance * 100),
+                         "% of ", Grouped(std::llround(point.target)), "; the nearest is ",
+                         solution->value, " with ", Grouped(std::llround(solution->reached)), " (",
+                         r.relative() > 0 ? "+" : "",
+                         FormatNumber(std::round(r.relative() * 1000) / 10), "%)"));
       }
       Set(&s, axis.fields[0], solution->value);
       c.residual = r;
       Describe(point, solved_axis, std::to_string(solution->value), &c.cell);
     }
-    if (const std::string wrong = ComputeBudget(&s); !wrong.empty()) return Refuse(std::move(c), wrong);
-    if (file_.stage_kind == "noop" && s.train.steps == 0 && s.train.tokens == 0 && s.train.flops == 0) s.train.steps = 1;
-    if (const auto errors = spec::Resolve(&s); !errors.empty()) return Refuse(std::move(c), Reason(errors));
+    if (const std::string wrong = ComputeBudget(&s); !wrong.empty())
+      return Refuse(std::move(c), wrong);
+    if (file_.stage_kind == "noop" && s.train.steps == 0 && s.train.tokens == 0 &&
+        s.train.flops == 0)
+      s.train.steps = 1;
+    if (const auto errors = spec::Resolve(&s); !errors.empty())
+      return Refuse(std::move(c), Reason(errors));
 
     const SpecValues values(s);
     for (const Constraint& w : file_.where) {
       const auto holds = w.expression.Evaluate(values);
       if (!holds.ok() || holds->kind != Value::Kind::kBoolean) {
-        Wrong(w.at, holds.ok() ? absl::StrCat("\"", w.text, "\" is a number, not a condition") : std::string(holds.status().message()));
+        Wrong(w.at, holds.ok() ? absl::StrCat("\"", w.text, "\" is a number, not a condition")
+                               : std::string(holds.status().message()));
         return Refuse(std::move(c), "where: " + w.text);
       }
       if (!holds->boolean) return Refuse(std::move(c), "where: " + w.text);
@@ -171,11 +192,14 @@ class Planner {
       const CorpusInfo* corpus = Corpus(s.data.corpus, s.data.tokenizer);
       if (corpus == nullptr) return Refuse(std::move(c), "its corpus is not there");
       if (corpus->vocab_size > s.model.vocab_size) {
-        return Refuse(std::move(c), absl::StrCat("model.vocab_size: ", s.model.vocab_size, " is less than the corpus's ", corpus->vocab_size));
+        return Refuse(std::move(c),
+                      absl::StrCat("model.vocab_size: ", s.model.vocab_size,
+                                   " is less than the corpus's ", corpus->vocab_size));
       }
       s.data.digest = corpus->digest;
       c.cell.train_tokens = corpus->train_tokens;
-      if (corpus->train_tokens > 0 && spec::TotalTokens(s) > corpus->train_tokens) c.cell.flags.push_back("more_than_one_epoch");
+      if (corpus->train_tokens > 0 && spec::TotalTokens(s) > corpus->train_tokens)
+        c.cell.flags.push_back("more_than_one_epoch");
       if (corpus->overlap_13gram_test > kOverlapFlag) c.cell.flags.push_back("test_overlap");
     }
     c.config = std::move(s);
@@ -188,7 +212,9 @@ class Planner {
   }
   static std::string Reason(const std::vector<spec::SpecError>& errors) {
     std::string out;
-    for (const spec::SpecError& e : errors) absl::StrAppend(&out, out.empty() ? "" : "; ", e.path.empty() ? "" : e.path + ": ", e.message);
+    for (const spec::SpecError& e : errors)
+      absl::StrAppend(&out, out.empty() ? "" : "; ", e.path.empty() ? "" : e.path + ": ",
+                      e.message);
     return out;
   }
 
@@ -201,7 +227,9 @@ class Planner {
   }
 
   // Counts of a shape do not depend on the budget, which may not be known yet.
-  static void AnyBudget(spec::TrialSpec* s) { s->train.steps = 1000000000000, s->train.tokens = 0, s->train.flops = 0; }
+  static void AnyBudget(spec::TrialSpec* s) {
+    s->train.steps = 1000000000000, s->train.tokens = 0, s->train.flops = 0;
+  }
 
   std::optional<Solution> SolveAxis(const Axis& axis, double target, const spec::TrialSpec& s) {
     const spec::Field* field = nullptr;
@@ -220,7 +248,8 @@ class Planner {
       return Measure(axis.measure, solved_);
     };
     const auto low = std::max<int64_t>(1, static_cast<int64_t>(field->min));  // 0 means "derived"
-    return SolveInteger(low, static_cast<int64_t>(field->max), axis.multiple_of, target, measure_at);
+    return SolveInteger(low, static_cast<int64_t>(field->max), axis.multiple_of, target,
+                        measure_at);
   }
 
   std::string ComputeBudget(spec::TrialSpec* s) {
@@ -232,11 +261,14 @@ class Planner {
     const std::string what = absl::StrCat(file_.budget->field, ": ", file_.budget->text);
     if (!value.ok()) return absl::StrCat(what, ": ", value.status().message());
     if (value->kind != Value::Kind::kNumber) return what + " is no number";
-    if (!(value->number >= 0.5 && value->number <= 1e30)) return absl::StrCat(what, " is ", FormatNumber(value->number), ", not a budget");
+    if (!(value->number >= 0.5 && value->number <= 1e30))
+      return absl::StrCat(what, " is ", FormatNumber(value->number), ", not a budget");
     spec::TrialSpec with = *s;
     for (const spec::Field& f : spec::Fields(with)) {
       if (f.path != file_.budget->field) continue;
-      const std::string wrong = f.type == spec::FieldType::kInteger ? f.set(std::round(value->number)) : f.set(value->number);
+      const std::string wrong = f.type == spec::FieldType::kInteger
+                                    ? f.set(std::round(value->number))
+                                    : f.set(value->number);
       if (!wrong.empty()) return absl::StrCat(what, ": ", wrong);
     }
     *s = with;
@@ -250,7 +282,8 @@ class Planner {
     const auto info = corpora_(corpus, tokenizer);
     if (info.ok()) return &corpus_.emplace(key, *info).first->second;
     const auto at = file_.base_at.find("data.corpus");
-    Wrong(at == file_.base_at.end() ? file_.axes_at : at->second, std::string(info.status().message()));
+    Wrong(at == file_.base_at.end() ? file_.axes_at : at->second,
+          std::string(info.status().message()));
     code_ = info.status().code();
     return nullptr;
   }
@@ -269,7 +302,8 @@ class Planner {
   }
 
   // `solved` is the value of the solved axis, or "" while there is none.
-  void Describe(const SpacePoint& point, std::optional<size_t> solved_axis, const std::string& solved, PlannedCell* cell) {
+  void Describe(const SpacePoint& point, std::optional<size_t> solved_axis,
+                const std::string& solved, PlannedCell* cell) {
     std::vector<std::string> names, members;
     for (size_t a = 0; a < file_.axes.size(); ++a) {
       const Axis& axis = file_.axes[a];
@@ -280,7 +314,8 @@ class Planner {
       for (size_t f = 0; f < axis.fields.size(); ++f) {
         const FieldValue& value = solved_axis == a ? solved : point.values[a][f];
         const json parsed = json::parse(value);
-        names.push_back(absl::StrCat(name_of_[axis.fields[f]], "=", parsed.is_string() ? parsed.get<std::string>() : value));
+        names.push_back(absl::StrCat(name_of_[axis.fields[f]], "=",
+                                     parsed.is_string() ? parsed.get<std::string>() : value));
         members.push_back(absl::StrCat("\"", axis.fields[f], "\": ", value));
       }
     }
@@ -298,12 +333,13 @@ class Planner {
       for (int64_t r = 0; r < file_.replicates; ++r) {
         plan_.trials.push_back(WithSeeds(first, r, r));
         if (r == 0 && file_.timing) {
-          plan_.trials.back().stages.push_back({.name = "timing",
-                                                .kind = "timing",
-                                                .parent = file_.stage_name,
-                                                .settings_json = json{{"steps", kTimingSteps}}.dump(),
-                                                .target_step = kTimingSteps,
-                                                .priority = kTimingPriority});
+          plan_.trials.back().stages.push_back(
+              {.name = "timing",
+               .kind = "timing",
+               .parent = file_.stage_name,
+               .settings_json = json{{"seconds", kTimingSeconds}}.dump(),
+               .target_step = 1,
+               .priority = kTimingPriority});
         }
         if (controlled) {
           control.push_back(WithSeeds(first, r, kAaSeeds + r));
@@ -312,9 +348,13 @@ class Planner {
       }
     }
     plan_.trials.insert(plan_.trials.end(), control.begin(), control.end());
-    if (file_.limits.trials > 0 && static_cast<int64_t>(plan_.trials.size()) > file_.limits.trials) {
-      Wrong(file_.limits_at, absl::StrCat("the sweep has ", plan_.trials.size(), " trials (", plan_.cells.size(), " cells × ", file_.replicates, " replicates",
-                                          control.empty() ? "" : absl::StrCat(" + ", control.size(), " A/A members"), "), more than this limit of ", file_.limits.trials));
+    if (file_.limits.trials > 0 &&
+        static_cast<int64_t>(plan_.trials.size()) > file_.limits.trials) {
+      Wrong(file_.limits_at,
+            absl::StrCat("the sweep has ", plan_.trials.size(), " trials (", plan_.cells.size(),
+                         " cells × ", file_.replicates, " replicates",
+                         control.empty() ? "" : absl::StrCat(" + ", control.size(), " A/A members"),
+                         "), more than this limit of ", file_.limits.trials));
     }
   }
 
@@ -332,7 +372,10 @@ class Planner {
     t.config = s;
     t.fusion_key = spec::FusionKey(s);  // seeds differ from row to row
     const bool noop = file_.stage_kind == "noop";
-    t.stages.push_back({.name = file_.stage_name, .kind = file_.stage_kind, .settings_json = file_.stage_settings, .target_step = noop ? 1 : s.train.steps});
+    t.stages.push_back({.name = file_.stage_name,
+                        .kind = file_.stage_kind,
+                        .settings_json = file_.stage_settings,
+                        .target_step = noop ? 1 : s.train.steps});
     t.params = spec::CountParameters(s.model);
     t.flops_per_token = spec::TrainingFlopsPerToken(s.model, s.data.seq_len);
     t.flops = noop ? 0 : spec::TotalTrainingFlops(s);
@@ -345,8 +388,11 @@ class Planner {
     t.config.seed.init += seed;
     t.config.seed.data += seed;
     t.key = spec::Key(t.config);
-    // A trial that trains nothing must never be taken for one that does, nor for a no-op of another length.
-    if (file_.stage_kind == "noop") t.key = spec::Sha256Hex(absl::StrCat("noop ", file_.name, " ", file_.stage_settings, " ", t.key));
+    // A trial that trains nothing must never be taken for one that does, nor for a no-op of another
+    // length.
+    if (file_.stage_kind == "noop")
+      t.key =
+          spec::Sha256Hex(absl::StrCat("noop ", file_.name, " ", file_.stage_settings, " ", t.key));
     t.stages[0].priority = replicate;  // the whole map once before any part of it twice
     return t;
   }
@@ -367,13 +413,16 @@ class Planner {
 
 }  // namespace
 
-absl::StatusOr<SweepPlan> PlanSweep(const std::string& yaml, const std::string& file_name, const CorpusLookup& corpora) {
+absl::StatusOr<SweepPlan> PlanSweep(const std::string& yaml, const std::string& file_name,
+                                    const CorpusLookup& corpora) {
   std::vector<Problem> problems;
   const SweepFile file = ReadSweepFile(yaml, &problems);
-  if (!problems.empty()) return absl::InvalidArgumentError(FormatProblems(problems, file_name, yaml));
+  if (!problems.empty())
+    return absl::InvalidArgumentError(FormatProblems(problems, file_name, yaml));
   Planner planner(file, corpora, &problems);
   SweepPlan plan = planner.Run();
-  if (!problems.empty()) return absl::Status(planner.code(), FormatProblems(problems, file_name, yaml));
+  if (!problems.empty())
+    return absl::Status(planner.code(), FormatProblems(problems, file_name, yaml));
   return plan;
 }
 

@@ -1,5 +1,5 @@
-// From a sweep file to the trials it means: pure, and the same text and corpora always give the same plan, in the same
-// order, so that a server that restarts goes on from a cursor.
+// From a sweep file to the trials it means: pure, and the same text and corpora always give the
+// same plan, in the same order, so that a server that restarts goes on from a cursor.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,8 @@ struct CorpusInfo {
   double overlap_13gram_test = 0;
 };
 // NotFound names the command that prepares it.
-using CorpusLookup = std::function<absl::StatusOr<CorpusInfo>(const std::string& corpus, const std::string& tokenizer)>;
+using CorpusLookup = std::function<absl::StatusOr<CorpusInfo>(const std::string& corpus,
+                                                              const std::string& tokenizer)>;
 
 struct PlannedCell {
   std::string name;       // "n_layers=4 d_model=64": axis values, last part of each path
@@ -31,7 +32,7 @@ struct PlannedCell {
 };
 
 struct PlannedStage {
-  std::string name;    // "pretrain", "timing"
+  std::string name;  // "pretrain", "timing"
   std::string kind;
   std::string parent;  // "" for a root
   std::string settings_json = "{}";
@@ -42,9 +43,10 @@ struct PlannedStage {
 struct PlannedTrial {
   int64_t cell = 0;  // index into SweepPlan::cells
   int64_t replicate = 0;
-  bool aa = false;   // member of the A/A control: same cell, disjoint seeds, never shared with another sweep
+  bool aa = false;  // member of the A/A control: same cell, disjoint seeds, never shared with
+                    // another sweep
   spec::TrialSpec config;  // resolved, data.digest set
-  std::string key;         // spec::Key; for A/A members salted with the sweep's request id by the server
+  std::string key;  // spec::Key; for A/A members salted with the sweep's request id by the server
   std::string fusion_key;
   std::vector<PlannedStage> stages;
   spec::ParameterCounts params;
@@ -56,7 +58,8 @@ struct PlannedTrial {
 // A point of the space that is no cell.
 struct RefusedCell {
   std::string name;
-  std::string reason;  // "where: d_model % n_heads == 0", "model.head_dim: must be even", "solve: no width …"
+  std::string reason;  // "where: d_model % n_heads == 0", "model.head_dim: must be even", "solve:
+                       // no width …"
 };
 
 // How far a solved knob is from its target.
@@ -84,8 +87,10 @@ struct SweepPlan {
   Limits limits;
 };
 
-// Reads and plans a sweep file. On a bad file: InvalidArgument whose message holds every error, each as
-// "file:line:column: message", the source line and a caret under the column. `file_name` is only for messages.
-absl::StatusOr<SweepPlan> PlanSweep(const std::string& yaml, const std::string& file_name, const CorpusLookup& corpora);
+// Reads and plans a sweep file. On a bad file: InvalidArgument whose message holds every error,
+// each as "file:line:column: message", the source line and a caret under the column. `file_name` is
+// only for messages.
+absl::StatusOr<SweepPlan> PlanSweep(const std::string& yaml, const std::string& file_name,
+                                    const CorpusLookup& corpora);
 
 }  // namespace plumb::sweeps

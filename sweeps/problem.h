@@ -18,8 +18,9 @@ struct Problem {
   std::string message;  // names the fix
 };
 
-// Every problem in the order of the file, as "file:line:column: message", the source line, and a caret under the
-// column. Of several problems at one place only the first given is kept: the others follow from it.
+// Every problem in the order of the file, as "file:line:column: message", the source line, and a
+// caret under the column. Of several problems at one place only the first given is kept: the others
+// follow from it.
 std::string FormatProblems(std::vector<Problem> problems, const std::string& file_name,
                            const std::string& source);
 

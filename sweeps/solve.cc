@@ -16,8 +16,9 @@ struct Candidate {
 
 }  // namespace
 
-std::optional<Solution> SolveInteger(int64_t low, int64_t high, int64_t multiple_of, double target,
-                                     const std::function<std::optional<double>(int64_t)>& measure_at) {
+std::optional<Solution> SolveInteger(
+    int64_t low, int64_t high, int64_t multiple_of, double target,
+    const std::function<std::optional<double>(int64_t)>& measure_at) {
   const int64_t first = (low + multiple_of - 1) / multiple_of, last = high / multiple_of;
   // The smallest candidate with index in [from, end).
   const auto next = [&](int64_t from, int64_t end) -> std::optional<Candidate> {
@@ -54,7 +55,8 @@ std::optional<Solution> SolveInteger(int64_t low, int64_t high, int64_t multiple
     }
   }
   // Among equal measures the smallest value: the flat part below the target may begin earlier.
-  const bool take_above = above && std::abs(above->measure - target) < std::abs(below->measure - target);
+  const bool take_above =
+      above && std::abs(above->measure - target) < std::abs(below->measure - target);
   const Candidate& best = take_above ? *above : *below;
   return Solution{best.index * multiple_of, best.measure};
 }

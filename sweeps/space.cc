@@ -44,7 +44,8 @@ SpacePoint RandomPoint(const SweepFile& file, int64_t index) {
     const Axis& axis = file.axes[a];
     const double u = Uniform(file.random_seed, index, a);
     if (axis.solved() || !axis.points.empty()) {
-      const auto i = std::min<int64_t>(SizeOf(axis) - 1, static_cast<int64_t>(u * static_cast<double>(SizeOf(axis))));
+      const auto i = std::min<int64_t>(SizeOf(axis) - 1,
+                                       static_cast<int64_t>(u * static_cast<double>(SizeOf(axis))));
       if (axis.solved()) {
         p.target = axis.targets[i];
       } else {
@@ -52,9 +53,11 @@ SpacePoint RandomPoint(const SweepFile& file, int64_t index) {
       }
       continue;
     }
-    // A whole number stands for the unit interval above it, so that both bounds are as likely as the rest.
+    // A whole number stands for the unit interval above it, so that both bounds are as likely as
+    // the rest.
     const double high = axis.integer ? axis.high + 1 : axis.high;
-    double v = axis.logarithmic ? axis.low * std::exp(u * std::log(high / axis.low)) : axis.low + u * (high - axis.low);
+    double v = axis.logarithmic ? axis.low * std::exp(u * std::log(high / axis.low))
+                                : axis.low + u * (high - axis.low);
     v = axis.integer ? std::floor(v) : RoundToFourDigits(v);
     p.values[a] = {FormatNumber(std::clamp(v, axis.low, axis.high))};
   }

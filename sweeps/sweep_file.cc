@@ -24,8 +24,11 @@ struct Later {
   const char* instead;
 };
 constexpr Later kLater[] = {
-    {"tune", "put the tuned field under axes:, as train.lr: {log: [1e-3, 3e-2], points: 5}, and compare the best cells"},
-    {"variants", "use an axis over model.preset, or points: [{model.norm: rmsnorm}, {model.norm: layernorm}]"},
+    {"tune",
+     "put the tuned field under axes:, as train.lr: {log: [1e-3, 3e-2], points: 5}, and compare "
+     "the best cells"},
+    {"variants",
+     "use an axis over model.preset, or points: [{model.norm: rmsnorm}, {model.norm: layernorm}]"},
     {"also_match", "write a second file whose trial gives train.flops"},
     {"stop", "every trial runs to the end of its budget"},
 };
@@ -41,7 +44,9 @@ class Reader {
   void Wrong(Position at, std::string message) { problems_->push_back({at, std::move(message)}); }
 
   void Read(const YamlNode& root) {
-    if (!root.is_map()) return Wrong(root.at, absl::StrCat("expected a map of keys (sweep, trial, axes, …), got ", Describe(root)));
+    if (!root.is_map())
+      return Wrong(root.at, absl::StrCat("expected a map of keys (sweep, trial, axes, …), got ",
+                                         Describe(root)));
     const std::vector<std::pair<std::string, std::function<void(const YamlEntry&)>>> keys = {
         {"sweep", [&](const YamlEntry& e) { Name(e.value); }},
         {"trial", [&](const YamlEntry& e) { Trial(e); }},
@@ -59,8 +64,11 @@ class Reader {
     std::vector<std::string> names;
     for (const auto& [name, read] : keys) names.push_back(name);
     for (const YamlEntry& e : root.entries) {
-      const auto key = std::find_if(keys.begin(), keys.end(), [&](const auto& k) { return e.key.is_scalar() && k.first == e.key.text; });
-      const auto later = std::find_if(std::begin(kLater), std::end(kLater), [&](const Later& l) { return e.key.text == l.key; });
+      const auto key = std::find_if(keys.begin(), keys.end(), [&](const auto& k) {
+        return e.key.is_scalar() && k.first == e.key.text;
+      });
+      const auto later = std::find_if(std::begin(kLater), std::end(kLater),
+                                      [&](const Later& l) { return e.key.text == l.key; });
       if (key != keys.end()) {
         key->second(e);
       } else if (later != std::end(kLater)) {
@@ -72,10 +80,12 @@ class Reader {
     if (root.Find("sweep") == nullptr) Wrong({}, "`sweep: NAME` is missing");
     if (root.Find("trial") == nullptr) {
       file_.trial_at = root.at;
-      if (file_.stage_kind != "noop") Wrong({}, "`trial:` is missing: the base trial, as {model: {…}, data: {…}, train: {…}}");
+      if (file_.stage_kind != "noop")
+        Wrong({}, "`trial:` is missing: the base trial, as {model: {…}, data: {…}, train: {…}}");
     }
     if (root.Find("objective") != nullptr && root.Find("report") != nullptr) {
-      Wrong(root.Find("report")->key.at, "`report` is another word for `objective`; give one of them");
+      Wrong(root.Find("report")->key.at,
+            "`report` is another word for `objective`; give one of them");
     }
     if (aa_ != nullptr) Control(aa_->value);  // after the axes, whose values it names
     CheckTogether(root);
@@ -83,13 +93,16 @@ class Reader {
 
   void Name(const YamlNode& v) {
     const bool plain = v.is_scalar() && !v.text.empty() && v.text.size() <= 100 &&
-                       v.text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == std::string::npos;
+                       v.text.find_first_not_of(
+                           "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") ==
+                           std::string::npos;
     if (!plain) return Wrong(v.at, "the name of a sweep is 1 to 100 letters, digits, - _ .");
     file_.name = v.text;
   }
 
   bool Flag(const YamlNode& v) {
-    if (v.is_scalar() && !v.quoted && (v.text == "true" || v.text == "false")) return v.text == "true";
+    if (v.is_scalar() && !v.quoted && (v.text == "true" || v.text == "false"))
+      return v.text == "true";
     Wrong(v.at, absl::StrCat("expected true or false, got ", Describe(v)));
     return false;
   }
@@ -98,7 +111,9 @@ class Reader {
 
   void Trial(const YamlEntry& e) {
     file_.trial_at = e.key.at;
-    if (!e.value.is_map()) return Wrong(e.value.at, absl::StrCat("expected sections (model, data, train, …), got ", Describe(e.value)));
+    if (!e.value.is_map())
+      return Wrong(e.value.at, absl::StrCat("expected sections (model, data, train, …), got ",
+                                            Describe(e.value)));
     Section(e.value, "");
   }
 
@@ -114,7 +129,9 @@ class Reader {
         Section(e.value, path);
       } else if (field == nullptr) {
         const std::string near = spec::NearestField(path);
-        Wrong(e.key.at, absl::StrCat(path, ": no such field", near.empty() ? "; `plumb schema trial` lists them" : "; did you mean " + near + "?"));
+        Wrong(e.key.at, absl::StrCat(path, ": no such field",
+                                     near.empty() ? "; `plumb schema trial` lists them"
+                                                  : "; did you mean " + near + "?"));
       } else {
         BaseField(e, *field);
       }
@@ -123,19 +140,26 @@ class Reader {
 
   void BaseField(const YamlEntry& e, const spec::Field& field) {
     if (const auto [first, is_new] = file_.base_at.emplace(field.path, e.value.at); !is_new) {
-      return Wrong(e.key.at, absl::StrCat(field.path, " is given twice; the first is at line ", first->second.line));
+      return Wrong(e.key.at, absl::StrCat(field.path, " is given twice; the first is at line ",
+                                          first->second.line));
     }
-    if (field.path == "data.digest") return Wrong(e.key.at, "data.digest is set from the prepared corpus; leave it out");
-    const bool is_budget = field.path == "train.tokens" || field.path == "train.flops" || field.path == "train.steps";
-    if (is_budget && e.value.is_scalar() && e.value.text.find_first_of("*+/(") != std::string::npos) return Budget(e.value, field.path);
+    if (field.path == "data.digest")
+      return Wrong(e.key.at, "data.digest is set from the prepared corpus; leave it out");
+    const bool is_budget =
+        field.path == "train.tokens" || field.path == "train.flops" || field.path == "train.steps";
+    if (is_budget && e.value.is_scalar() && e.value.text.find_first_of("*+/(") != std::string::npos)
+      return Budget(e.value, field.path);
     if (e.value.kind == YamlNode::Kind::kNull) return Wrong(e.key.at, field.path + " has no value");
-    if (const auto value = ReadFieldValue(e.value, field, problems_)) file_.base[field.path] = *value;
+    if (const auto value = ReadFieldValue(e.value, field, problems_))
+      file_.base[field.path] = *value;
   }
 
   std::optional<Expression> ReadExpression(const YamlNode& v) {
     Expression::Error error;
     const auto expression = Expression::Parse(v.text, &error);
-    const auto at = [&](int offset) { return Position{v.at.line, v.at.column + offset + (v.quoted ? 1 : 0)}; };
+    const auto at = [&](int offset) {
+      return Position{v.at.line, v.at.column + offset + (v.quoted ? 1 : 0)};
+    };
     if (!expression) {
       Wrong(at(error.offset), error.message);
       return std::nullopt;
@@ -155,12 +179,14 @@ class Reader {
     if (!expression) return;
     for (const Expression::Name& name : expression->names()) {
       const std::string resolved = *ResolveName(name.text);
-      if (resolved == "tokens" || resolved == "flops" || resolved == "steps" || resolved == "train.tokens" ||
-          resolved == "train.flops" || resolved == "train.steps") {
-        return Wrong(v.at, absl::StrCat("a budget cannot be computed from ", name.text, ", which follows from it"));
+      if (resolved == "tokens" || resolved == "flops" || resolved == "steps" ||
+          resolved == "train.tokens" || resolved == "train.flops" || resolved == "train.steps") {
+        return Wrong(v.at, absl::StrCat("a budget cannot be computed from ", name.text,
+                                        ", which follows from it"));
       }
     }
-    if (file_.budget) return Wrong(v.at, "only one of train.steps, train.tokens, train.flops can be given");
+    if (file_.budget)
+      return Wrong(v.at, "only one of train.steps, train.tokens, train.flops can be given");
     file_.budget = ComputedBudget{path, v.text, *expression};
   }
 
@@ -168,16 +194,22 @@ class Reader {
 
   void Axes(const YamlEntry& e) {
     file_.axes_at = e.key.at;
-    if (!e.value.is_map()) return Wrong(e.value.at, absl::StrCat("expected fields and their values, as model.n_layers: [2, 4]; got ", Describe(e.value)));
+    if (!e.value.is_map())
+      return Wrong(e.value.at,
+                   absl::StrCat("expected fields and their values, as model.n_layers: [2, 4]; got ",
+                                Describe(e.value)));
     std::map<std::string, Position> used;
     for (const YamlEntry& entry : e.value.entries) {
       const auto axis = ReadAxis(entry, table_, problems_);
       if (!axis) continue;
       for (const std::string& f : axis->fields) {
         const auto [first, is_new] = used.emplace(f, axis->at);
-        if (!is_new) Wrong(axis->at, absl::StrCat(f, " is on another axis already, at line ", first->second.line));
+        if (!is_new)
+          Wrong(axis->at,
+                absl::StrCat(f, " is on another axis already, at line ", first->second.line));
       }
-      if (axis->solved() && std::any_of(file_.axes.begin(), file_.axes.end(), [](const Axis& a) { return a.solved(); })) {
+      if (axis->solved() && std::any_of(file_.axes.begin(), file_.axes.end(),
+                                        [](const Axis& a) { return a.solved(); })) {
         Wrong(axis->at, "only one axis can be solved; give the other as a list");
       }
       file_.axes.push_back(*axis);
@@ -188,7 +220,8 @@ class Reader {
     const std::vector<YamlNode> one = {v};
     for (const YamlNode& item : v.is_list() ? v.items : one) {
       if (!item.is_scalar()) {
-        Wrong(item.at, absl::StrCat("expected a condition, as d_model % n_heads == 0; got ", Describe(item)));
+        Wrong(item.at, absl::StrCat("expected a condition, as d_model % n_heads == 0; got ",
+                                    Describe(item)));
       } else if (const auto expression = ReadExpression(item)) {
         file_.where.push_back({item.at, item.text, *expression});
       }
@@ -209,7 +242,8 @@ class Reader {
       Wrong(v.at, "give the number of replicates: {n: 3, pair: data}");
     }
     if (const YamlEntry* pair = v.Find("pair"); pair != nullptr && pair->value.text != "data") {
-      Wrong(pair->value.at, "only `pair: data` is supported: replicate r of every cell sees the same data order");
+      Wrong(pair->value.at,
+            "only `pair: data` is supported: replicate r of every cell sees the same data order");
     }
   }
 
@@ -223,9 +257,12 @@ class Reader {
       return;
     }
     if (e.key.text != "random") {
-      const bool known = e.key.text == "tpe" || e.key.text == "asha" || e.key.text == "sobol" || e.key.text == "hyperband";
-      return Wrong(e.key.at, known ? e.key.text + ": not supported yet; use {random: {trials: 20, seed: 1}}"
-                                   : absl::StrCat("unknown search ", Describe(e.key), Suggest(e.key.text, {"grid", "random"})));
+      const bool known = e.key.text == "tpe" || e.key.text == "asha" || e.key.text == "sobol" ||
+                         e.key.text == "hyperband";
+      return Wrong(e.key.at,
+                   known ? e.key.text + ": not supported yet; use {random: {trials: 20, seed: 1}}"
+                         : absl::StrCat("unknown search ", Describe(e.key),
+                                        Suggest(e.key.text, {"grid", "random"})));
     }
     if (!e.value.is_map()) return Wrong(e.value.at, "expected {trials: 20, seed: 1}");
     ReportUnknownKeys(e.value, {"trials", "seed"}, problems_);
@@ -235,7 +272,8 @@ class Reader {
     } else {
       Wrong(e.value.at, "random search needs a number of draws: {trials: 20}");
     }
-    if (const YamlEntry* s = e.value.Find("seed")) file_.random_seed = ReadInteger(s->value, 0, int64_t{1} << 53, problems_).value_or(0);
+    if (const YamlEntry* s = e.value.Find("seed"))
+      file_.random_seed = ReadInteger(s->value, 0, int64_t{1} << 53, problems_).value_or(0);
   }
 
   void Objective(const YamlEntry& e) {
@@ -249,9 +287,13 @@ class Reader {
     if (metric == nullptr) return;
     static constexpr char kAllowed[] = "abcdefghijklmnopqrstuvwxyz0123456789_/.";
     const size_t slash = metric->text.find('/');
-    if (!metric->is_scalar() || slash == std::string::npos || slash == 0 || slash + 1 == metric->text.size() ||
+    if (!metric->is_scalar() || slash == std::string::npos || slash == 0 ||
+        slash + 1 == metric->text.size() ||
         metric->text.find_first_not_of(kAllowed) != std::string::npos) {
-      return Wrong(metric->at, absl::StrCat("expected the name of a series, as test/bits_per_byte or val/loss; got ", Describe(*metric)));
+      return Wrong(
+          metric->at,
+          absl::StrCat("expected the name of a series, as test/bits_per_byte or val/loss; got ",
+                       Describe(*metric)));
     }
     file_.objective = metric->text;
   }
@@ -282,27 +324,40 @@ class Reader {
 
   // One stage: {NAME: {pretrain: {}}} or {NAME: {noop: {seconds: s}}}.
   void Stages(const YamlNode& v) {
-    if (!v.is_map() || v.entries.empty()) return Wrong(v.at, "expected a stage, as {run: {noop: {seconds: 0}}}");
-    if (v.entries.size() > 1) return Wrong(v.entries[1].key.at, "several stages: not supported yet; give one, pretrain or noop (timing: true adds a timing)");
+    if (!v.is_map() || v.entries.empty())
+      return Wrong(v.at, "expected a stage, as {run: {noop: {seconds: 0}}}");
+    if (v.entries.size() > 1)
+      return Wrong(v.entries[1].key.at,
+                   "several stages: not supported yet; give one, pretrain or noop (timing: true "
+                   "adds a timing)");
     const YamlEntry& stage = v.entries[0];
-    if (!stage.key.is_scalar() || stage.key.text.empty() || stage.key.text.size() > 64) return Wrong(stage.key.at, "expected the name of a stage");
-    if (!stage.value.is_map() || stage.value.entries.empty()) return Wrong(stage.value.at, "expected what the stage does, as {noop: {seconds: 0}}");
+    if (!stage.key.is_scalar() || stage.key.text.empty() || stage.key.text.size() > 64)
+      return Wrong(stage.key.at, "expected the name of a stage");
+    if (!stage.value.is_map() || stage.value.entries.empty())
+      return Wrong(stage.value.at, "expected what the stage does, as {noop: {seconds: 0}}");
     file_.stage_name = stage.key.text;
     bool has_kind = false;
     for (const YamlEntry& e : stage.value.entries) {
-      static const std::vector<std::string> kPlanned = {"evaluate", "finetune", "probe", "linearity", "prune", "replace", "distil", "from"};
+      static const std::vector<std::string> kPlanned = {
+          "evaluate", "finetune", "probe", "linearity", "prune", "replace", "distil", "from"};
       if (std::find(kPlanned.begin(), kPlanned.end(), e.key.text) != kPlanned.end()) {
-        Wrong(e.key.at, absl::StrCat("stage kind ", e.key.text, ": not supported yet; this version runs pretrain and noop stages"));
+        Wrong(e.key.at,
+              absl::StrCat("stage kind ", e.key.text,
+                           ": not supported yet; this version runs pretrain and noop stages"));
       } else if (e.key.text != "pretrain" && e.key.text != "noop") {
-        Wrong(e.key.at, absl::StrCat("unknown kind of stage ", Describe(e.key), Suggest(e.key.text, {"pretrain", "noop"})));
+        Wrong(e.key.at, absl::StrCat("unknown kind of stage ", Describe(e.key),
+                                     Suggest(e.key.text, {"pretrain", "noop"})));
       } else if (has_kind) {
         Wrong(e.key.at, "a stage is of one kind");
       } else {
         has_kind = true;
         file_.stage_kind = e.key.text;
-        if (e.key.text == "noop") Noop(e.value);
-        else if (e.value.is_map()) ReportUnknownKeys(e.value, {}, problems_);
-        else if (e.value.kind != YamlNode::Kind::kNull) Wrong(e.value.at, "expected {}");
+        if (e.key.text == "noop")
+          Noop(e.value);
+        else if (e.value.is_map())
+          ReportUnknownKeys(e.value, {}, problems_);
+        else if (e.value.kind != YamlNode::Kind::kNull)
+          Wrong(e.value.at, "expected {}");
       }
     }
   }
@@ -338,10 +393,15 @@ class Reader {
         if (it != a.fields.end()) axis = &a, place = it - a.fields.begin();
       }
       if (axis == nullptr) {
-        Wrong(e.key.at, absl::StrCat(field->path, " is not an axis; the A/A control names values of axes"));
+        Wrong(e.key.at,
+              absl::StrCat(field->path, " is not an axis; the A/A control names values of axes"));
       } else if (axis->solved() || axis->points.empty()) {
-        Wrong(e.key.at, absl::StrCat(field->path, " has no list of values to choose from; name another axis, or write aa: true"));
-      } else if (std::none_of(axis->points.begin(), axis->points.end(), [&](const auto& p) { return p[place] == *value; })) {
+        Wrong(e.key.at,
+              absl::StrCat(
+                  field->path,
+                  " has no list of values to choose from; name another axis, or write aa: true"));
+      } else if (std::none_of(axis->points.begin(), axis->points.end(),
+                              [&](const auto& p) { return p[place] == *value; })) {
         Wrong(e.value.at, absl::StrCat(*value, " is not on the axis ", field->path));
       } else {
         file_.aa_cells[field->path] = *value;
@@ -356,31 +416,42 @@ class Reader {
     for (const char* path : {"train.steps", "train.tokens", "train.flops"}) {
       bool on_axis = false;
       for (const Axis& a : file_.axes) {
-        if (std::count(a.fields.begin(), a.fields.end(), path) > 0) on_axis = true, budgets.push_back({path, a.at});
+        if (std::count(a.fields.begin(), a.fields.end(), path) > 0)
+          on_axis = true, budgets.push_back({path, a.at});
       }
       const auto it = file_.base_at.find(path);
       if (!on_axis && it != file_.base_at.end()) budgets.push_back({path, it->second});
     }
     if (budgets.size() > 1) {
-      std::sort(budgets.begin(), budgets.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-      Wrong(budgets[1].second, absl::StrCat("a second budget: line ", budgets[0].second.line, " gives ", budgets[0].first, "; give one of train.steps, train.tokens, train.flops"));
+      std::sort(budgets.begin(), budgets.end(),
+                [](const auto& a, const auto& b) { return a.second < b.second; });
+      Wrong(budgets[1].second,
+            absl::StrCat("a second budget: line ", budgets[0].second.line, " gives ",
+                         budgets[0].first, "; give one of train.steps, train.tokens, train.flops"));
     }
-    if (budgets.size() == 1 && file_.budget && budgets[0].second != file_.base_at[file_.budget->field]) {
+    if (budgets.size() == 1 && file_.budget &&
+        budgets[0].second != file_.base_at[file_.budget->field]) {
       Wrong(budgets[0].second, "the trial computes this budget; give it in one place");
     }
-    if (file_.stage_kind == "noop" && file_.timing) Wrong(root.Find("timing")->key.at, "a noop stage trains nothing that could be timed; leave timing out");
+    if (file_.stage_kind == "noop" && file_.timing)
+      Wrong(root.Find("timing")->key.at,
+            "a noop stage trains nothing that could be timed; leave timing out");
     if (file_.stage_kind == "noop") return;
     if (budgets.empty() && root.Find("trial") != nullptr) {
-      Wrong(file_.trial_at, "no budget: give one of train.steps, train.tokens, train.flops, here or as an axis");
+      Wrong(file_.trial_at,
+            "no budget: give one of train.steps, train.tokens, train.flops, here or as an axis");
     }
     const bool corpus = file_.base_at.count("data.corpus") > 0 ||
                         std::any_of(file_.axes.begin(), file_.axes.end(), [](const Axis& a) {
                           return std::count(a.fields.begin(), a.fields.end(), "data.corpus") > 0;
                         });
-    if (!corpus && root.Find("trial") != nullptr) Wrong(file_.trial_at, "data.corpus is missing; `plumb data list` shows the prepared corpora");
+    if (!corpus && root.Find("trial") != nullptr)
+      Wrong(file_.trial_at, "data.corpus is missing; `plumb data list` shows the prepared corpora");
     for (const Axis& a : file_.axes) {
       if (!file_.random_points && !a.solved() && a.points.empty()) {
-        Wrong(a.at, "a grid needs to know the values: add points: 5 (or step: for a range), or write search: {random: {trials: 20}}");
+        Wrong(a.at,
+              "a grid needs to know the values: add points: 5 (or step: for a range), or write "
+              "search: {random: {trials: 20}}");
       }
     }
   }

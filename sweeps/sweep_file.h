@@ -64,7 +64,8 @@ struct SweepFile {
   Position limits_at;
   bool timing = false;
   bool aa = false;
-  std::map<std::string, FieldValue> aa_cells;  // which cells: all of these values; empty for every cell
+  std::map<std::string, FieldValue>
+      aa_cells;  // which cells: all of these values; empty for every cell
   std::string stage_name = "pretrain";
   std::string stage_kind = "pretrain";
   std::string stage_settings = "{}";

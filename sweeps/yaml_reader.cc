@@ -26,8 +26,11 @@ struct Stop {};
 size_t FindInvalidUtf8(const std::string& s) {
   for (size_t i = 0; i < s.size();) {
     const auto c = static_cast<unsigned char>(s[i]);
-    const int length = c < 0x80 ? 1 : c >= 0xC2 && c < 0xE0 ? 2 : (c & 0xF0) == 0xE0 ? 3
-                                  : c >= 0xF0 && c < 0xF5   ? 4 : 0;
+    const int length = c < 0x80                ? 1
+                       : c >= 0xC2 && c < 0xE0 ? 2
+                       : (c & 0xF0) == 0xE0    ? 3
+                       : c >= 0xF0 && c < 0xF5 ? 4
+                                               : 0;
     if (length == 0 || i + length > s.size()) return i;
     uint32_t point = length == 1 ? c : c & (0xFF >> (length + 1));
     for (int k = 1; k < length; ++k) {
@@ -58,13 +61,15 @@ Position PositionOfByte(const std::string& s, size_t byte) {
 std::string Ambiguity(const std::string& text) {
   const std::string lower = absl::AsciiStrToLower(text);
   if (lower == "yes" || lower == "no" || lower == "on" || lower == "off") {
-    return absl::StrCat("\"", text, "\" is a boolean to some YAML readers and a word to others; write ",
-                        lower == "yes" || lower == "on" ? "true" : "false", ", or put it in quotes");
+    return absl::StrCat(
+        "\"", text, "\" is a boolean to some YAML readers and a word to others; write ",
+        lower == "yes" || lower == "on" ? "true" : "false", ", or put it in quotes");
   }
-  if ((lower == "true" || lower == "false") && text != lower) return "write " + lower + ", in lower case";
+  if ((lower == "true" || lower == "false") && text != lower)
+    return "write " + lower + ", in lower case";
   const size_t digits = text.find_first_not_of("+-");
-  if (digits != std::string::npos && digits <= 1 && text.size() > digits + 1 && text[digits] == '0' &&
-      text.find_first_not_of("0123456789", digits) == std::string::npos) {
+  if (digits != std::string::npos && digits <= 1 && text.size() > digits + 1 &&
+      text[digits] == '0' && text.find_first_not_of("0123456789", digits) == std::string::npos) {
     const size_t significant = std::min(text.find_first_not_of('0', digits), text.size() - 1);
     return absl::StrCat("a leading zero makes \"", text, "\" octal to some YAML readers; write ",
                         text.substr(significant), ", or put it in quotes");
@@ -74,7 +79,8 @@ std::string Ambiguity(const std::string& text) {
 
 class Builder : public YAML::EventHandler {
  public:
-  Builder(const std::string& text, std::vector<Problem>* problems) : text_(text), problems_(problems) {
+  Builder(const std::string& text, std::vector<Problem>* problems)
+      : text_(text), problems_(problems) {
     line_begin_.push_back(0);
     for (size_t i = 0; i < text.size(); ++i) {
       if (text[i] == '\n') line_begin_.push_back(i + 1);
@@ -100,7 +106,8 @@ class Builder : public YAML::EventHandler {
 
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (++documents_ > 1) {
-      // The mark is of the document's first token; the separator is the nearest "---" at or above it.
+      // The mark is of the document's first token; the separator is the nearest "---" at or above
+      // it.
       int line = std::min<int>(mark.line, line_begin_.size() - 1);
       while (line > 0 && text_.compare(line_begin_[line], 3, "---") != 0) --line;
       Wrong({line + 1, 1}, "a second document starts here; put each sweep into a file of its own");
@@ -109,7 +116,8 @@ class Builder : public YAML::EventHandler {
   }
   void OnDocumentEnd() override {}
   void OnAnchor(const YAML::Mark& mark, const std::string& name) override {
-    Wrong(At(mark), absl::StrCat("anchors (&", name, ") are not supported; write the value out where it is used"));
+    Wrong(At(mark), absl::StrCat("anchors (&", name,
+                                 ") are not supported; write the value out where it is used"));
   }
   void OnNull(const YAML::Mark& mark, YAML::anchor_t) override { Add({.at = At(mark)}); }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
@@ -118,7 +126,8 @@ class Builder : public YAML::EventHandler {
   }
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t,
                 const std::string& value) override {
-    YamlNode node{.kind = YamlNode::Kind::kScalar, .at = At(mark), .text = value, .quoted = tag == "!"};
+    YamlNode node{
+        .kind = YamlNode::Kind::kScalar, .at = At(mark), .text = value, .quoted = tag == "!"};
     CheckTag(mark, tag);
     if (!node.quoted) {
       if (const std::string wrong = Ambiguity(value); !wrong.empty()) Wrong(node.at, wrong);
@@ -148,7 +157,8 @@ class Builder : public YAML::EventHandler {
   };
 
   void CheckTag(const YAML::Mark& mark, const std::string& tag) {
-    const bool written = mark.pos >= 0 && static_cast<size_t>(mark.pos) < text_.size() && text_[mark.pos] == '!';
+    const bool written =
+        mark.pos >= 0 && static_cast<size_t>(mark.pos) < text_.size() && text_[mark.pos] == '!';
     if (written || (tag != "" && tag != "?" && tag != "!")) {
       Wrong(At(mark), "tags are not supported; leave it out (quotes make a value a string)");
     }
@@ -178,8 +188,10 @@ class Builder : public YAML::EventHandler {
         Wrong(node.at, "merge keys (<<) are not supported; write the keys out");
       }
       const bool names = node.is_list() && !node.items.empty() &&
-                         std::all_of(node.items.begin(), node.items.end(), [](const YamlNode& n) { return n.is_scalar(); });
-      if (!node.is_scalar() && !names) Wrong(node.at, "a key must be a word, or a list of words in brackets");
+                         std::all_of(node.items.begin(), node.items.end(),
+                                     [](const YamlNode& n) { return n.is_scalar(); });
+      if (!node.is_scalar() && !names)
+        Wrong(node.at, "a key must be a word, or a list of words in brackets");
       top.key = std::move(node);
     } else {
       top.node.entries.push_back({std::move(*top.key), std::move(node)});
@@ -194,8 +206,8 @@ class Builder : public YAML::EventHandler {
       if (key == "<<") continue;
       const auto [first, is_new] = seen.emplace(key, e.key.at);
       if (!is_new) {
-        Wrong(e.key.at, absl::StrCat("\"", key, "\" is given twice; the first is at line ", first->second.line,
-                                     ", column ", first->second.column));
+        Wrong(e.key.at, absl::StrCat("\"", key, "\" is given twice; the first is at line ",
+                                     first->second.line, ", column ", first->second.column));
       }
     }
   }
@@ -238,10 +250,14 @@ const YamlEntry* YamlNode::Find(const std::string& key) const {
 
 std::string Describe(const YamlNode& node) {
   switch (node.kind) {
-    case YamlNode::Kind::kNull: return "nothing";
-    case YamlNode::Kind::kScalar: return absl::StrCat("\"", node.text, "\"");
-    case YamlNode::Kind::kList: return "a list";
-    case YamlNode::Kind::kMap: return "a map";
+    case YamlNode::Kind::kNull:
+      return "nothing";
+    case YamlNode::Kind::kScalar:
+      return absl::StrCat("\"", node.text, "\"");
+    case YamlNode::Kind::kList:
+      return "a list";
+    case YamlNode::Kind::kMap:
+      return "a map";
   }
   return "?";
 }

@@ -1,8 +1,8 @@
 // A strict subset of YAML, as a tree that knows where each key and value stands.
 //
-// Refused, each with a hint: a key given twice, anchors, aliases, merge keys, tags, tabs in indentation, a second
-// document, nesting deeper than 64, more than 1 MiB, text that is not UTF-8, and plain scalars that YAML versions read
-// differently (yes, no, on, off, True, 017).
+// Refused, each with a hint: a key given twice, anchors, aliases, merge keys, tags, tabs in
+// indentation, a second document, nesting deeper than 64, more than 1 MiB, text that is not UTF-8,
+// and plain scalars that YAML versions read differently (yes, no, on, off, True, 017).
 #pragma once
 
 #include <optional>
@@ -19,8 +19,8 @@ struct YamlNode {
   enum class Kind { kNull, kScalar, kList, kMap };
   Kind kind = Kind::kNull;
   Position at;
-  std::string text;     // kScalar
-  bool quoted = false;  // kScalar: a quoted scalar is a string whatever it looks like
+  std::string text;                // kScalar
+  bool quoted = false;             // kScalar: a quoted scalar is a string whatever it looks like
   std::vector<YamlNode> items;     // kList
   std::vector<YamlEntry> entries;  // kMap, in the order of the file
 

@@ -54,7 +54,9 @@ Heads Split(const at::Tensor& qkv, int64_t n_heads, int64_t n_kv_heads) {  // [N
 
 struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
   static Variable forward(AutogradContext* ctx, const Variable& packed, int64_t n_heads,
-                          int64_t n_kv_heads, const Variable& cos, const Variable& sin) {
+                          int64_t n_kv_heads, const std::optional<at::Tensor>& cos_in,
+                          const std::optional<at::Tensor>& sin_in) {
+    at::Tensor cos = cos_in.value_or(at::Tensor()), sin = sin_in.value_or(at::Tensor());
     int64_t n = packed.size(0), t = packed.size(1), all_heads = n_heads + 2 * n_kv_heads;
     int64_t h = packed.size(2) / all_heads;
     at::Tensor qkv = packed.detach().view({n, t, all_heads, h});
@@ -109,7 +111,7 @@ at::Tensor CausalAttention(const at::Tensor& qkv, int64_t n_heads, int64_t n_kv_
                            const at::Tensor& cos, const at::Tensor& sin) {
   if (!HasKernels(qkv)) return composition::CausalAttention(qkv, n_heads, n_kv_heads, cos, sin);
   TORCH_CHECK(qkv.is_contiguous(), "CausalAttention: qkv must be contiguous");
-  return AttentionFunction::apply(qkv, n_heads, n_kv_heads, cos, sin);
+  return AttentionFunction::apply(qkv, n_heads, n_kv_heads, Optional(cos), Optional(sin));
 }
 
 }  // namespace plumb::trainer::ops

@@ -13,7 +13,8 @@ using torch::autograd::variable_list;
 // the weight's gradient is added to its place in the gradient arena by the product.
 struct LinearFunction : torch::autograd::Function<LinearFunction> {
   static Variable forward(AutogradContext* ctx, const Variable& x, const Variable& weight,
-                          const Variable& bias, bool transposed) {
+                          const std::optional<at::Tensor>& bias_in, bool transposed) {
+    at::Tensor bias = bias_in.value_or(at::Tensor());
     ctx->saved_data["transposed"] = transposed;
     ctx->save_for_backward({x, weight, bias});
     at::Tensor y = at::bmm(x, transposed ? weight.transpose(1, 2) : weight);
@@ -62,12 +63,12 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
 
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   if (!HasKernels(x)) return composition::Linear(x, weight, bias);
-  return LinearFunction::apply(x.contiguous(), weight, bias, /*transposed=*/false);
+  return LinearFunction::apply(x.contiguous(), weight, Optional(bias), /*transposed=*/false);
 }
 
 at::Tensor LinearTransposed(const at::Tensor& x, const at::Tensor& weight) {
   if (!HasKernels(x)) return composition::Linear(x, weight.transpose(1, 2), {});
-  return LinearFunction::apply(x.contiguous(), weight, at::Tensor(), /*transposed=*/true);
+  return LinearFunction::apply(x.contiguous(), weight, std::nullopt, /*transposed=*/true);
 }
 
 }  // namespace plumb::trainer::ops

@@ -13,11 +13,12 @@ using torch::autograd::variable_list;
 // sum where branch is given.
 struct NormFunction : torch::autograd::Function<NormFunction> {
   static variable_list forward(AutogradContext* ctx, const Variable& x_in,
-                               const Variable& branch_in, const Variable& gain,
-                               const Variable& bias, double eps) {
+                               const std::optional<at::Tensor>& branch_in, const Variable& gain,
+                               const std::optional<at::Tensor>& bias_in, double eps) {
+    at::Tensor bias = bias_in.value_or(at::Tensor());
     const Kernels& kernels = ActiveKernels();
     at::Tensor x = x_in.contiguous();
-    at::Tensor branch = branch_in.defined() ? branch_in.contiguous() : at::Tensor();
+    at::Tensor branch = branch_in ? branch_in->contiguous() : at::Tensor();
     int64_t rows = x.size(0), positions = x.size(1), d = x.size(2);
     int64_t stats_width = bias.defined() ? 2 : 1;
     at::Tensor y = at::empty_like(x), sum = branch.defined() ? at::empty_like(x) : at::Tensor();
@@ -94,13 +95,13 @@ struct NormFunction : torch::autograd::Function<NormFunction> {
 
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& gain, double eps) {
   if (!HasKernels(x)) return composition::RmsNorm(x, gain, eps);
-  return NormFunction::apply(x, at::Tensor(), gain, at::Tensor(), eps)[0];
+  return NormFunction::apply(x, std::nullopt, gain, std::nullopt, eps)[0];
 }
 
 at::Tensor LayerNorm(const at::Tensor& x, const at::Tensor& gain, const at::Tensor& bias,
                      double eps) {
   if (!HasKernels(x)) return composition::LayerNorm(x, gain, bias, eps);
-  return NormFunction::apply(x, at::Tensor(), gain, bias, eps)[0];
+  return NormFunction::apply(x, std::nullopt, gain, Optional(bias), eps)[0];
 }
 
 SumAndNorm AddRmsNorm(const at::Tensor& x, const at::Tensor& branch, const at::Tensor& gain,
@@ -109,7 +110,7 @@ SumAndNorm AddRmsNorm(const at::Tensor& x, const at::Tensor& branch, const at::T
     at::Tensor sum = x + branch;
     return {sum, composition::RmsNorm(sum, gain, eps)};
   }
-  variable_list out = NormFunction::apply(x, branch, gain, at::Tensor(), eps);
+  variable_list out = NormFunction::apply(x, Optional(branch), gain, std::nullopt, eps);
   return {out[1], out[0]};
 }
 
@@ -119,7 +120,7 @@ SumAndNorm AddLayerNorm(const at::Tensor& x, const at::Tensor& branch, const at:
     at::Tensor sum = x + branch;
     return {sum, composition::LayerNorm(sum, gain, bias, eps)};
   }
-  variable_list out = NormFunction::apply(x, branch, gain, bias, eps);
+  variable_list out = NormFunction::apply(x, Optional(branch), gain, Optional(bias), eps);
   return {out[1], out[0]};
 }
 

@@ -36,6 +36,11 @@ inline at::Tensor PresetGrad(const at::Tensor& leaf) {
   return leaf.defined() && leaf.is_leaf() && leaf.requires_grad() ? leaf.grad() : at::Tensor();
 }
 
+// autograd::Function takes absent tensors only as empty optionals.
+inline std::optional<at::Tensor> Optional(const at::Tensor& t) {
+  return t.defined() ? std::optional<at::Tensor>(t) : std::nullopt;
+}
+
 // Where the per-row sums [K, d] of a backward pass go: into the preset gradient, or into a tensor
 // returned to autograd.
 struct GradTarget {

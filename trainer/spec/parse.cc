@@ -33,23 +33,6 @@ json PresetRow(const std::string& name) {
   return json::object();  // llama is the default
 }
 
-// Nested objects to dotted paths. Two spellings of one field, or a value where a section belongs, are errors.
-void Flatten(const json& j, const std::string& prefix, int depth, std::map<std::string, json>* out,
-             std::vector<SpecError>* errors) {
-  if (depth > 16) {
-    errors->push_back({prefix, "nested deeper than 16 levels"});
-    return;
-  }
-  for (const auto& [key, value] : j.items()) {
-    const std::string path = prefix.empty() ? key : prefix + "." + key;
-    if (value.is_object()) {
-      Flatten(value, path, depth + 1, out, errors);
-    } else if (!out->emplace(path, value).second) {
-      errors->push_back({path, "given twice"});
-    }
-  }
-}
-
 // By path. Built once: keys are computed for every trial of a sweep.
 const std::map<std::string, json>& Defaults() {
   static const auto* const defaults = [] {
@@ -59,6 +42,44 @@ const std::map<std::string, json>& Defaults() {
     return d;
   }();
   return *defaults;
+}
+
+// A spec and the table bound to it, reused: building the table takes longer than what is done with it.
+struct BoundSpec {
+  TrialSpec spec;
+  std::vector<Field> fields = Fields(spec);
+};
+BoundSpec& Scratch(const TrialSpec& spec) {
+  thread_local BoundSpec scratch;
+  scratch.spec = spec;
+  return scratch;
+}
+
+const std::set<std::string>& Sections() {
+  static const auto* const sections = [] {
+    auto* names = new std::set<std::string>;
+    for (const auto& [path, value] : Defaults()) names->insert(path.substr(0, path.find('.')));
+    return names;
+  }();
+  return *sections;
+}
+
+// Nested objects to dotted paths. Two spellings of one field, or a value where a section belongs, are errors.
+void Flatten(const json& j, const std::string& prefix, int depth, std::map<std::string, json>* out,
+             std::vector<SpecError>* errors) {
+  if (depth > 16) {
+    errors->push_back({prefix, "nested deeper than 16 levels"});
+    return;
+  }
+  for (const auto& [key, value] : j.items()) {
+    const std::string path = prefix.empty() ? key : prefix + "." + key;
+    // An empty object is an empty section, or a name to complain about.
+    if (value.is_object() && (!value.empty() || Sections().count(path) > 0)) {
+      Flatten(value, path, depth + 1, out, errors);
+    } else if (!out->emplace(path, value).second) {
+      errors->push_back({path, "given twice"});
+    }
+  }
 }
 
 void SetNested(json* root, const std::string& path, json value) {
@@ -98,21 +119,21 @@ std::vector<SpecError> Parse(const json& j, TrialSpec* spec) {
   std::map<std::string, json> flat;
   Flatten(j, "", 0, &flat, &errors);
 
-  TrialSpec s;
-  std::map<std::string, Field> table;
-  for (Field& f : Fields(s)) table.emplace(f.path, std::move(f));
+  BoundSpec& scratch = Scratch(TrialSpec());
+  TrialSpec& s = scratch.spec;
   const auto apply = [&](const std::string& path, const json& value) {
-    const auto it = table.find(path);
-    if (it == table.end()) {
+    const auto it = std::find_if(scratch.fields.begin(), scratch.fields.end(), [&](const Field& f) { return f.path == path; });
+    if (it == scratch.fields.end()) {
       const std::string near = NearestField(path);
       errors.push_back({path, "no such field" + (near.empty() ? "; plumb schema trial lists them" : "; did you mean " + near + "?")});
       return;
     }
-    const std::string wrong = it->second.set(value);
+    const std::string wrong = it->set(value);
     if (!wrong.empty()) errors.push_back({path, wrong});
   };
   if (const auto it = flat.find("model.preset"); it != flat.end()) apply(it->first, it->second);
-  for (const auto& [path, value] : PresetRow(s.model.preset).items()) apply(path, value);
+  const json row = PresetRow(s.model.preset);  // named: items() of a temporary would outlive it
+  for (const auto& [path, value] : row.items()) apply(path, value);
   for (const auto& [path, value] : flat) {
     if (path != "model.preset") apply(path, value);
   }
@@ -243,9 +264,8 @@ std::vector<SpecError> ParseResolved(const std::string& text, TrialSpec* spec) {
 }
 
 json Canonical(const TrialSpec& resolved, With with) {
-  TrialSpec s = resolved;
   json out = json::object();
-  for (const Field& f : Fields(s)) {
+  for (const Field& f : Scratch(resolved).fields) {
     if (f.path == "model.preset") continue;  // its row is already in the fields
     if (f.identity == Identity::kExecution && with == With::kResultOnly) continue;
     const json value = f.get();
@@ -266,9 +286,8 @@ std::string Key(const TrialSpec& resolved) {
 }
 
 std::string FusionKey(const TrialSpec& resolved) {
-  TrialSpec s = resolved;
   json key = json::object();
-  for (const Field& f : Fields(s)) {
+  for (const Field& f : Scratch(resolved).fields) {
     if (f.fusion == Fusion::kKey) key[f.path] = f.get();
   }
   return Sha256Hex(key.dump());

@@ -1,0 +1,236 @@
+#include "sweeps/describe.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "sweeps/number.h"
+
+namespace plumb::sweeps {
+namespace {
+
+using nlohmann::json;
+
+template <typename Get>
+Range RangeOf(const std::vector<CellCost>& cells, Get get) {
+  if (cells.empty()) return {};
+  Range r{static_cast<double>(get(cells[0])), static_cast<double>(get(cells[0]))};
+  for (const CellCost& c : cells) {
+    r.low = std::min(r.low, static_cast<double>(get(c)));
+    r.high = std::max(r.high, static_cast<double>(get(c)));
+  }
+  return r;
+}
+
+std::string Show(const Range& r) {
+  return r.low == r.high ? Short(r.low) : Short(r.low) + " to " + Short(r.high);
+}
+
+std::string Duration(double seconds) {
+  if (seconds < 60) return absl::StrFormat("%.1f s", seconds);
+  if (seconds < 3600) return absl::StrFormat("%.1f min", seconds / 60);
+  return absl::StrFormat("%.1f h", seconds / 3600);
+}
+
+std::string Bytes(int64_t bytes) {
+  return bytes < (int64_t{1} << 30) ? absl::StrFormat("%.0f MiB", bytes / 1048576.0)
+                                    : absl::StrFormat("%.2f GiB", bytes / 1073741824.0);
+}
+
+// Columns of equal width: the first to the left, the others to the right.
+std::string Table(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<size_t> width;
+  for (const auto& row : rows) {
+    width.resize(std::max(width.size(), row.size()));
+    for (size_t i = 0; i < row.size(); ++i) width[i] = std::max(width[i], row[i].size());
+  }
+  std::string out;
+  for (const auto& row : rows) {
+    std::string line = " ";
+    for (size_t i = 0; i < row.size(); ++i) {
+      const std::string gap(width[i] - row[i].size(), ' ');
+      absl::StrAppend(&line, " ", i == 0 ? row[i] + gap : gap + row[i], " ");
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    absl::StrAppend(&out, line, "\n");
+  }
+  return out;
+}
+
+std::string More(size_t all, int64_t shown) {
+  const int64_t rest = static_cast<int64_t>(all) - shown;
+  return rest > 0 ? absl::StrCat("  … and ", rest, " more\n") : "";
+}
+
+json ToJson(const Range& r) { return {{"low", r.low}, {"high", r.high}}; }
+
+}  // namespace
+
+PlanSummary Summarize(const SweepPlan& plan, double flops_per_second) {
+  PlanSummary s;
+  s.name = plan.name, s.objective = plan.objective, s.objective_at = plan.objective_at;
+  s.refused = plan.refused, s.residuals = plan.residuals, s.limits = plan.limits;
+  s.cells.resize(plan.cells.size());
+  for (const PlannedTrial& t : plan.trials) {
+    CellCost& c = s.cells[t.cell];
+    if (c.trials++ == 0) {
+      const PlannedCell& cell = plan.cells[t.cell];
+      c.name = cell.name, c.flags = cell.flags;
+      c.params = t.params, c.flops_per_token = t.flops_per_token, c.flops = t.flops;
+      c.steps = t.config.train.steps, c.tokens = spec::TotalTokens(t.config);
+      c.unique_tokens = cell.train_tokens > 0 ? std::min(c.tokens, cell.train_tokens) : c.tokens;
+      c.epochs = cell.train_tokens > 0
+                     ? static_cast<double>(c.tokens) / static_cast<double>(cell.train_tokens)
+                     : 0;
+      c.predicted_peak_bytes = t.predicted_peak_bytes;
+    }
+    s.trials += 1;
+    s.aa_trials += t.aa;
+    for (const PlannedStage& stage : t.stages) s.timings += stage.kind == "timing";
+    s.total_flops += t.flops;
+    s.predicted_peak_bytes = std::max(s.predicted_peak_bytes, t.predicted_peak_bytes);
+  }
+  for (const CellCost& c : s.cells) {
+    for (const std::string& f : c.flags) ++s.flags[f];
+  }
+  s.params_total = RangeOf(s.cells, [](const CellCost& c) { return c.params.total; });
+  s.params_non_embedding =
+      RangeOf(s.cells, [](const CellCost& c) { return c.params.non_embedding; });
+  s.flops_per_token = RangeOf(s.cells, [](const CellCost& c) { return c.flops_per_token; });
+  s.steps = RangeOf(s.cells, [](const CellCost& c) { return c.steps; });
+  s.tokens = RangeOf(s.cells, [](const CellCost& c) { return c.tokens; });
+  s.unique_tokens = RangeOf(s.cells, [](const CellCost& c) { return c.unique_tokens; });
+  s.epochs = RangeOf(s.cells, [](const CellCost& c) { return c.epochs; });
+  s.flops_per_second = flops_per_second;
+  if (flops_per_second > 0) s.device_seconds = s.total_flops / flops_per_second;
+  return s;
+}
+
+std::string SummaryText(const PlanSummary& s, int64_t max_rows) {
+  std::string out =
+      absl::StrCat(s.name, ": ", s.cells.size(), s.cells.size() == 1 ? " cell, " : " cells, ",
+                   s.trials, s.trials == 1 ? " trial" : " trials");
+  if (s.aa_trials > 0) absl::StrAppend(&out, " (", s.aa_trials, " of them the A/A control)");
+  if (s.timings > 0)
+    absl::StrAppend(&out, ", ", s.timings, s.timings == 1 ? " timing" : " timings");
+  absl::StrAppend(&out, "; objective ", s.objective, ", ", s.objective_at, "\n\n");
+  const double peak = static_cast<double>(s.predicted_peak_bytes);
+  std::vector<std::vector<std::string>> facts = {
+      {"parameters, total", Show(s.params_total)},
+      {"parameters, non-embedding", Show(s.params_non_embedding)},
+      {"training FLOPs per token", Show(s.flops_per_token)},
+      {"steps", Show(s.steps)},
+      {"tokens", Show(s.tokens)},
+  };
+  if (s.epochs.high > 0) {
+    facts.push_back({"unique tokens", Show(s.unique_tokens)});
+    facts.push_back({"epochs", Show(s.epochs)});
+  }
+  facts.push_back({"training FLOPs, all trials", Short(s.total_flops)});
+  if (peak > 0)
+    facts.push_back(
+        {"memory of the largest trial", Bytes(s.predicted_peak_bytes) + " (predicted)"});
+  if (s.flops_per_second > 0) {
+    facts.push_back({"time on one device", absl::StrCat(Duration(s.device_seconds), " at ",
+                                                        Short(s.flops_per_second), " FLOP/s")});
+    if (s.limits.device_hours > 0 && s.device_seconds > 3600 * s.limits.device_hours) {
+      facts.push_back({"limit", absl::StrCat("more than the ", FormatNumber(s.limits.device_hours),
+                                             " device hours allowed")});
+    }
+  }
+  absl::StrAppend(&out, Table(facts));
+
+  std::vector<std::vector<std::string>> rows = {{"cell", "trials", "params", "non-emb",
+                                                 "FLOP/token", "steps", "tokens", "FLOPs", "memory",
+                                                 "flags"}};
+  for (const CellCost& c : s.cells) {
+    if (static_cast<int64_t>(rows.size()) > max_rows) break;
+    rows.push_back({c.name, absl::StrCat(c.trials), Short(c.params.total),
+                    Short(c.params.non_embedding), Short(c.flops_per_token), absl::StrCat(c.steps),
+                    Short(c.tokens), Short(c.flops), Bytes(c.predicted_peak_bytes),
+                    absl::StrJoin(c.flags, ",")});
+  }
+  absl::StrAppend(&out, "\n", Table(rows), More(s.cells.size(), max_rows));
+  if (!s.flags.empty()) {
+    absl::StrAppend(&out, "\nFlags:\n");
+    for (const auto& [flag, cells] : s.flags)
+      absl::StrAppend(&out, "  ", flag, ": ", cells, cells == 1 ? " cell\n" : " cells\n");
+  }
+  if (!s.residuals.empty()) {
+    rows = {{"solved", "value of", "measure", "target", "reached", "off by"}};
+    for (const SolveResidual& r : s.residuals) {
+      if (static_cast<int64_t>(rows.size()) > max_rows) break;
+      rows.push_back({s.cells[r.cell].name, r.field, r.measure, Grouped(std::llround(r.target)),
+                      Grouped(std::llround(r.reached)),
+                      absl::StrFormat("%+.2f%%", 100 * r.relative())});
+    }
+    absl::StrAppend(&out, "\n", Table(rows), More(s.residuals.size(), max_rows));
+  }
+  if (!s.refused.empty()) {
+    absl::StrAppend(&out, "\nRefused (", s.refused.size(), "):\n");
+    int64_t shown = 0;
+    for (const RefusedCell& r : s.refused) {
+      if (++shown > max_rows) break;
+      absl::StrAppend(&out, "  ", r.name, ": ", r.reason, "\n");
+    }
+    absl::StrAppend(&out, More(s.refused.size(), max_rows));
+  }
+  return out;
+}
+
+std::string SummaryJson(const PlanSummary& s) {
+  json cells = json::array(), refused = json::array(), residuals = json::array();
+  for (const CellCost& c : s.cells) {
+    cells.push_back({{"name", c.name},
+                     {"trials", c.trials},
+                     {"params_total", c.params.total},
+                     {"params_non_embedding", c.params.non_embedding},
+                     {"params_embedding", c.params.embedding},
+                     {"flops_per_token", c.flops_per_token},
+                     {"steps", c.steps},
+                     {"tokens", c.tokens},
+                     {"unique_tokens", c.unique_tokens},
+                     {"epochs", c.epochs},
+                     {"flops", c.flops},
+                     {"predicted_peak_bytes", c.predicted_peak_bytes},
+                     {"flags", c.flags}});
+  }
+  for (const RefusedCell& r : s.refused)
+    refused.push_back({{"name", r.name}, {"reason", r.reason}});
+  for (const SolveResidual& r : s.residuals) {
+    residuals.push_back({{"cell", s.cells[r.cell].name},
+                         {"field", r.field},
+                         {"measure", r.measure},
+                         {"target", r.target},
+                         {"reached", r.reached},
+                         {"relative", r.relative()}});
+  }
+  json out = {{"sweep", s.name},
+              {"objective", {{"metric", s.objective}, {"at", s.objective_at}}},
+              {"cells", cells},
+              {"trials", s.trials},
+              {"aa_trials", s.aa_trials},
+              {"timings", s.timings},
+              {"params_total", ToJson(s.params_total)},
+              {"params_non_embedding", ToJson(s.params_non_embedding)},
+              {"flops_per_token", ToJson(s.flops_per_token)},
+              {"steps", ToJson(s.steps)},
+              {"tokens", ToJson(s.tokens)},
+              {"unique_tokens", ToJson(s.unique_tokens)},
+              {"epochs", ToJson(s.epochs)},
+              {"total_flops", s.total_flops},
+              {"predicted_peak_bytes", s.predicted_peak_bytes},
+              {"flags", s.flags},
+              {"refused", refused},
+              {"residuals", residuals},
+              {"limits", {{"trials", s.limits.trials}, {"device_hours", s.limits.device_hours}}}};
+  if (s.flops_per_second > 0)
+    out["flops_per_second"] = s.flops_per_second, out["device_seconds"] = s.device_seconds;
+  return out.dump(2);
+}
+
+}  // namespace plumb::sweeps

@@ -1,0 +1,65 @@
+#include "sweeps/describe.h"
+
+#include <nlohmann/json.hpp>
+
+#include "tests/sweeps/corpora.h"
+
+namespace plumb::sweeps {
+namespace {
+
+constexpr char kSweep[] = R"(sweep: s
+trial: {model: {head_dim: 8}, data: {corpus: small, seq_len: 32}, train: {steps: 20, batch_tokens: 1024}}
+axes:
+  model.n_layers: [1, 2]
+  model.d_model: {solve: params_non_embedding, target: [25k, 1], multiple_of: 8, tolerance: 15%}
+replicates: 2
+aa: {n_layers: 1}
+timing: true
+)";
+
+TEST(Describe, CountsWhatTheSweepCosts) {
+  const SweepPlan plan = PlanOrDie(kSweep);
+  const PlanSummary s = Summarize(plan, 1e9);
+  ASSERT_EQ(s.cells.size(), 2u);
+  EXPECT_EQ(s.trials, 6);
+  EXPECT_EQ(s.aa_trials, 2);
+  EXPECT_EQ(s.timings, 2);
+  EXPECT_EQ(s.tokens.low, 20 * 1024);
+  EXPECT_EQ(s.unique_tokens.high, 20000);  // the corpus has no more
+  EXPECT_DOUBLE_EQ(s.epochs.high, 20480.0 / 20000);
+  double flops = 0;
+  for (const PlannedTrial& t : plan.trials)
+    flops += 20 * 1024 * static_cast<double>(t.flops_per_token);
+  EXPECT_DOUBLE_EQ(s.total_flops, flops);
+  EXPECT_DOUBLE_EQ(s.device_seconds, flops / 1e9);
+  EXPECT_EQ(s.flags.at("more_than_one_epoch"), 2);
+  EXPECT_EQ(s.flags.at("test_overlap"), 2);
+  EXPECT_EQ(s.refused.size(), 2u);
+  EXPECT_EQ(s.residuals.size(), 2u);
+}
+
+TEST(Describe, TextAndJsonSayTheSame) {
+  const PlanSummary s = Summarize(PlanOrDie(kSweep), 1e9);
+  const auto j = nlohmann::json::parse(SummaryJson(s));
+  EXPECT_EQ(j["trials"], 6);
+  EXPECT_EQ(j["cells"].size(), 2u);
+  EXPECT_EQ(j["refused"].size(), 2u);
+  EXPECT_EQ(j["cells"][0]["params_total"], s.cells[0].params.total);
+  const std::string text = SummaryText(s);
+  EXPECT_NE(text.find("s: 2 cells, 6 trials (2 of them the A/A control), 2 timings"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("Refused (2)"), std::string::npos);
+  EXPECT_NE(text.find("more_than_one_epoch: 2 cells"), std::string::npos);
+  const std::string brief = SummaryText(s, 1);
+  EXPECT_NE(brief.find("… and 1 more"), std::string::npos);
+}
+
+TEST(Describe, PredictsNoTimeWithoutAFigure) {
+  const PlanSummary s = Summarize(PlanOrDie(kSweep), 0);
+  EXPECT_EQ(s.device_seconds, 0);
+  EXPECT_EQ(SummaryText(s).find("time on one device"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace plumb::sweeps

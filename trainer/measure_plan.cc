@@ -1,0 +1,56 @@
+#include "trainer/measure_plan.h"
+
+#include <cmath>
+
+namespace plumb::trainer {
+namespace {
+void AddSplit(const std::string& split, bool with_bytes, std::vector<std::string>* out) {
+  out->push_back(split + "/loss");
+  out->push_back(split + "/perplexity");
+  if (with_bytes) out->push_back(split + "/bits_per_byte");
+}
+}  // namespace
+
+bool IsLogStep(const spec::TrialSpec& s, int64_t step) { return step % s.train.log_every == 0 || step == s.train.steps; }
+
+bool IsEvalStep(const spec::TrialSpec& s, int64_t step) {
+  // The i with round(i S / P) == step, if there is one.
+  const double S = static_cast<double>(s.train.steps), P = static_cast<double>(s.eval.points);
+  const auto i = static_cast<int64_t>(std::round(static_cast<double>(step) * P / S));
+  for (int64_t j = std::max<int64_t>(1, i - 1); j <= std::min(s.eval.points, i + 1); ++j) {
+    if (static_cast<int64_t>(std::round(static_cast<double>(j) * S / P)) == step) return true;
+  }
+  return false;
+}
+
+std::vector<std::string> LogSeries() {
+  return {"train/loss", "train/lr", "train/grad_norm", "train/tokens_per_s", "train/flops_per_s"};
+}
+
+std::vector<std::string> EvalSeries(const spec::TrialSpec& s, bool with_bytes) {
+  std::vector<std::string> out;
+  AddSplit("tune", with_bytes, &out);
+  AddSplit("val", with_bytes, &out);
+  if (s.eval.train_tokens > 0) out.push_back("train_subset/loss");
+  for (const char* name : {"time/wall_seconds", "time/cpu_seconds", "memory/peak_bytes", "data/epochs"}) out.push_back(name);
+  return out;
+}
+
+std::vector<std::string> FinalSeries(const spec::TrialSpec&, bool with_bytes) {
+  std::vector<std::string> out;
+  AddSplit("test", with_bytes, &out);
+  return out;
+}
+
+int64_t CountPoints(const spec::TrialSpec& s, bool with_bytes) {
+  int64_t logs = 0, evals = 0;
+  for (int64_t step = 1; step <= s.train.steps; ++step) {
+    logs += IsLogStep(s, step);
+    evals += IsEvalStep(s, step);
+  }
+  return logs * static_cast<int64_t>(LogSeries().size()) +
+         evals * (static_cast<int64_t>(EvalSeries(s, with_bytes).size()) + s.model.n_layers) +
+         static_cast<int64_t>(FinalSeries(s, with_bytes).size());
+}
+
+}  // namespace plumb::trainer

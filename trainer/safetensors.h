@@ -1,0 +1,34 @@
+// The safetensors format: 8-byte little-endian header length, JSON header, data. Strict: holes, overlaps, offsets outside,
+// sizes that disagree with shapes and duplicate names are refused.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace plumb::trainer {
+
+struct FloatTensor {  // F32, row-major
+  std::vector<int64_t> shape;
+  const float* data = nullptr;  // borrowed by the writer; in a TensorFile, owned by it
+};
+
+// Writes and syncs; throws std::runtime_error. Names in order.
+void WriteSafetensors(const std::string& path, const std::map<std::string, FloatTensor>& tensors);
+
+class TensorFile {
+ public:
+  static TensorFile Read(const std::string& path);  // throws std::runtime_error naming the file
+  const std::map<std::string, FloatTensor>& tensors() const { return tensors_; }
+
+ private:
+  std::vector<char> bytes_;
+  std::map<std::string, FloatTensor> tensors_;
+};
+
+// Writes `text` to `path`, synced. Throws std::runtime_error.
+void WriteFileSynced(const std::string& path, const std::string& text);
+void SyncFolder(const std::string& path);
+
+}  // namespace plumb::trainer
