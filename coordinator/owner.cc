@@ -116,10 +116,24 @@ void Owner::Planned(core::Event slice_or_abandon) {
 
 core::Now Owner::Tock() {
   const Clock::time_point now = Clock::now();
-  now_.cluster += std::min(absl::FromChrono(now - last_turn_), kMaxAdvance);
+  const int64_t finished = finished_;
+  if (finished == pushed_ || finished > finished_last_turn_) {
+    now_.cluster += std::min(absl::FromChrono(now - last_turn_), kMaxAdvance);
+  }
+  finished_last_turn_ = finished;
   now_.wall_us = WallMicros();
   last_turn_ = now;
   return now_;
+}
+
+void Owner::Push(Batch batch) {
+  ++pushed_;
+  batch.cluster_time = now_.cluster;
+  {
+    std::lock_guard lock(queue_mutex_);
+    queue_.push_back(std::move(batch));
+  }
+  queue_changed_.notify_all();
 }
 
 void Owner::OwnerLoop() {
@@ -161,12 +175,7 @@ void Owner::OwnerLoop() {
       for (auto& [session, held] : polls_) Refuse(*held.item, Stopping());
       polls_.clear();
     }
-    if (!batch.items.empty() || !batch.changes.empty()) {
-      batch.cluster_time = now_.cluster;
-      std::lock_guard lock(queue_mutex_);
-      queue_.push_back(std::move(batch));
-      queue_changed_.notify_one();
-    }
+    if (!batch.items.empty() || !batch.changes.empty()) Push(std::move(batch));
     if (!done) continue;
     // Nothing more comes in: the store ends when its queue is empty, unless it asks for help first.
     {
@@ -183,11 +192,7 @@ void Owner::Handle(ItemPtr item, Batch& batch) {
     case Item::Kind::kEvent:
       if (NeedsLookup(*item)) {
         // In order after what this turn did before it.
-        if (!batch.items.empty() || !batch.changes.empty()) {
-          batch.cluster_time = now_.cluster;
-          std::lock_guard lock(queue_mutex_);
-          queue_.push_back(std::exchange(batch, {}));
-        }
+        if (!batch.items.empty() || !batch.changes.empty()) Push(std::exchange(batch, {}));
         SendToLookup(std::move(item));
         return;
       }
@@ -316,9 +321,7 @@ void Owner::SendToLookup(ItemPtr item) {
     }
     inbox_changed_.notify_one();
   };
-  std::lock_guard lock(queue_mutex_);
-  queue_.push_back(std::move(batch));
-  queue_changed_.notify_one();
+  Push(std::move(batch));
 }
 
 absl::Status Owner::LookUp(core::Event& event) {
@@ -358,6 +361,7 @@ void Owner::StoreLoop() {
     }
     if (group.front().lookup) {
       group.front().lookup();
+      ++finished_;
       continue;
     }
     std::vector<Change> changes;
@@ -367,6 +371,7 @@ void Owner::StoreLoop() {
         changes.empty() ? absl::OkStatus()
                         : store_->Commit(group.back().cluster_time, absl::MakeConstSpan(changes));
     if (s.ok()) {
+      finished_ += static_cast<int64_t>(group.size());
       if (!changes.empty()) last_error_ = absl::StatusCode::kOk;
       for (Batch& b : group) {
         for (ItemPtr& item : b.items) {
@@ -445,6 +450,7 @@ void Owner::Recover() {
     if (!halted_) return;
     lost = std::exchange(queue_, {});
   }
+  finished_ = pushed_;
   Rebuild();
   Tock();
   std::vector<std::function<void()>> lookups;

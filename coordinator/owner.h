@@ -99,7 +99,10 @@ class Owner {
   static void Refuse(Item& item, const absl::Status& why);
   void OwnerLoop();
   void StoreLoop();
-  core::Now Tock();  // advances cluster time by what passed, at most 1 s
+  // Advances cluster time by what passed, at most 1 s, and not while the store gets nowhere:
+  // answers wait for it, so a stalled disk makes every worker look silent.
+  core::Now Tock();
+  void Push(Batch batch);
   void Handle(ItemPtr item, Batch& batch);
   void ApplyEvent(ItemPtr item, Batch& batch);
   void AnswerPoll(ItemPtr item, Batch& batch);
@@ -124,6 +127,8 @@ class Owner {
   int64_t epoch_ = 0;  // how often the core was rebuilt
   core::Now now_;
   std::chrono::steady_clock::time_point last_turn_;
+  int64_t pushed_ = 0;              // batches handed to the store
+  int64_t finished_last_turn_ = 0;  // of them, done with at the last turn
   struct Held {
     ItemPtr item;
     std::chrono::steady_clock::time_point deadline;
@@ -141,6 +146,7 @@ class Owner {
   mutable std::mutex queue_mutex_;
   std::condition_variable queue_changed_;
   std::deque<Batch> queue_;         // by queue_mutex_
+  std::atomic<int64_t> finished_ = 0;  // batches the store is done with
   bool halted_ = false;             // by queue_mutex_
   bool queue_idle_ = false;         // by queue_mutex_: the store thread has nothing in hand
   bool queue_ended_ = false;        // by queue_mutex_: the owner thread is gone

@@ -60,11 +60,13 @@ core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan, SweepId sweep,
   const auto n = static_cast<int64_t>(plan.trials.size());
   from = std::min(from, n);
   const int64_t end = std::min(n, from + limit);
-  int64_t cells_before = 0, cells_after = 0;
-  for (int64_t i = 0; i < end; ++i) {
-    cells_after = std::max(cells_after, plan.trials[i].cell + 1);
-    if (i < from) cells_before = cells_after;
-  }
+  // Trials come cell by cell, the A/A control last: cells used before `i` are those up to the last
+  // trial's.
+  const auto cells_used = [&](int64_t i) {
+    while (i > 0 && plan.trials[i - 1].aa) --i;
+    return i == 0 ? 0 : plan.trials[i - 1].cell + 1;
+  };
+  const int64_t cells_before = cells_used(from), cells_after = cells_used(end);
   core::MaterializeSlice out{.sweep = sweep, .from = from};
   for (int64_t i = cells_before; i < cells_after; ++i) {
     const sweeps::PlannedCell& cell = plan.cells[i];

@@ -14,13 +14,13 @@
 namespace plumb::coordinator {
 namespace {
 
-constexpr int kMaxPage = 10'000;
+constexpr int kMaxPage = 2'000;  // below gRPC's 4 MiB a message
 constexpr int64_t kEvents = 50;
 
 // How fast a sweep goes: between two looks at it, a few seconds apart.
 struct Speed {
   struct Look {
-    double seconds = 0, tokens = 0, flops = 0;
+    double seconds = 0, tokens = 0, work = 0;
   };
   Look older, newer;
 };
@@ -249,20 +249,22 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
       return;
     }
     if (v.first_start_time_us == 0) return;
-    const Speed::Look look{.seconds = static_cast<double>(absl::ToUnixMicros(absl::Now())) / 1e6,
-                           .tokens = static_cast<double>(v.tokens_done),
-                           .flops = v.flops_done};
+    const Speed::Look look{
+        .seconds = static_cast<double>(absl::ToUnixMicros(absl::Now())) / 1e6,
+        .tokens = static_cast<double>(v.tokens_done),
+        .work = v.flops_total > 0 ? v.flops_done : static_cast<double>(v.steps_done)};
+    const double total = v.flops_total > 0 ? v.flops_total : static_cast<double>(v.steps_total);
     const double start = static_cast<double>(v.first_start_time_us) / 1e6;
     auto [it, is_new] = speeds_.try_emplace(v.row.id);
     Speed& speed = it->second;
     if (is_new) speed = {.older = {.seconds = std::max(start, look.seconds - 3600)}, .newer = look};
-    if (is_new) speed.older.tokens = speed.older.flops = 0;
+    if (is_new) speed.older.tokens = speed.older.work = 0;
     if (look.seconds - speed.newer.seconds > 10) speed = {.older = speed.newer, .newer = look};
     const double seconds = look.seconds - speed.older.seconds;
     if (seconds <= 0) return;
     out->set_tokens_per_s(std::max(0.0, (look.tokens - speed.older.tokens) / seconds));
-    const double flops_per_s = (look.flops - speed.older.flops) / seconds;
-    if (flops_per_s > 0) out->set_eta_seconds((v.flops_total - v.flops_done) / flops_per_s);
+    const double work_per_s = (look.work - speed.older.work) / seconds;
+    if (work_per_s > 0) out->set_eta_seconds((total - look.work) / work_per_s);
   }
 
   const ServiceContext c_;

@@ -55,6 +55,10 @@ struct SplitInfo {
   std::string sha256;  // of the .bin file
 };
 
+struct Source {
+  std::string name, version;  // a Debian package and its version, or a path as it was given
+};
+
 struct Manifest {
   std::string corpus, tokenizer, description;
   std::string digest;          // SHA-256 over what decides results: tokenizer, and each split's .bin and .docs
@@ -65,6 +69,14 @@ struct Manifest {
   double overlap_13gram[4] = {};    // share of the split's documents with a 13-gram that train has too; [train] is 0
   double compressor_bits_per_byte = 0;        // xz -9e on the test text alone
   double compressor_bits_per_byte_primed = 0; // (xz(train tail + test) - xz(train tail)) on the test text
+  // How it was made; none of it enters `digest`.
+  std::string input_digest;         // SHA-256 over the options and the documents read: equal input is not prepared again
+  std::string tool_version;
+  uint64_t split_seed = 0;
+  int64_t exact_duplicates = 0;     // documents dropped as equal to an earlier one
+  int64_t unreadable = 0;           // files of a package skipped: not UTF-8, or with a NUL
+  std::vector<Source> sources;
+  std::vector<std::string> notes;   // what a reader of results should know
   const SplitInfo& split(Split s) const { return splits[static_cast<int>(s)]; }
 };
 

@@ -26,6 +26,16 @@ std::string ManifestJson(const Manifest& m) {
   json["near_duplicates"] = m.near_duplicates;
   json["compressor_bits_per_byte"] = m.compressor_bits_per_byte;
   json["compressor_bits_per_byte_primed"] = m.compressor_bits_per_byte_primed;
+  json["input_digest"] = m.input_digest;
+  json["tool_version"] = m.tool_version;
+  json["split_seed"] = m.split_seed;
+  json["exact_duplicates"] = m.exact_duplicates;
+  json["unreadable"] = m.unreadable;
+  json["sources"] = Json::array();
+  for (const Source& source : m.sources) {
+    json["sources"].push_back({{"name", source.name}, {"version", source.version}});
+  }
+  json["notes"] = m.notes;
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
@@ -54,6 +64,15 @@ Manifest ParseManifest(const std::string& text, const std::string& path) {
     m.near_duplicates = json.value("near_duplicates", int64_t{0});
     m.compressor_bits_per_byte = json.value("compressor_bits_per_byte", 0.0);
     m.compressor_bits_per_byte_primed = json.value("compressor_bits_per_byte_primed", 0.0);
+    m.input_digest = json.value("input_digest", "");
+    m.tool_version = json.value("tool_version", "");
+    m.split_seed = json.value("split_seed", uint64_t{0});
+    m.exact_duplicates = json.value("exact_duplicates", int64_t{0});
+    m.unreadable = json.value("unreadable", int64_t{0});
+    for (const Json& source : json.value("sources", Json::array())) {
+      m.sources.push_back({source.value("name", ""), source.value("version", "")});
+    }
+    m.notes = json.value("notes", std::vector<std::string>{});
     if (m.vocab_size <= 0)
       throw DataError(path + ": vocab_size must be positive; prepare the corpus again");
     return m;

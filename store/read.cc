@@ -231,7 +231,7 @@ absl::Status Reader::Fill(TrialView& v, const std::string& objective) {
   }
   ASSIGN_OR_RETURN(v.objective, LastValue(id, objective));
   ASSIGN_OR_RETURN(v.train_loss, LastValue(id, "train/loss"));
-  ASSIGN_OR_RETURN(v.tokens_per_s, LastValue(id, "time/tokens_per_s"));
+  ASSIGN_OR_RETURN(v.tokens_per_s, LastValue(id, "train/tokens_per_s"));
   return absl::OkStatus();
 }
 

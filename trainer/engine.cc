@@ -380,7 +380,7 @@ class TorchEngine : public Engine {
                 {"threads", threads_},
                 {"engine", Description()},
                 {"capacity", capacity_},
-                {"cpu_capability", at::get_cpu_capability_string()}}
+                {"cpu_capability", at::get_cpu_capability()}}
         .dump();
   }
 

@@ -1,4 +1,6 @@
 // plumb-trainer: trains what a worker asks for, with LibTorch.
+#include <malloc.h>
+
 #include <cstdio>
 #include <exception>
 
@@ -9,6 +11,9 @@
 #endif
 
 int main(int argc, char** argv) {
+  // Freed activations stay with the process: returning them would fault every page in again at each step.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
   try {
     return plumb::trainer::TrainerMain(argc, argv, "plumb-trainer", PLUMB_VERSION,
                                        plumb::trainer::MakeTorchEngine);

@@ -174,6 +174,7 @@ class Agent {
       it->second->slot = slot->index;
       NoteStarted(*key);
     }
+    if (it->second->slot < 0) it->second->slot = slot->index;
     return it->second.get();
   }
 
@@ -230,7 +231,10 @@ class Agent {
         } else if (!answer.error.empty() && !answer.row.empty()) {
           if (Attempt* attempt = FindRow(answer.row);
               attempt != nullptr && attempt->phase != Phase::kEnded) {
-            slot->bundle.clear();
+            // It is not where this worker thought it was: ask before anything else is started
+            // there.
+            slot->settled = false;
+            slot->process.AskHello();
             EndAttempt(*attempt, "failed", "its trainer refused it: " + answer.error, std::nullopt,
                        true);
           }
@@ -247,13 +251,14 @@ class Agent {
       return;
     }
     ReadJournal(slot, slot.settled ? JournalOf::kKnownAttempts : JournalOf::kAnyAttempt);
-    if (!slot.settled) {
-      slot.bundle = hello.bundle;
-      for (const std::string& row : hello.rows) {
-        if (Attempt* attempt = AttemptOfRow(row, &slot);
-            attempt != nullptr && attempt->phase != Phase::kEnded) {
-          attempt->phase = Phase::kLive;
-        }
+    if (!slot.process.HasUnanswered()) slot.bundle = hello.bundle;
+    for (const std::string& row : hello.rows) {
+      Attempt* attempt = AttemptOfRow(row, &slot);
+      if (attempt == nullptr) continue;
+      if (attempt->phase == Phase::kEnded) {  // believed dead, and reported so: its room is needed
+        slot.process.Command({{"command", "stop_row"}, {"row", row}, {"mode", "cancel"}}, "");
+      } else {
+        attempt->phase = Phase::kLive;
       }
     }
     for (auto& [key, attempt] : attempts_) {
@@ -267,6 +272,7 @@ class Agent {
       }
     }
     slot.settled = true;
+    reconcile_ = true;
   }
 
   void CheckTrainers(Clock::time_point now) {
@@ -407,7 +413,13 @@ class Agent {
     for (const auto& [key, attempt] : attempts_) {
       if (attempt->slot != slot.index) continue;
       if (const auto from = attempt->KeepFrom()) keep = std::min(keep, *from);
-      if (attempt->phase == Phase::kLive) mark.live.push_back(key.RowName());
+    }
+    // Those that began after `keep` are found again in the journal, in their place between exits
+    // and hellos.
+    for (const auto& [key, attempt] : attempts_) {
+      if (attempt->slot != slot.index || attempt->phase != Phase::kLive) continue;
+      if (!attempt->first_event() || *attempt->first_event() < keep)
+        mark.live.push_back(key.RowName());
     }
     slot.mark_time = now;
     if (keep == slot.mark.position) return;

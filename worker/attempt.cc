@@ -73,6 +73,7 @@ AttemptKey KeyOf(const v1::Assignment& a) { return {a.incarnation(), a.stage_id(
 
 void Attempt::OnEvent(const trainer::JournalEvent& event) {
   const std::string kind = event.json.value("event", "");
+  if (!first_event_) first_event_ = event.begin;
   step = std::max(step, event.json.value("step", int64_t{0}));
   if (phase == Phase::kWaiting || phase == Phase::kSent) phase = Phase::kLive;
   if (kind == "points" || kind == "documents" || kind == "checkpoint") {

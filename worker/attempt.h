@@ -67,6 +67,8 @@ class Attempt {
   }                                         // the coordinator may or may not have got what was sent
   void TrustAck() { acked_known_ = true; }  // a new attempt: nothing was sent yet
 
+  // Where its first event stands, as far as this process has read it.
+  std::optional<trainer::JournalPosition> first_event() const { return first_event_; }
   // Earliest place in the journal that is still needed; nullopt: none.
   std::optional<trainer::JournalPosition> KeepFrom() const;
   int64_t pending_bytes() const { return pending_bytes_; }
@@ -98,7 +100,7 @@ class Attempt {
   int64_t through_seq_ = 0;  // last fact seen
 
   std::string outcome_, cause_, log_tail_, summary_json_ = "{}";
-  std::optional<trainer::JournalPosition> ended_at_;
+  std::optional<trainer::JournalPosition> first_event_, ended_at_;
 };
 
 // Bytes that are no UTF-8 as '?': protobuf strings must be UTF-8.

@@ -101,6 +101,7 @@ int Guard(const std::string& dir, char** args) {
   if (ftruncate(lock, 0) != 0 || pwrite(lock, pid_text.data(), pid_text.size(), 0) < 0)
     return kExitLocked;
 
+  unlink((dir + "/trainer.sock").c_str());  // a dead trainer's; only who holds the lock may
   const int64_t kills_before = OomKills();
   nlohmann::json event = {
       {"event", "exit"}, {"status", -1}, {"signal", 0}, {"out_of_memory", false}};

@@ -48,7 +48,7 @@ bool TrainerProcess::FolderLocked() const {
 }
 
 absl::Status TrainerProcess::Launch() {
-  unlink((dir_ + "/" + kSocketName).c_str());  // a dead trainer's
+  SetAbsent();
   std::vector<std::string> args = {guard_path_,   "__guard", dir_, "--",
                                    trainer_path_, "--dir",   dir_};
   std::vector<char*> argv;
@@ -78,7 +78,6 @@ absl::Status TrainerProcess::Launch() {
     return absl::InternalError(
         absl::StrCat("cannot start the guard ", guard_path_, ": ", std::strerror(error)));
   }
-  SetAbsent();
   state_ = State::kStarting;
   return absl::OkStatus();
 }
@@ -95,7 +94,13 @@ void TrainerProcess::TryConnect() {
   if (fd_ < 0) return;
   state_ = State::kStarting;
   in_.clear();
-  out_ = Dump({{"command", "hello"}, {"protocol_min", 1}, {"protocol_max", 1}});
+  out_.clear();
+  AskHello();
+}
+
+void TrainerProcess::AskHello() {
+  if (fd_ < 0) return;
+  out_ += Dump({{"command", "hello"}, {"protocol_min", 1}, {"protocol_max", 1}});
   Flush();
 }
 
@@ -172,6 +177,7 @@ TrainerProcess::Answer TrainerProcess::OnLine(const std::string& line) {
     if (!answer.error.empty()) return answer;
     answer.rows = json.value("rows", std::vector<std::string>());
     answer.bundle = json.value("bundle", "");
+    if (state_ == State::kReady) return answer;  // asked again: nothing was lost
     const int64_t last_n = json.value("last_n", int64_t{0});
     next_n_ = std::max(next_n_, last_n + 1);
     state_ = State::kReady;
@@ -199,7 +205,12 @@ TrainerProcess::Answer TrainerProcess::OnLine(const std::string& line) {
   return answer;
 }
 
+void TrainerProcess::Reap() {
+  std::erase_if(leaving_, [](pid_t pid) { return waitpid(pid, nullptr, WNOHANG) != 0; });
+}
+
 bool TrainerProcess::Gone() {
+  Reap();
   if (state_ == State::kAbsent) return true;
   if (guard_ > 0) {
     const pid_t result = waitpid(guard_, nullptr, WNOHANG);
@@ -212,6 +223,9 @@ bool TrainerProcess::Gone() {
 
 void TrainerProcess::SetAbsent() {
   Disconnect();
+  if (guard_ > 0) leaving_.push_back(guard_);
+  guard_ = 0;
+  Reap();
   state_ = State::kAbsent;
   unanswered_.clear();
   next_n_ = 1;

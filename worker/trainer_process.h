@@ -51,9 +51,12 @@ class TrainerProcess {
   // Connects once the socket is there. Cheap to call again.
   void TryConnect();
 
+  // Asks again what it runs; the answer is an Answer with `hello`.
+  void AskHello();
   // Queues a command; its "n" is added here. `row`: what Answer::row says of it.
   void Command(nlohmann::json command, const std::string& row);
   bool HasUnanswered(const std::string& row) const;
+  bool HasUnanswered() const { return !unanswered_.empty(); }
 
   int fd() const { return fd_; }  // −1 without a connection
   bool wants_write() const { return fd_ >= 0 && !out_.empty(); }
@@ -77,7 +80,10 @@ class TrainerProcess {
 
   const std::string dir_, guard_path_, trainer_path_;
   State state_ = State::kAbsent;
-  pid_t guard_ = 0;  // our child; 0: adopted, or reaped
+  void Reap();
+
+  pid_t guard_ = 0;             // our child; 0: adopted, or reaped
+  std::vector<pid_t> leaving_;  // guards that have said their last word
   int fd_ = -1;
   std::string in_, out_;
   int64_t next_n_ = 1;

@@ -5,27 +5,14 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <malloc.h>
-#include <sys/resource.h>
 
 #include <chrono>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
 
-#include "bench/train_vs_pytorch/array_model.h"
-
-namespace {
-
-double CpuSeconds() {
-  rusage use{};
-  getrusage(RUSAGE_SELF, &use);
-  auto seconds = [](const timeval& t) {
-    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
-  };
-  return seconds(use.ru_utime) + seconds(use.ru_stime);
-}
-
-}  // namespace
+#include "trainer/bundle.h"
+#include "trainer/process_usage.h"
 
 int main(int argc, char** argv) {
   if (argc != 11) {
@@ -62,35 +49,30 @@ int main(int argc, char** argv) {
             static_cast<std::streamsize>(data.size() * sizeof(int64_t)));
   at::Tensor tokens = at::tensor(data, at::kLong);
 
-  plumb::trainer::ArrayModel trained(model, rows, seq_len);
-  at::manual_seed(1);
-  for (const auto& p : plumb::spec::LayoutOf(model).parameters) {
-    for (int64_t k = 0; k < rows; ++k) {
-      at::Tensor value = trained.Value(p.name, k);
-      if (p.role == plumb::spec::Role::kGain) value.fill_(1);
-      if (p.init.kind == plumb::spec::Init::Kind::kNormal) value.normal_(0, p.init.std);
-    }
-  }
+  plumb::trainer::Bundle bundle(model, seq_len, rows, at::kCPU);
+  for (int64_t k = 0; k < rows; ++k) bundle.Add(k);
   int64_t per_batch = batch * (seq_len + 1), batches = tokens.size(0) / per_batch, step = 0;
   std::string word;
   int64_t n = 0;
   while (std::cin >> word >> n && word == "steps") {
-    double cpu = CpuSeconds(), loss = 0;
+    double cpu = plumb::trainer::CpuSeconds(), loss = 0;
     auto start = std::chrono::steady_clock::now();
     for (int64_t i = 0; i < n; ++i, ++step) {
       at::Tensor sample =
           tokens.narrow(0, step % batches * per_batch, per_batch).view({1, batch, seq_len + 1});
       sample = sample.expand({rows, batch, seq_len + 1});
-      plumb::trainer::ops::AdamWRow row{
-          .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .step = step + 1};
-      std::vector<double> losses = trained.Step(
-          sample.narrow(2, 0, seq_len).contiguous(), sample.narrow(2, 1, seq_len).contiguous(),
-          std::vector<plumb::trainer::ops::AdamWRow>(rows, row), std::vector<double>(rows, 0.1),
-          1.0);
+      const plumb::trainer::RowUpdate update{
+          .lr = 1e-3, .weight_decay = 0.1, .grad_clip = 1.0, .step = step + 1};
+      const std::vector<double> losses =
+          bundle
+              .Step(sample.narrow(2, 0, seq_len).contiguous(),
+                    sample.narrow(2, 1, seq_len).contiguous(),
+                    std::vector<plumb::trainer::RowUpdate>(rows, update))
+              .loss;
       loss = losses[0];
     }
     double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    std::printf("%.6f %.6f %.6f\n", wall, CpuSeconds() - cpu, loss);
+    std::printf("%.6f %.6f %.6f\n", wall, plumb::trainer::CpuSeconds() - cpu, loss);
     std::fflush(stdout);
   }
 }

@@ -286,6 +286,27 @@ TEST_F(StoreTest, ReaderSeesWhatWasCommittedAndCannotWrite) {
   EXPECT_FALSE(db->Execute("DELETE FROM measurement").ok());
 }
 
+TEST_F(StoreTest, EveryQueryOfTheDocumentationRuns) {
+  OpenWithAttempt();
+  std::ifstream in(PLUMB_SOURCE_DIR "/docs/database.md");
+  std::string line, sql;
+  int queries = 0;
+  bool inside = false;
+  while (std::getline(in, line)) {
+    if (inside && line == "```") {
+      Query(sql);
+      ++queries;
+      sql.clear();
+      inside = false;
+    } else if (inside) {
+      absl::StrAppend(&sql, line, "\n");
+    } else {
+      inside = line == "```sql";
+    }
+  }
+  EXPECT_GE(queries, 4);
+}
+
 // A child commits and tells the parent of each commit through a pipe; killed at some moment,
 // everything it told is there.
 TEST_F(StoreTest, AcknowledgedCommitsSurviveKillNine) {

@@ -1,0 +1,292 @@
+#!/usr/bin/env python3
+"""A sweep under fire: kill -9 of trainer, worker and coordinator at random moments, at least --kills times in all.
+
+The sweep must complete, its measurements must be as many as the closed form says, none twice, and every value (times and
+memory apart) equal to the last bit to that of the same sweep run undisturbed. The random moments follow from --seed.
+
+    kill_everything.py --bin BUILD/bin --mode noop|train [--seed N] [--kills N] [--keep]
+"""
+import argparse
+import array
+import hashlib
+import json
+import os
+import pathlib
+import random
+import signal
+import sqlite3
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+LIMIT_SECONDS = 140
+
+NOOP_SWEEP = """sweep: under-fire
+stages: {run: {noop: {seconds: 0.4}}}
+replicates: 60
+"""
+TRAIN_SWEEP = """sweep: under-fire
+trial:
+  model: {preset: llama, d_model: 32, head_dim: 16}
+  data: {corpus: source, tokenizer: bytes, seq_len: 32}
+  train: {steps: 240, batch_tokens: 256, lr: 3e-3, log_every: 5}
+  eval: {points: 4, tokens: 2048, train_tokens: 1024, final_tokens: 4096}
+  execution: {threads: 1, checkpoint_steps: 15}
+axes: {model.n_layers: [1, 2, 3]}
+replicates: 2
+"""
+# What depends on the run and not on the trial.
+UNSTABLE = ("time/", "memory/", "timing/", "speed/")
+
+
+def write_corpus(root):
+    """The source tree's own documentation as a prepared corpus, bytes as tokens (data/dataset.h)."""
+    folder = root / "source" / "bytes"
+    folder.mkdir(parents=True)
+    files = sorted(p for d in ("docs", "trainer/spec") for p in (ROOT / d).rglob("*") if p.suffix in (".md", ".h", ".cc"))
+    texts = [p.read_bytes()[:12000] for p in files]
+    splits, whole = {}, hashlib.sha256()
+    shares = {"train": texts[3:], "tune": texts[0:1], "val": texts[1:2], "test": texts[2:3]}
+    for name in ("train", "tune", "val", "test"):
+        tokens, documents = array.array("H"), []
+        for text in shares[name]:
+            documents.append((len(tokens), len(text)))
+            tokens.append(0)
+            tokens.extend(text)
+        header = array.array("i", [20240520, 1, len(tokens)] + [0] * 253)
+        binary = header.tobytes() + tokens.tobytes()
+        (folder / f"{name}.bin").write_bytes(binary)
+        docs = struct.pack("<Q", len(documents)) + b"".join(struct.pack("<QQ", *d) for d in documents)
+        (folder / f"{name}.docs").write_bytes(docs)
+        whole.update(binary + docs)
+        size = sum(len(t) for t in shares[name])
+        splits[name] = {"documents": len(documents), "bytes": size, "characters": size, "tokens": len(tokens),
+                        "sha256": hashlib.sha256(binary).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps({
+        "corpus": "source", "tokenizer": "bytes", "description": "this source tree", "digest": whole.hexdigest(),
+        "vocab_size": 256, "reversible": True, "splits": splits}))
+
+
+class Cluster:
+    """Coordinator, worker and trainers in a folder of their own."""
+
+    def __init__(self, folder, bin_dir, trainer, data_root, sweep, slots):
+        self.folder, self.bin, self.trainer, self.data, self.slots = folder, bin_dir, trainer, data_root, slots
+        folder.mkdir()
+        self.db = folder / "plumb.db"
+        self.address = f"file:{self.db}.address"
+        self.log = open(folder / "log", "ab")
+        self.sweep_file = folder / "sweep.yaml"
+        self.sweep_file.write_text(sweep)
+        self.server = self.worker = None
+
+    def spawn(self, *args):
+        return subprocess.Popen([str(self.bin / "plumb-e2e"), *map(str, args)], stdout=self.log, stderr=self.log)
+
+    def start_server(self):
+        self.server = self.spawn("server", self.db, self.data)
+
+    def start_worker(self):
+        self.worker = self.spawn("worker", self.address, self.folder / "w", self.slots, self.trainer, self.data)
+
+    def submit(self):
+        command = [str(self.bin / "plumb-e2e"), "submit", self.address, str(self.sweep_file), "r1"]
+        for _ in range(100):  # the coordinator may not be up yet; the request id makes a repeat harmless
+            if subprocess.run(command, stdout=self.log, stderr=self.log).returncode == 0:
+                return
+            time.sleep(0.1)
+        self.fail("the sweep was not accepted")
+
+    def fail(self, why):
+        print((self.folder / "log").read_text(errors="replace")[-4000:])
+        for log in self.folder.glob("w/trainers/*/trainer.log"):
+            print(f"--- {log}\n" + log.read_text(errors="replace")[-2000:])
+        for row in self.query("SELECT kind, stage_id, attempt, detail FROM event ORDER BY id DESC LIMIT 40"):
+            print(row)
+        sys.exit(f"FAILED: {why}; {self.folder}")
+
+    def query(self, sql):
+        for _ in range(200):
+            try:
+                db = sqlite3.connect(f"file:{self.db}?mode=ro", uri=True, timeout=10)
+                try:
+                    return db.execute(sql).fetchall()
+                finally:
+                    db.close()
+            except sqlite3.OperationalError:  # not there yet, or its WAL is being recovered
+                time.sleep(0.05)
+        return []
+
+    def state(self):
+        rows = self.query("SELECT state FROM sweep WHERE id = 1")
+        return rows[0][0] if rows else "none"
+
+    def trainers(self):
+        """Pids of live trainers: the last hello of each journal, if it is still that program."""
+        pids = []
+        for journal in sorted(self.folder.glob("w/trainers/*/journal")):
+            pid = 0
+            for segment in sorted(journal.glob("*.jsonl")):
+                try:
+                    for line in segment.read_text(errors="replace").splitlines():
+                        if '"event":"hello"' in line:
+                            pid = json.loads(line)["pid"]
+                except (OSError, ValueError):
+                    pass
+            try:
+                if pid and str(journal.parent) in pathlib.Path(f"/proc/{pid}/cmdline").read_text():
+                    pids.append(pid)
+            except OSError:
+                pass
+        return pids
+
+    def stop(self):
+        for process in (self.worker, self.server):
+            if process is None or process.poll() is not None:
+                continue
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for pid in self.trainers():
+            os.kill(pid, signal.SIGKILL)
+        self.log.close()
+
+
+def run_undisturbed(cluster, deadline):
+    cluster.start_server()
+    cluster.start_worker()
+    cluster.submit()
+    while cluster.state() != "completed":
+        if time.monotonic() > deadline:
+            cluster.fail("the undisturbed sweep did not complete in time")
+        time.sleep(0.1)
+
+
+def run_under_fire(cluster, rng, kills_wanted, pause, deadline):
+    cluster.start_server()
+    cluster.start_worker()
+    cluster.submit()
+    kills = {"trainer": 0, "worker": 0, "coordinator": 0}
+    victims = []
+    while cluster.state() != "completed":
+        if time.monotonic() > deadline:
+            cluster.fail(f"the sweep did not complete in time; kills so far: {kills}")
+        time.sleep(rng.uniform(*pause))
+        if sum(kills.values()) >= kills_wanted:
+            continue
+        if not victims:
+            victims = ["trainer", "worker", "coordinator"]
+            rng.shuffle(victims)
+        victim = victims[-1]
+        if victim == "trainer":
+            pids = cluster.trainers()
+            if not pids:
+                continue
+            try:
+                os.kill(rng.choice(pids), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        else:
+            process = cluster.worker if victim == "worker" else cluster.server
+            if process.poll() is not None:
+                cluster.fail(f"the {victim} ended by itself with {process.returncode}")
+            process.kill()
+            process.wait()
+            time.sleep(rng.choice([0, 0, rng.uniform(0, 0.5)]))
+            if victim == "worker":
+                cluster.start_worker()
+            else:
+                cluster.start_server()
+        kills[victim] += 1
+        victims.pop()
+    return kills
+
+
+def results(cluster):
+    """Everything measured, by the trial's key; values by their bits."""
+    def stable(name):
+        return not name.startswith(UNSTABLE)
+    points = {}
+    for key, name, layer, step, value in cluster.query(
+            "SELECT t.key, s.name, s.layer, m.step, m.value FROM measurement m JOIN series s ON s.id = m.series_id "
+            "JOIN stage g ON g.id = s.stage_id JOIN trial t ON t.id = g.trial_id ORDER BY 1, 2, 3, 4"):
+        points.setdefault((key, name, layer), []).append((step, value if stable(name) else None))
+    documents = cluster.query("SELECT t.key, d.split, d.document, d.nll, d.tokens, d.bytes FROM document_score d JOIN stage g "
+                              "ON g.id = d.stage_id JOIN trial t ON t.id = g.trial_id ORDER BY 1, 2, 3")
+    return points, documents
+
+
+def check(condition, cluster, why):
+    if not condition:
+        cluster.fail(why)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bin", type=pathlib.Path, required=True)
+    parser.add_argument("--mode", choices=("noop", "train"), required=True)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kills", type=int, default=21)
+    parser.add_argument("--keep", action="store_true", help="leave the folder")
+    args = parser.parse_args()
+    trainer = args.bin / ("plumb-noop-trainer" if args.mode == "noop" else "plumb-trainer")
+    sweep = NOOP_SWEEP if args.mode == "noop" else TRAIN_SWEEP
+    pause = (0.1, 0.9) if args.mode == "noop" else (0.4, 1.8)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="plumb-e2e-"))
+    deadline = time.monotonic() + LIMIT_SECONDS
+    rng = random.Random(args.seed)
+    write_corpus(folder / "data")
+    calm = Cluster(folder / "calm", args.bin, trainer, folder / "data", sweep, slots=2)
+    fire = Cluster(folder / "fire", args.bin, trainer, folder / "data", sweep, slots=2)
+    try:
+        begin = time.monotonic()
+        run_undisturbed(calm, deadline)
+        calm_seconds = time.monotonic() - begin
+        begin = time.monotonic()
+        kills = run_under_fire(fire, rng, args.kills, pause, deadline)
+        fire_seconds = time.monotonic() - begin
+
+        trials, = fire.query("SELECT count(*), sum(state = 'succeeded') FROM trial")
+        check(trials[0] == trials[1] and trials[0] > 0, fire, f"{trials[1]} of {trials[0]} trials succeeded")
+        check(sum(kills.values()) >= args.kills and min(kills.values()) >= args.kills // 4, fire,
+              f"too few kills: {kills}; the sweep was over too soon")
+        measured, = fire.query("SELECT count(*), count(DISTINCT series_id * 1000000000 + step) FROM measurement")
+        check(measured[0] == measured[1], fire, "a (series, step) is there twice")
+        expected = trials[0] if args.mode == "noop" else closed_form(args.bin, fire)
+        check(measured[0] == expected, fire, f"{measured[0]} measurements, the closed form says {expected}")
+        check(fire.query("PRAGMA integrity_check") == [("ok",)], fire, "the database is damaged")
+        calm_points, calm_documents = results(calm)
+        fire_points, fire_documents = results(fire)
+        for series in sorted(set(calm_points) | set(fire_points)):
+            check(calm_points.get(series) == fire_points.get(series), fire,
+                  f"{series} differs:\n{calm_points.get(series)}\n{fire_points.get(series)}")
+        check(calm_documents == fire_documents, fire, "document scores differ")
+        attempts = fire.query("SELECT outcome, count(*) FROM attempt GROUP BY outcome ORDER BY 1")
+        print(f"{sum(kills.values())} kills {kills}, seed {args.seed}: {trials[0]} trials completed, {measured[0]} measurements "
+              f"as the closed form says, {len(calm_documents)} document scores, all values bit-equal; attempts {dict(attempts)}; "
+              f"undisturbed {calm_seconds:.1f} s, under fire {fire_seconds:.1f} s")
+    finally:
+        for cluster in (calm, fire):
+            cluster.stop()
+        if not args.keep:
+            subprocess.run(["rm", "-rf", str(folder)])
+
+
+def closed_form(bin_dir, cluster):
+    """Measurements of all trials as trainer/measure_plan.h counts them."""
+    total = 0
+    for config, kind in cluster.query("SELECT t.config_json, g.kind FROM stage g JOIN trial t ON t.id = g.trial_id"):
+        out = subprocess.run([str(bin_dir / "plumb-e2e"), "count", kind], input=config, stdout=subprocess.PIPE, text=True,
+                             check=True).stdout
+        total += int(out)
+    return total
+
+
+if __name__ == "__main__":
+    main()
