@@ -1,69 +1,53 @@
-// Figures as values, and three ways to draw each: in a terminal, as SVG, as CSV.
-//
-// Each is readable without colour: the best cell stands in [[ ]], cells that cannot be told from it
-// in [ ].
+// Figures as text: for a terminal, as SVG, as CSV. The same figure value goes into all three.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "analysis/map.h"
 
 namespace plumb::analysis {
 
-struct GridCell {
-  std::string name;
-  size_t row = 0, column = 0;
-  double value = 0;          // mean; NaN: not complete
-  double low = 0, high = 0;  // over the replicates
-  int64_t n = 0, planned = 0, diverged = 0;
-  double median = 0;  // shown with the count where some diverged
-  bool best = false, tied = false;
-  double difference = 0, difference_low = 0, difference_high = 0;  // to the best, paired; NaN: none
-  std::vector<std::string> flags;
+struct TerminalOptions {
+  int width = 80;      // columns
+  bool color = false;  // ANSI; every figure reads without it
 };
 
-struct GridFigure {
-  std::string title, value_label;  // "test bits per byte"
-  std::string row_label, column_label;
-  std::vector<std::string> rows, columns;
-  std::vector<GridCell> cells;  // at most one a place
-  std::vector<std::string> notes;
+// A map of cells over two axes.
+struct MapFigure {
+  std::string title;     // "test bits per byte, python-docs-en"
+  std::string metric;    // "bits per byte"
+  std::string x_label = "width (d_model)", y_label = "depth (n_layers)";
+  std::vector<CellResult> cells;
+  MapReading reading;
+  std::vector<std::string> notes;  // lines under the map: yardsticks, flags
 };
-
-enum class Color { kNo, kYes };
-std::string GridText(const GridFigure& figure, Color color);
-std::string GridSvg(const GridFigure& figure);
-std::string GridCsv(const GridFigure& figure);
-
-struct Bucket {
-  double x = 0;  // of its last point
-  double min = 0, max = 0, last = 0;
-  int64_t points = 0;
-};
-struct Point {
-  double x = 0, y = 0;
-};
-// At most `count` buckets of equal width in x (or in log x), in order. Every point is in one: the
-// smallest min and the largest max are those of the data. Points that are not finite (or not
-// positive, on a log axis) are left out.
-enum class Axis { kLinear, kLog };
-std::vector<Bucket> Bucketed(const std::vector<Point>& points, int count, Axis axis);
+std::string Terminal(const MapFigure& figure, const TerminalOptions& options);
+std::string Svg(const MapFigure& figure);
+std::string Csv(const MapFigure& figure);  // one row per cell
 
 struct Curve {
-  std::string label;
-  size_t group = 0;  // curves of one group share a colour (the replicates of a cell)
-  std::vector<Bucket> buckets;
+  std::string label;  // the cell
+  int group = 0;      // curves of one group share a colour: replicates of a cell
+  std::vector<std::pair<double, double>> points;  // x ascending; non-finite y are gaps
 };
-
-struct CurveFigure {
-  std::string title, x_label, y_label;
-  Axis x_axis = Axis::kLog;
-  std::vector<std::string> groups;  // names
+struct CurvesFigure {
+  std::string title;
+  std::string x_label = "training tokens", y_label = "val bits per byte";
+  bool log_x = true, log_y = false;
   std::vector<Curve> curves;
-  std::vector<std::string> notes;
 };
-std::string CurvesText(const CurveFigure& figure, Color color, int width = 80, int height = 20);
-std::string CurvesSvg(const CurveFigure& figure);
-std::string CurvesCsv(const CurveFigure& figure);
+std::string Terminal(const CurvesFigure& figure, const TerminalOptions& options);
+std::string Svg(const CurvesFigure& figure);
+std::string Csv(const CurvesFigure& figure);  // label, group, x, y of every point, not the drawn ones
+
+// Fewer points for drawing: in each of `buckets` equal parts of the (log) x range the first, smallest, largest and last, so
+// that no extreme is lost.
+std::vector<std::pair<double, double>> Bucketed(const std::vector<std::pair<double, double>>& points, int buckets, bool log_x);
+
+// "1.5e8" → "150 M", for axes: three figures at most.
+std::string Short(double v);
 
 }  // namespace plumb::analysis

@@ -195,7 +195,6 @@ void AddResults(Builder& b, CLI::App* root, Line& l) {
   figure(c);
   c->add_option("--series", l.plot.series, "What to show (val/bits_per_byte)");
   c->add_option("--x", l.plot.x, "steps, tokens or flops");
-  c->add_option("--points", l.plot.points, "Buckets at most (min, max and last of each)");
   c->add_flag("--linear", l.plot.linear, "Linear x axis");
 
   c = b.Command(root, "query", "SQL on the database, read-only",

@@ -52,9 +52,11 @@ void PrintCosts(const SweepResults& results) {
                           {"FLOPs"},
                           {"seconds", 1},
                           {"solo tokens/s", 0}}};
-  for (const analysis::Cell& c : results.cells) {
-    table.rows.push_back(
-        {c.name, c.params_total, c.params_non_embedding, c.flops, c.seconds, c.solo_tokens_per_s});
+  for (const SweepResults::Cell& cell : results.cells) {
+    const analysis::CellResult& c = cell.result;
+    table.rows.push_back({c.name, c.params_total, c.params_non_embedding, Scaled(c.flops),
+                          c.wall_seconds,
+                          c.solo_tokens_per_s > 0 ? Value(c.solo_tokens_per_s) : Value()});
   }
   std::printf(
       "\nCost of one trial of each cell\n%s"
@@ -67,9 +69,9 @@ void PrintCosts(const SweepResults& results) {
 absl::Status ShowResult(const std::string& db_path, int64_t sweep, const std::string& data_root) {
   ASSIGN_OR_RETURN(store::Database db, OpenResults(db_path));
   ASSIGN_OR_RETURN(const SweepResults results, LoadResults(db, sweep, ""));
-  ASSIGN_OR_RETURN(const auto maps, GridFigures(results, "", ""));
+  ASSIGN_OR_RETURN(const auto maps, MapFigures(results, "", ""));
   const std::filesystem::path folder = std::filesystem::path(db_path).parent_path();
-  const analysis::Color color = UseColor() ? analysis::Color::kYes : analysis::Color::kNo;
+  const analysis::TerminalOptions options{.width = TerminalWidth(), .color = UseColor()};
   const std::string stem = std::filesystem::path(db_path).stem().string();
   std::vector<std::string> files;
 
@@ -84,29 +86,24 @@ absl::Status ShowResult(const std::string& db_path, int64_t sweep, const std::st
   } catch (const std::exception&) {  // no corpus (a sweep of no-ops): no yardstick
   }
   for (size_t i = 0; i < maps.size(); ++i) {
-    analysis::GridFigure map = maps[i];
+    analysis::MapFigure map = maps[i];
     if (!yardstick.empty()) map.notes.push_back(yardstick);
-    std::printf("\n%s", analysis::GridText(map, color).c_str());
+    std::printf("\n%s", analysis::Terminal(map, options).c_str());
     const std::string file =
         (folder /
          absl::StrCat(stem, "-map", maps.size() > 1 ? absl::StrCat("-", i + 1) : "", ".svg"))
             .string();
-    RETURN_IF_ERROR(WriteFile(file, analysis::GridSvg(map)));
+    RETURN_IF_ERROR(WriteFile(file, analysis::Svg(map)));
     files.push_back(file);
   }
   auto curves = LoadCurves(db, {.sweep = sweep});
   if (curves.ok()) {
-    std::printf("\n%s",
-                analysis::CurvesText(*curves, color, StdoutIsTerminal() ? TerminalWidth() : 80, 16)
-                    .c_str());
+    std::printf("\n%s", analysis::Terminal(*curves, options).c_str());
     const std::string file = (folder / (stem + "-curves.svg")).string();
-    RETURN_IF_ERROR(WriteFile(file, analysis::CurvesSvg(*curves)));
+    RETURN_IF_ERROR(WriteFile(file, analysis::Svg(*curves)));
     files.push_back(file);
   }
   PrintCosts(results);
-  std::printf("\n%s\n", analysis::Reading(results.cells, analysis::CompareToBest(results.cells),
-                                          analysis::NoiseOf(results.cells), InWords(results.series))
-                            .c_str());
   std::printf("\nFigures:");
   for (const std::string& f : files) std::printf(" %s", f.c_str());
   std::printf(
@@ -169,8 +166,10 @@ absl::StatusOr<int> Run(const Context& context, const DemoArgs& args, const std:
             .trainer = args.trainer,
             .slots = args.slots};
   absl::Status s = StartCluster(local, up, &children, &address);
-  absl::StatusOr<int> code = s;
-  if (s.ok()) {
+  absl::StatusOr<int> code = kDone;
+  if (!s.ok()) {
+    code = s;
+  } else {
     code = [&]() -> absl::StatusOr<int> {
       ASSIGN_OR_RETURN(Client client, Client::Connect(local));
       if (sweep == 0) {

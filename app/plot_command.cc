@@ -34,6 +34,11 @@ absl::StatusOr<Drawing> DrawingOf(const Context& context, const std::string& out
                    near.empty() ? "" : absl::StrCat("; did you mean ", near, "?")));
 }
 
+analysis::TerminalOptions Options(const PlotArgs& args) {
+  return {.width = args.out.empty() ? TerminalWidth() : 80,
+          .color = args.out.empty() && UseColor()};
+}
+
 absl::Status Put(const std::string& text, const std::string& out) {
   if (out.empty() || out == "-") {
     std::fputs(text.c_str(), stdout);
@@ -48,7 +53,7 @@ absl::Status Grid(const Context& context, const PlotArgs& args) {
   ASSIGN_OR_RETURN(const Drawing drawing, DrawingOf(context, args.out));
   ASSIGN_OR_RETURN(store::Database db, OpenResults(context.db));
   ASSIGN_OR_RETURN(const SweepResults results, LoadResults(db, args.sweep, args.series));
-  ASSIGN_OR_RETURN(const auto figures, GridFigures(results, args.rows, args.cols));
+  ASSIGN_OR_RETURN(const auto figures, MapFigures(results, args.rows, args.cols));
   if (drawing == Drawing::kSvg && figures.size() > 1) {
     // One picture a file: the others get numbers.
     if (args.out.empty() || args.out == "-") {
@@ -61,12 +66,10 @@ absl::Status Grid(const Context& context, const PlotArgs& args) {
   for (size_t i = 0; i < figures.size(); ++i) {
     switch (drawing) {
       case Drawing::kText:
-        all += (i ? "\n" : "") + analysis::GridText(figures[i], args.out.empty() && UseColor()
-                                                                    ? analysis::Color::kYes
-                                                                    : analysis::Color::kNo);
+        all += (i ? "\n" : "") + analysis::Terminal(figures[i], Options(args));
         break;
       case Drawing::kCsv: {
-        const std::string text = analysis::GridCsv(figures[i]);
+        const std::string text = analysis::Csv(figures[i]);
         all += i ? text.substr(text.find('\n') + 1) : text;
         break;
       }
@@ -75,9 +78,9 @@ absl::Status Grid(const Context& context, const PlotArgs& args) {
           std::filesystem::path file = args.out;
           file.replace_filename(
               absl::StrCat(file.stem().string(), "-", i + 1, file.extension().string()));
-          RETURN_IF_ERROR(Put(analysis::GridSvg(figures[i]), file.string()));
+          RETURN_IF_ERROR(Put(analysis::Svg(figures[i]), file.string()));
         } else {
-          all = analysis::GridSvg(figures[i]);
+          all = analysis::Svg(figures[i]);
         }
         break;
     }
@@ -88,21 +91,16 @@ absl::Status Grid(const Context& context, const PlotArgs& args) {
 absl::Status Curves(const Context& context, const PlotArgs& args) {
   ASSIGN_OR_RETURN(const Drawing drawing, DrawingOf(context, args.out));
   ASSIGN_OR_RETURN(store::Database db, OpenResults(context.db));
-  CurveRequest request{
-      .sweep = args.sweep, .x = args.x, .linear = args.linear, .points = args.points};
+  CurveRequest request{.sweep = args.sweep, .x = args.x, .linear = args.linear};
   if (!args.series.empty()) request.series = args.series;
-  ASSIGN_OR_RETURN(const analysis::CurveFigure figure, LoadCurves(db, request));
+  ASSIGN_OR_RETURN(const analysis::CurvesFigure figure, LoadCurves(db, request));
   switch (drawing) {
     case Drawing::kText:
-      return Put(
-          analysis::CurvesText(
-              figure, args.out.empty() && UseColor() ? analysis::Color::kYes : analysis::Color::kNo,
-              StdoutIsTerminal() ? TerminalWidth() : 80),
-          args.out);
+      return Put(analysis::Terminal(figure, Options(args)), args.out);
     case Drawing::kSvg:
-      return Put(analysis::CurvesSvg(figure), args.out);
+      return Put(analysis::Svg(figure), args.out);
     case Drawing::kCsv:
-      return Put(analysis::CurvesCsv(figure), args.out);
+      return Put(analysis::Csv(figure), args.out);
   }
   return absl::OkStatus();
 }

@@ -14,6 +14,7 @@
 namespace plumb::app {
 namespace {
 
+constexpr double kLevel = 0.9;
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // "model.n_layers" -> "n_layers"
@@ -26,33 +27,34 @@ std::string AxisLabel(const std::string& path) {
   return last;
 }
 
-std::string ValueOf(const analysis::Cell& cell, const std::string& axis) {
+std::string ValueOf(const SweepResults::Cell& cell, const std::string& axis) {
   for (const auto& [path, value] : cell.axes) {
     if (path == axis) return value;
   }
   return "-";
 }
 
+bool IsNumber(const std::string& s, double* out) {
+  char* end = nullptr;
+  *out = std::strtod(s.c_str(), &end);
+  return end != s.c_str() && *end == '\0';
+}
+
 // Numbers by size, words as they come.
-std::vector<std::string> Distinct(const std::vector<analysis::Cell>& cells,
+std::vector<std::string> Distinct(const std::vector<SweepResults::Cell>& cells,
                                   const std::string& axis) {
   std::vector<std::string> values;
-  for (const analysis::Cell& c : cells) {
+  for (const SweepResults::Cell& c : cells) {
     const std::string v = ValueOf(c, axis);
     if (std::find(values.begin(), values.end(), v) == values.end()) values.push_back(v);
   }
-  const auto number = [](const std::string& s, double* out) {
-    char* end = nullptr;
-    *out = std::strtod(s.c_str(), &end);
-    return end != s.c_str() && *end == '\0';
-  };
   double ignored;
   if (std::all_of(values.begin(), values.end(),
-                  [&](const std::string& s) { return number(s, &ignored); })) {
+                  [&](const std::string& s) { return IsNumber(s, &ignored); })) {
     std::sort(values.begin(), values.end(), [&](const std::string& a, const std::string& b) {
       double x = 0, y = 0;
-      number(a, &x);
-      number(b, &y);
+      IsNumber(a, &x);
+      IsNumber(b, &y);
       return x < y;
     });
   }
@@ -118,7 +120,8 @@ absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
   for (;;) {
     ASSIGN_OR_RETURN(const bool more, cells.Step());
     if (!more) break;
-    analysis::Cell cell{.id = cells.Int(0), .name = cells.Text(1)};
+    SweepResults::Cell cell;
+    cell.result.name = cells.Text(1);
     const auto axes = nlohmann::ordered_json::parse(cells.Text(2), nullptr, false);
     if (axes.is_object()) {
       for (const auto& [path, value] : axes.items()) {
@@ -128,15 +131,15 @@ absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
     const auto flags = nlohmann::json::parse(cells.Text(3), nullptr, false);
     if (flags.is_array()) {
       for (const auto& f : flags) {
-        if (f.is_string()) cell.flags.push_back(f.get<std::string>());
+        if (f.is_string()) cell.result.flags.push_back(f.get<std::string>());
       }
     }
-    index[cell.id] = out.cells.size();
+    index[cells.Int(0)] = out.cells.size();
     out.cells.push_back(std::move(cell));
   }
 
   ASSIGN_OR_RETURN(store::Statement rows,
-                   db.Prepare("SELECT st.cell_id, t.seed_init || '/' || t.seed_data, st.aa, "
+                   db.Prepare("SELECT st.cell_id, st.replicate, st.aa, "
                               "t.state, t.params_total, t.params_non_embedding, "
                               "t.flops, t.corpus, t.tokenizer, "
                               "(SELECT m.value FROM stage g JOIN series s ON s.stage_id = g.id "
@@ -150,49 +153,55 @@ absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
                               "(SELECT m.value FROM stage g JOIN series s ON s.stage_id = g.id "
                               "JOIN measurement m ON m.series_id = s.id "
                               " WHERE g.trial_id = t.id AND s.name = 'timing/solo_tokens_per_s' "
-                              "ORDER BY m.step DESC LIMIT 1) "
+                              "ORDER BY m.step DESC LIMIT 1), t.flops_per_token, t.tokens "
                               "FROM sweep_trial st JOIN trial t ON t.id = st.trial_id WHERE "
                               "st.sweep_id = ?1 ORDER BY st.idx"));
   rows.Bind(1, out.id);
   rows.Bind(2, out.series);
-  struct Sums {
-    double seconds = 0;
-    int n = 0;
-  };
-  std::map<int64_t, Sums> sums;
-  for (analysis::Cell& c : out.cells) c.seconds = c.solo_tokens_per_s = kNaN;
+  std::map<int64_t, std::vector<double>> seconds;
   for (;;) {
     ASSIGN_OR_RETURN(const bool more, rows.Step());
     if (!more) break;
     const auto it = index.find(rows.Int(0));
     if (it == index.end()) continue;
-    analysis::Cell& cell = out.cells[it->second];
-    analysis::Replicate r{.seed = rows.Text(1), .aa = rows.Int(2) != 0, .state = rows.Text(3)};
-    if (!rows.IsNull(9)) r.value = rows.Double(9);
-    if (r.state != "pending" && r.state != "running" && r.state != "paused") ++out.ended;
+    analysis::CellResult& cell = out.cells[it->second].result;
+    const int64_t replicate = rows.Int(1);
+    const bool aa = rows.Int(2) != 0;
+    const std::string state = rows.Text(3);
+    if (state != "pending" && state != "running" && state != "paused") ++out.ended;
     cell.params_total = rows.Int(4);
     cell.params_non_embedding = rows.Int(5);
     cell.flops = rows.Double(6);
+    cell.flops_per_token = rows.Int(12);
+    cell.tokens = rows.Int(13);
     if (out.corpus.empty()) {
       out.corpus = rows.Text(7);
       out.tokenizer = rows.Text(8);
     }
-    if (!r.aa && !rows.IsNull(10)) {
-      Sums& s = sums[cell.id];
-      s.seconds += rows.Double(10);
-      cell.seconds = s.seconds / ++s.n;
+    // The last value of a trial that ended otherwise is no result.
+    const bool result = state == "succeeded" && !rows.IsNull(9);
+    if (aa) {
+      if (result) cell.aa_values[replicate] = rows.Double(9);
+      continue;
+    }
+    ++cell.replicates;
+    cell.diverged += state == "diverged";
+    if (result) cell.values[replicate] = rows.Double(9);
+    if (!rows.IsNull(10)) {
+      std::vector<double>& of_cell = seconds[rows.Int(0)];
+      of_cell.push_back(rows.Double(10));
+      cell.wall_seconds +=
+          (of_cell.back() - cell.wall_seconds) / static_cast<double>(of_cell.size());
     }
     if (!rows.IsNull(11)) cell.solo_tokens_per_s = rows.Double(11);
-    cell.replicates.push_back(std::move(r));
   }
   return out;
 }
 
-absl::StatusOr<std::vector<analysis::GridFigure>> GridFigures(const SweepResults& results,
-                                                              std::string rows,
-                                                              std::string columns) {
+absl::StatusOr<std::vector<analysis::MapFigure>> MapFigures(const SweepResults& results,
+                                                            std::string rows, std::string columns) {
   std::vector<std::string> axes, varying;
-  for (const analysis::Cell& c : results.cells) {
+  for (const SweepResults::Cell& c : results.cells) {
     for (const auto& [path, value] : c.axes) {
       if (std::find(axes.begin(), axes.end(), path) == axes.end()) axes.push_back(path);
     }
@@ -200,17 +209,15 @@ absl::StatusOr<std::vector<analysis::GridFigure>> GridFigures(const SweepResults
   for (const std::string& a : axes) {
     if (Distinct(results.cells, a).size() > 1) varying.push_back(a);
   }
-  const auto pick = [&](const char* wanted, const std::string& taken) -> std::string {
+  const auto pick = [&](const std::string& wanted, const std::string& taken) -> std::string {
+    std::string found;
+    double ignored = 0;
     for (const std::string& a : varying) {
-      if (a == wanted && a != taken) return a;
+      if (a == taken || !IsNumber(ValueOf(results.cells[0], a), &ignored)) continue;
+      if (a == wanted) return a;
+      if (found.empty() || found == "model.d_model") found = a;
     }
-    for (const std::string& a : varying) {
-      if (a != taken && a != "model.d_model") return a;
-    }
-    for (const std::string& a : varying) {
-      if (a != taken) return a;
-    }
-    return "";
+    return found;
   };
   if (!columns.empty()) {
     ASSIGN_OR_RETURN(columns, ChooseAxis(axes, columns, "--cols"));
@@ -222,60 +229,37 @@ absl::StatusOr<std::vector<analysis::GridFigure>> GridFigures(const SweepResults
   }
   if (columns.empty()) columns = pick("model.d_model", rows);
 
-  const analysis::AaNoise noise = analysis::NoiseOf(results.cells);
-  std::map<std::string, std::vector<analysis::Cell>> panels;  // by the other axes' values
-  for (const analysis::Cell& c : results.cells) {
+  std::map<std::string, std::vector<analysis::CellResult>> panels;  // by the other axes' values
+  for (const SweepResults::Cell& c : results.cells) {
     std::string rest;
     for (const std::string& a : varying) {
-      if (a != rows && a != columns)
+      if (a != rows && a != columns) {
         absl::StrAppend(&rest, rest.empty() ? "" : " ", Last(a), "=", ValueOf(c, a));
+      }
     }
-    panels[rest].push_back(c);
+    analysis::CellResult cell = c.result;
+    for (const auto& [axis, to] : {std::pair(columns, &cell.x), std::pair(rows, &cell.y)}) {
+      if (!axis.empty() && !IsNumber(ValueOf(c, axis), to)) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "axis ", axis, " is not a number (", ValueOf(c, axis),
+            "); a map's axes are numbers, each setting of the others gets a map of its own"));
+      }
+    }
+    panels[rest].push_back(std::move(cell));
   }
-  std::vector<analysis::GridFigure> figures;
-  const std::string value = InWords(results.series);
-  for (const auto& [rest, cells] : panels) {
-    analysis::GridFigure f{.title = absl::StrCat("Sweep ", results.id, " ", results.name, ": ",
-                                                 value, rest.empty() ? "" : " at ", rest),
-                           .value_label = value,
-                           .row_label = rows.empty() ? "" : AxisLabel(rows),
-                           .column_label = columns.empty() ? "" : AxisLabel(columns)};
-    f.rows = Distinct(cells, rows);
-    f.columns = Distinct(cells, columns);
-    const analysis::Comparison compared = analysis::CompareToBest(cells);
-    for (size_t i = 0; i < cells.size(); ++i) {
-      const analysis::CellSummary s = analysis::Summarize(cells[i]);
-      const analysis::Interval& d = compared.difference[i];
-      analysis::GridCell g{.name = cells[i].name,
-                           .value = s.mean,
-                           .low = s.low,
-                           .high = s.high,
-                           .n = s.n,
-                           .planned = s.planned,
-                           .diverged = s.diverged,
-                           .median = s.median,
-                           .best = static_cast<int64_t>(i) == compared.best,
-                           .tied = compared.tied[i],
-                           .difference = d.n > 0 ? d.mean : kNaN,
-                           .difference_low = d.n > 1 ? d.low : kNaN,
-                           .difference_high = d.n > 1 ? d.high : kNaN,
-                           .flags = cells[i].flags};
-      g.row = std::find(f.rows.begin(), f.rows.end(), ValueOf(cells[i], rows)) - f.rows.begin();
-      g.column = std::find(f.columns.begin(), f.columns.end(), ValueOf(cells[i], columns)) -
-                 f.columns.begin();
-      if (s.diverged > 0) g.flags.push_back(absl::StrCat("diverged:", s.diverged, "/", s.planned));
-      f.cells.push_back(std::move(g));
-    }
-    if (noise.cells > 0) {
-      f.notes.push_back(absl::StrCat("A/A noise (the same cell on other seeds): mean |difference| ",
-                                     Number(noise.mean_absolute, 4), ", largest ",
-                                     Number(noise.largest, 4), ", ", noise.cells,
-                                     noise.cells == 1 ? " cell" : " cells"));
-    } else {
-      f.notes.push_back("A/A noise: no A/A control in this sweep");
-    }
+  std::vector<analysis::MapFigure> figures;
+  const std::string metric = InWords(results.series);
+  for (auto& [rest, cells] : panels) {
+    analysis::MapFigure f{.title = absl::StrCat("Sweep ", results.id, " ", results.name, ": ",
+                                                metric, results.corpus.empty() ? "" : ", ",
+                                                results.corpus, rest.empty() ? "" : ", ", rest),
+                          .metric = metric,
+                          .x_label = columns.empty() ? "" : AxisLabel(columns),
+                          .y_label = rows.empty() ? "" : AxisLabel(rows)};
+    f.reading = analysis::ReadMap(cells, metric, kLevel);
+    f.cells = std::move(cells);
     if (results.ended < results.trials) {
-      f.notes.push_back(absl::StrCat("not complete: ", results.ended, " of ", results.trials,
+      f.notes.push_back(absl::StrCat("Not complete: ", results.ended, " of ", results.trials,
                                      " trials have ended"));
     }
     figures.push_back(std::move(f));
@@ -283,13 +267,11 @@ absl::StatusOr<std::vector<analysis::GridFigure>> GridFigures(const SweepResults
   return figures;
 }
 
-absl::StatusOr<analysis::CurveFigure> LoadCurves(store::Database& db, const CurveRequest& request) {
+absl::StatusOr<analysis::CurvesFigure> LoadCurves(store::Database& db,
+                                                  const CurveRequest& request) {
   if (request.x != "steps" && request.x != "tokens" && request.x != "flops") {
     return absl::InvalidArgumentError(
         absl::StrCat("--x ", request.x, ": not one of steps, tokens, flops"));
-  }
-  if (request.points < 1 || request.points > 100'000) {
-    return absl::InvalidArgumentError("--points: give 1 to 100000");
   }
   ASSIGN_OR_RETURN(const int64_t sweep, FindSweep(db, request.sweep));
   ASSIGN_OR_RETURN(
@@ -300,37 +282,29 @@ absl::StatusOr<analysis::CurveFigure> LoadCurves(store::Database& db, const Curv
           "aa = 0 ORDER BY cell_id, replicate, trial_id, step")));
   rows.Bind(1, sweep);
   rows.Bind(2, request.series);
-  analysis::CurveFigure f{
-      .title = absl::StrCat("Sweep ", sweep, ": ", InWords(request.series)),
-      .x_label = request.x == "steps"    ? "steps"
-                 : request.x == "tokens" ? "training tokens"
-                                         : "training FLOPs",
-      .y_label = InWords(request.series),
-      .x_axis = request.linear ? analysis::Axis::kLinear : analysis::Axis::kLog};
-  std::vector<std::pair<analysis::Curve, std::vector<analysis::Point>>> curves;
-  int64_t cell = -1, trial = -1, missing = 0;
+  analysis::CurvesFigure f{.title = absl::StrCat("Sweep ", sweep, ": ", InWords(request.series)),
+                           .x_label = request.x == "steps"    ? "steps"
+                                      : request.x == "tokens" ? "training tokens"
+                                                              : "training FLOPs",
+                           .y_label = InWords(request.series),
+                           .log_x = !request.linear};
+  int64_t cell = -1, trial = -1;
+  int group = -1;
   for (;;) {
     ASSIGN_OR_RETURN(const bool more, rows.Step());
     if (!more) break;
     if (rows.Int(0) != cell) {
       cell = rows.Int(0);
       trial = -1;
-      f.groups.push_back(rows.Text(1));
+      ++group;
     }
     if (rows.Int(2) != trial) {
       trial = rows.Int(2);
-      curves.push_back(
-          {{.label = absl::StrCat(rows.Text(1), ", replicate ", rows.Int(3), ", trial ", trial),
-            .group = f.groups.size() - 1},
-           {}});
+      f.curves.push_back({.label = rows.Text(1), .group = group});
     }
-    if (rows.IsNull(5)) {
-      ++missing;
-    } else {
-      curves.back().second.push_back({rows.Double(4), rows.Double(5)});
-    }
+    f.curves.back().points.emplace_back(rows.Double(4), rows.IsNull(5) ? kNaN : rows.Double(5));
   }
-  if (curves.empty()) {
+  if (f.curves.empty()) {
     ASSIGN_OR_RETURN(
         store::Statement names,
         db.Prepare(
@@ -351,20 +325,6 @@ absl::StatusOr<analysis::CurveFigure> LoadCurves(store::Database& db, const Curv
                                             : all.empty() ? std::string("nothing is measured yet")
                                                           : absl::StrCat("there are ", list)));
   }
-  size_t most = 0;
-  for (auto& [curve, points] : curves) {
-    most = std::max(most, points.size());
-    curve.buckets = analysis::Bucketed(points, request.points, f.x_axis);
-    f.curves.push_back(std::move(curve));
-  }
-  f.notes.push_back(absl::StrCat(f.curves.size(), " trials of ", f.groups.size(), " cells, up to ",
-                                 most, " points each",
-                                 most > static_cast<size_t>(request.points)
-                                     ? absl::StrCat(", in at most ", request.points,
-                                                    " buckets (line: last; CSV: min and max too)")
-                                     : ""));
-  if (missing > 0)
-    f.notes.push_back(absl::StrCat(missing, " points were not finite and are not drawn"));
   return f;
 }
 

@@ -7,7 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "analysis/figure.h"
-#include "analysis/statistics.h"
+#include "analysis/map.h"
 #include "store/sqlite.h"
 
 namespace plumb::app {
@@ -17,7 +17,12 @@ struct SweepResults {
   std::string name, state, series;
   int64_t trials = 0, ended = 0;
   std::string corpus, tokenizer;  // of its first trial
-  std::vector<analysis::Cell> cells;
+  struct Cell {
+    std::vector<std::pair<std::string, std::string>>
+        axes;                     // path, value as text; in the sweep's order
+    analysis::CellResult result;  // x and y not set
+  };
+  std::vector<Cell> cells;
 };
 
 // `sweep` 0: the newest. `series` "": the sweep's objective. A trial's value is the series' last
@@ -26,20 +31,18 @@ absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
                                          const std::string& series);
 
 // One map for each setting of the axes that are neither rows nor columns. Axes "" are chosen: depth
-// and width where they vary, else the first two that do.
-absl::StatusOr<std::vector<analysis::GridFigure>> GridFigures(const SweepResults& results,
-                                                              std::string rows,
-                                                              std::string columns);
+// and width where they vary, else the first two that do; both must be numbers.
+absl::StatusOr<std::vector<analysis::MapFigure>> MapFigures(const SweepResults& results,
+                                                            std::string rows, std::string columns);
 
 struct CurveRequest {
   int64_t sweep = 0;  // 0: the newest
   std::string series = "val/bits_per_byte";
   std::string x = "steps";  // or tokens, flops
   bool linear = false;
-  int points = 200;
 };
 // Without A/A members, replicate by replicate; NotFound names the series there are.
-absl::StatusOr<analysis::CurveFigure> LoadCurves(store::Database& db, const CurveRequest& request);
+absl::StatusOr<analysis::CurvesFigure> LoadCurves(store::Database& db, const CurveRequest& request);
 
 std::string InWords(const std::string& series);  // "test/bits_per_byte" -> "test bits per byte"
 

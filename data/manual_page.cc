@@ -12,7 +12,7 @@ namespace {
 
 // Skips what names a font, string or special character after its letter: "x", "(xx" or "[name]".
 size_t SkipName(std::string_view line, size_t at) {
-  if (at >= line.size()) return at;
+  if (at >= line.size() || (line[at] & 0x80) != 0) return at;  // not in the middle of a character
   if (line[at] == '(') return std::min(line.size(), at + 3);
   if (line[at] == '[') {
     const size_t end = line.find(']', at);
@@ -85,7 +85,8 @@ std::string WithoutEscapes(std::string_view line) {
         out += escape;
         break;
       default:
-        break;  // \&, \/, \,, \|, \^, \c, \:, \% print nothing
+        if ((escape & 0x80) != 0) --at;  // the character itself
+        break;                           // \&, \/, \,, \|, \^, \c, \:, \% print nothing
     }
   }
   return out;
@@ -143,7 +144,9 @@ std::string ReadGzip(const std::string& path) {
   char buffer[1 << 16];
   int n;
   while ((n = gzread(file.get(), buffer, sizeof buffer)) > 0) text.append(buffer, n);
-  if (n < 0) throw DataError(path + ": is not a whole gzip file");
+  int error = Z_OK;
+  gzerror(file.get(), &error);  // where a truncated file shows
+  if (n < 0 || error != Z_OK) throw DataError(path + ": is not a whole gzip file");
   return text;
 }
 

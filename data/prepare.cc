@@ -1,16 +1,17 @@
 #include "data/prepare.h"
 
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cerrno>
-#include <cstring>
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 
+#include "data/building.h"
+#include "data/compressor.h"
 #include "data/manifest_json.h"
+#include "data/nanogpt.h"
+#include "data/near_duplicates.h"
+#include "data/overlap.h"
 #include "data/shard_writer.h"
 #include "data/sources.h"
 #include "data/split.h"
@@ -26,51 +27,6 @@ namespace fs = std::filesystem;
 
 // Raised whenever equal input would give another result, so that nothing old is taken for new.
 constexpr char kToolVersion[] = "1";
-
-// A folder that is removed again unless it has been moved to its place.
-class Building {
- public:
-  explicit Building(const std::string& place) : place_(place) {
-    const fs::path parent = fs::path(place).parent_path();
-    std::error_code error;
-    fs::create_directories(parent, error);
-    dir_ = (parent / ".preparing-XXXXXX").string();
-    if (error || mkdtemp(dir_.data()) == nullptr) {
-      throw DataError(parent.string() + ": no folder can be made there (" +
-                      (error ? error.message() : std::strerror(errno)) + "); choose another root");
-    }
-    fs::permissions(dir_, fs::perms::owner_all | fs::perms::group_read | fs::perms::group_exec |
-                              fs::perms::others_read | fs::perms::others_exec);
-  }
-  Building(const Building&) = delete;
-  Building& operator=(const Building&) = delete;
-  ~Building() {
-    std::error_code ignored;
-    fs::remove_all(dir_, ignored);
-    fs::remove(fs::path(place_).parent_path(), ignored);  // the corpus' folder, if it is empty
-  }
-  const std::string& dir() const { return dir_; }
-  void Place() {
-    ForceToDisk(dir_);
-    // Exchanged, so that there is no moment without the corpus; the destructor removes the old one.
-    const unsigned flags = fs::exists(place_) ? RENAME_EXCHANGE : RENAME_NOREPLACE;
-    if (renameat2(AT_FDCWD, dir_.c_str(), AT_FDCWD, place_.c_str(), flags) != 0) {
-      throw DataError(place_ + ": cannot be put in place: " + std::strerror(errno));
-    }
-    ForceToDisk(fs::path(place_).parent_path().string());
-  }
-
- private:
-  std::string place_, dir_;
-};
-
-void WriteFile(const std::string& path, const std::string& content) {
-  std::ofstream out(path, std::ios::binary);
-  out << content;
-  out.close();
-  if (!out) throw DataError(path + ": cannot be written (is the disk full?)");
-  ForceToDisk(path);
-}
 
 Collection Read(const PrepareOptions& options) {
   std::string known;
@@ -91,11 +47,11 @@ Collection Read(const PrepareOptions& options) {
 }
 
 // What decides the result, in a fixed order; documents by content.
-std::string InputDigest(const PrepareOptions& options, const std::vector<Document>& in_order,
-                        const std::string& model) {
+std::string InputDigest(const PrepareOptions& options, const std::string& tokenizer,
+                        const std::vector<Document>& in_order, const std::string& model) {
   spec::Sha256 hash;
   std::ostringstream text;
-  text << kToolVersion << '\n' << options.tokenizer << '\n' << options.split_seed << '\n';
+  text << kToolVersion << '\n' << tokenizer << '\n' << options.split_seed << '\n';
   for (const double share : options.shares) text << share << '\n';
   text << model.size() << '\n' << model;
   hash.Update(text.str());
@@ -121,30 +77,105 @@ bool IsPrepared(const std::string& dir, const std::string& input_digest, Manifes
   }
 }
 
-struct Written {
-  std::string digest;
-  bool reversible = true;
+// Collects the shards' digests into the manifest's.
+class ResultDigest {
+ public:
+  ResultDigest(const std::string& tokenizer, const std::string& model) {
+    hash_.Update("tokenizer " + tokenizer + " " + spec::Sha256Hex(model) + "\n");
+  }
+  SplitInfo Finish(Split s, ShardWriter* writer) {
+    const SplitInfo info = writer->Finish();
+    hash_.Update(std::string(Name(s)) + " " + info.sha256 + " " + writer->docs_sha256() + "\n");
+    return info;
+  }
+  std::string HexDigest() { return hash_.HexDigest(); }
+
+ private:
+  spec::Sha256 hash_;
 };
 
-Written WriteShards(const std::string& dir, const SplitDocuments& split, const Tokenizer& tokenizer,
-                    const std::string& model, Manifest* manifest) {
-  Written written;
-  spec::Sha256 digest;
-  digest.Update("tokenizer " + manifest->tokenizer + " " + spec::Sha256Hex(model) + "\n");
+// Fills the manifest's splits, digest and `reversible`.
+void WriteShards(const std::string& dir, const SplitDocuments& split, const Tokenizer& tokenizer,
+                 const std::string& model, Manifest* manifest) {
+  ResultDigest digest(manifest->tokenizer, model);
+  manifest->reversible = true;
   for (Split s : kAllSplits) {
     ShardWriter writer(dir, s, tokenizer.vocab_size());
     for (const Document& d : split.documents[static_cast<int>(s)]) {
       const std::vector<int64_t> tokens = tokenizer.Encode(d.text);
-      written.reversible = written.reversible && tokenizer.Decode(tokens) == d.text;
+      if (manifest->reversible && tokenizer.Decode(tokens) != d.text) manifest->reversible = false;
       writer.Add(tokenizer.separator(), tokens, static_cast<int64_t>(d.text.size()),
                  CountCodePoints(d.text));
     }
-    SplitInfo& info = manifest->splits[static_cast<int>(s)];
-    info = writer.Finish();
-    digest.Update(std::string(Name(s)) + " " + info.sha256 + " " + writer.docs_sha256() + "\n");
+    manifest->splits[static_cast<int>(s)] = digest.Finish(s, &writer);
   }
-  written.digest = digest.HexDigest();
-  return written;
+  manifest->digest = digest.HexDigest();
+}
+
+// Ids made elsewhere: no text, so no documents, no comparison of splits and no bits per byte.
+Manifest ImportNanoGpt(const PrepareOptions& options, const std::string& root) {
+  const NanoGptIds ids = ReadNanoGpt(options.nanogpt, options.vocab_size);
+  Manifest manifest{
+      .corpus = options.corpus,
+      .tokenizer = "ids:" + std::to_string(ids.vocab_size),
+      .description = options.description,
+      .vocab_size = ids.vocab_size,
+      .tool_version = kToolVersion,
+      .sources = {{options.nanogpt, ""}},
+      .notes = {
+          "imported token ids: no bits per byte; tune, val and test are the three parts of val.bin "
+          "in order, and the first token of each split is not scored"}};
+  Building building(DatasetDir(root, manifest.corpus, manifest.tokenizer));
+  ResultDigest digest(manifest.tokenizer, "");
+  for (Split s : kAllSplits) {
+    const std::vector<int64_t>& part = ids.splits[static_cast<int>(s)];
+    ShardWriter writer(building.dir(), s, ids.vocab_size);
+    writer.Add(part.front(), {part.begin() + 1, part.end()}, 0, 0);
+    manifest.splits[static_cast<int>(s)] = digest.Finish(s, &writer);
+  }
+  manifest.digest = digest.HexDigest();
+  building.Write("manifest.json", ManifestJson(manifest));
+  building.Place();
+  return manifest;
+}
+
+constexpr size_t kPrimerBytes = size_t{4} << 20;
+
+std::string Joined(const std::vector<Document>& documents) {
+  std::string text;
+  for (const Document& d : documents) text += d.text;
+  return text;
+}
+
+// The last whole documents that fit into `bytes`.
+std::string Tail(const std::vector<Document>& documents, size_t bytes) {
+  auto first = documents.end();
+  for (size_t sum = 0; first != documents.begin(); --first) {
+    sum += std::prev(first)->text.size();
+    if (sum > bytes) break;
+  }
+  return Joined({first, documents.end()});
+}
+
+// The name under which the corpus is prepared, and the model of a tokenizer that the user brings
+// (else "").
+std::string ResolveTokenizer(const std::string& tokenizer, std::string* model) {
+  const bool imported = tokenizer.starts_with("ids:");
+  if (!imported && spec::TokenizerVocabSize(tokenizer).has_value()) return tokenizer;
+  std::error_code error;
+  if (!fs::is_regular_file(tokenizer, error)) {
+    throw DataError(
+        "unknown tokenizer \"" + tokenizer +
+        "\"; bytes, sentencepiece:<vocabulary, 300 or more>, or the path of a SentencePiece model");
+  }
+  std::ifstream in(tokenizer, std::ios::binary);
+  std::ostringstream bytes;
+  bytes << in.rdbuf();
+  *model = bytes.str();
+  const std::string name =
+      "sentencepiece:" + std::to_string(SentencePieceTokenizer(*model, tokenizer)->vocab_size());
+  if (!spec::TokenizerVocabSize(name)) throw DataError(tokenizer + ": has fewer than 300 pieces");
+  return name;
 }
 
 void CheckOptions(const PrepareOptions& options) {
@@ -163,38 +194,74 @@ Manifest Prepare(const PrepareOptions& options) {
   const auto step = [&](const std::string& what) {
     if (options.progress) options.progress(what);
   };
-  Manifest manifest{.corpus = options.corpus, .tokenizer = options.tokenizer};
   const std::string root = options.root.empty() ? DefaultRoot() : options.root;
+  if (!options.nanogpt.empty()) {
+    if (!options.text.empty()) throw DataError("give text or a nanoGPT folder, not both");
+    step("importing");
+    return ImportNanoGpt(options, root);
+  }
+  std::string model;  // of a tokenizer that the user brings, later of any but bytes
+  Manifest manifest{.corpus = options.corpus,
+                    .tokenizer = ResolveTokenizer(options.tokenizer, &model)};
   const std::string place = DatasetDir(root, manifest.corpus, manifest.tokenizer);
 
   step("reading");
   Collection collection = Read(options);
   std::vector<Document> documents = InSeededOrder(std::move(collection.documents),
                                                   options.split_seed, &manifest.exact_duplicates);
-  std::string model;
-  manifest.input_digest = InputDigest(options, documents, model);
+  manifest.input_digest = InputDigest(options, manifest.tokenizer, documents, model);
   if (Manifest earlier; IsPrepared(place, manifest.input_digest, &earlier)) return earlier;
 
   manifest.description = options.description.empty() ? collection.description : options.description;
   manifest.sources = collection.sources;
+  if (!model.empty()) {
+    manifest.sources.push_back({options.tokenizer, "sha256:" + spec::Sha256Hex(model)});
+    manifest.notes.push_back(
+        "the tokenizer was brought, not trained here: it may have seen any split");
+  }
   manifest.unreadable = collection.unreadable;
   manifest.tool_version = kToolVersion;
   manifest.split_seed = options.split_seed;
 
+  step("dropping near-duplicates");
+  documents = WithoutNearDuplicates(std::move(documents), &manifest.near_duplicates);
   step("splitting");
   SplitDocuments split =
       SplitByDocument(std::move(documents), {options.split_seed, options.shares});
-  manifest.notes = split.notes;
+  manifest.notes.insert(manifest.notes.end(), split.notes.begin(), split.notes.end());
+
+  Building building(place);
+  std::unique_ptr<Tokenizer> tokenizer;
+  if (manifest.tokenizer == "bytes") {
+    tokenizer = BytesTokenizer();
+  } else {
+    if (model.empty()) {
+      step("training the tokenizer");
+      std::vector<std::string_view> train;
+      for (const Document& d : split.documents[static_cast<int>(Split::kTrain)])
+        train.push_back(d.text);
+      model = TrainSentencePiece(train, *spec::TokenizerVocabSize(manifest.tokenizer));
+    }
+    tokenizer = SentencePieceTokenizer(model, manifest.tokenizer);
+    building.Write("tokenizer.model", model);
+  }
+  manifest.vocab_size = tokenizer->vocab_size();
 
   step("tokenizing");
-  const std::unique_ptr<Tokenizer> tokenizer = BytesTokenizer();
-  manifest.vocab_size = tokenizer->vocab_size();
-  Building building(place);
-  const Written written = WriteShards(building.dir(), split, *tokenizer, model, &manifest);
-  manifest.digest = written.digest;
-  manifest.reversible = written.reversible;
+  WriteShards(building.dir(), split, *tokenizer, model, &manifest);
+  if (!manifest.reversible) {
+    manifest.notes.push_back("decoding does not give every document back: no bits per byte");
+  }
+  step("comparing the splits");
+  const std::array<double, 4> overlap = Overlap13(split);
+  std::copy(overlap.begin(), overlap.end(), manifest.overlap_13gram);
+  step("compressing the test text");
+  const std::string test = Joined(split.documents[static_cast<int>(Split::kTest)]);
+  const std::string primer = Tail(split.documents[static_cast<int>(Split::kTrain)], kPrimerBytes);
+  manifest.compressor_bits_per_byte = CompressorBitsPerByte("", test);
+  manifest.compressor_bits_per_byte_primed = CompressorBitsPerByte(primer, test);
 
-  WriteFile(building.dir() + "/manifest.json", ManifestJson(manifest));
+  building.Write("manifest.json", ManifestJson(manifest));
   building.Place();
   return manifest;
 }

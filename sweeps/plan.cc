@@ -228,7 +228,8 @@ class Planner {
 
   // Counts of a shape do not depend on the budget, which may not be known yet.
   static void AnyBudget(spec::TrialSpec* s) {
-    s->train.steps = 1000000000000, s->train.tokens = 0, s->train.flops = 0;
+    s->train.steps = 1, s->train.tokens = 0, s->train.flops = 0;
+    s->train.warmup_steps = 0, s->train.warmup_fraction = 0;
   }
 
   std::optional<Solution> SolveAxis(const Axis& axis, double target, const spec::TrialSpec& s) {

@@ -3,183 +3,99 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cmath>
-#include <random>
+#include <limits>
+
+#include "absl/strings/str_format.h"
 
 namespace plumb::analysis {
 namespace {
 
-using ::testing::HasSubstr;
-using ::testing::Not;
+MapFigure SmallMap() {
+  MapFigure f{.title = "bits & bytes <test>", .metric = "bits per byte"};
+  for (int depth : {1, 2}) {
+    for (int width : {32, 64}) {
+      CellResult c{.name = absl::StrFormat("n_layers=%d d_model=%d", depth, width), .x = 1.0 * width, .y = 1.0 * depth, .replicates = 2};
+      c.values = {{0, 2.5 + depth + width / 100.0}, {1, 2.52 + depth + width / 100.0}};
+      f.cells.push_back(c);
+    }
+  }
+  f.cells[3].values.erase(1);
+  f.cells[3].diverged = 1;
+  f.cells[1].flags = {"more_than_one_epoch"};
+  f.reading = ReadMap(f.cells, f.metric, 0.9);
+  f.notes = {"xz: 1.9 bits per byte"};
+  return f;
+}
 
-// Whether tags nest and attributes are quoted: enough XML to catch what a writer gets wrong.
-bool WellFormed(const std::string& xml) {
-  std::vector<std::string> open;
-  for (size_t i = 0; i < xml.size();) {
-    if (xml[i] == '&') {
-      const size_t end = xml.find(';', i);
-      if (end == std::string::npos || end - i > 6) return false;
-    }
-    if (xml[i] != '<') {
-      ++i;
-      continue;
-    }
-    const size_t end = xml.find('>', i);
+// Every element that opens closes, by a stack; text has no bare < or &.
+bool WellFormed(const std::string& svg) {
+  int depth = 0;
+  for (size_t i = 0; i < svg.size(); ++i) {
+    if (svg[i] == '&' && svg.compare(i, 5, "&amp;") != 0 && svg.compare(i, 4, "&lt;") != 0 && svg.compare(i, 4, "&gt;") != 0 && svg.compare(i, 6, "&quot;") != 0) return false;
+    if (svg[i] != '<') continue;
+    const size_t end = svg.find('>', i);
     if (end == std::string::npos) return false;
-    const std::string tag = xml.substr(i + 1, end - i - 1);
-    if (tag.find('<') != std::string::npos || std::count(tag.begin(), tag.end(), '"') % 2)
-      return false;
-    if (tag[0] == '/') {
-      if (open.empty() || open.back() != tag.substr(1)) return false;
-      open.pop_back();
-    } else if (tag.back() != '/') {
-      open.push_back(tag.substr(0, tag.find(' ')));
+    if (svg[i + 1] == '/') {
+      if (--depth < 0) return false;
+    } else if (svg[end - 1] != '/') {
+      ++depth;
     }
-    i = end + 1;
+    i = end;
   }
-  return open.empty();
+  return depth == 0;
 }
 
-GridFigure Map() {
-  GridFigure f{.title = "Sweep 1 <a&b>",
-               .value_label = "test bits per byte",
-               .row_label = "depth",
-               .column_label = "width",
-               .rows = {"1", "2"},
-               .columns = {"32", "64"}};
-  f.cells = {
-      {.name = "a",
-       .row = 0,
-       .column = 0,
-       .value = 2.5,
-       .low = 2.4,
-       .high = 2.6,
-       .n = 2,
-       .planned = 2,
-       .median = 2.5,
-       .tied = true},
-      {.name = "b",
-       .row = 0,
-       .column = 1,
-       .value = 2.25,
-       .low = 2.2,
-       .high = 2.3,
-       .n = 2,
-       .planned = 2,
-       .median = 2.25,
-       .best = true,
-       .tied = true},
-      {.name = "c",
-       .row = 1,
-       .column = 0,
-       .value = NAN,
-       .low = NAN,
-       .high = NAN,
-       .n = 1,
-       .planned = 2,
-       .diverged = 1,
-       .median = 3.75,
-       .flags = {"diverged:1/2"}},
-  };
-  f.notes = {"A/A noise: 0.01"};
-  return f;
-}
-
-TEST(GridTextTest, ReadsWithoutColour) {
-  EXPECT_EQ(GridText(Map(), Color::kNo),
-            "Sweep 1 <a&b>\n"
-            "\n"
-            "       width\n"
-            "depth       32             64\n"
-            "    1    [ 2.5000 ]    [[ 2.2500 ]]\n"
-            "        ±0.1000 n=2    ±0.0500 n=2\n"
-            "    2    ~3.7500 !\n"
-            "        n=1/2 div=1\n"
-            "\n"
-            "test bits per byte; ± half the range over seeds; [[ ]] lowest mean, [ ] cannot be "
-            "told from it; ! flagged\n"
-            "! c: diverged:1/2\n"
-            "A/A noise: 0.01\n");
-}
-
-TEST(GridTextTest, ColoursOnlyWhenAsked) {
-  EXPECT_THAT(GridText(Map(), Color::kNo), Not(HasSubstr("\x1b")));
-  EXPECT_THAT(GridText(Map(), Color::kYes), HasSubstr("\x1b[48;2;"));
-}
-
-TEST(GridSvgTest, IsWellFormedAndHoldsEveryValue) {
-  const std::string svg = GridSvg(Map());
+TEST(MapSvg, IsWellFormedAndHoldsEveryValue) {
+  const MapFigure f = SmallMap();
+  const std::string svg = Svg(f);
   EXPECT_TRUE(WellFormed(svg));
-  for (const char* text : {"2.5000", "2.2500", "~3.7500", "n=1/2", "div=1", "±0.1000",
-                           "Sweep 1 &lt;a&amp;b&gt;", "A/A noise", "depth", "width"}) {
-    EXPECT_THAT(svg, HasSubstr(text));
-  }
-  EXPECT_THAT(svg, HasSubstr("stroke-dasharray"));
-}
-
-TEST(GridCsvTest, HasARowPerCellAndLeavesTheUnknownEmpty) {
-  const std::string csv = GridCsv(Map());
-  EXPECT_THAT(csv, HasSubstr("\n1,64,b,2.25,2.2,2.3,2.25,2,2,0,1,1,"));
-  EXPECT_THAT(csv, HasSubstr("\n2,32,c,,,,3.75,1,2,1,0,0,"));
-}
-
-TEST(BucketedTest, KeepsEveryExtremeOfTheFullData) {
-  std::mt19937_64 random(7);
-  std::normal_distribution<double> normal;
-  std::vector<Point> points;
-  for (int i = 1; i <= 10'000; ++i) points.push_back({static_cast<double>(i), normal(random)});
-  points[4321].y = 99;
-  points[777].y = -99;
-  for (Axis axis : {Axis::kLinear, Axis::kLog}) {
-    const std::vector<Bucket> buckets = Bucketed(points, 50, axis);
-    ASSERT_LE(buckets.size(), 50u);
-    double low = 0, high = 0;
-    int64_t n = 0;
-    for (const Bucket& b : buckets) {
-      low = std::min(low, b.min);
-      high = std::max(high, b.max);
-      n += b.points;
-    }
-    EXPECT_EQ(low, -99);
-    EXPECT_EQ(high, 99);
-    EXPECT_EQ(n, 10'000);
-    EXPECT_EQ(buckets.back().last, points.back().y);
+  for (const char* value : {"3.8300", "4.1500", "4.8300", "1 of 2 diverged", "bits &amp; bytes", "xz: 1.9"}) {
+    EXPECT_THAT(svg, testing::HasSubstr(value));
   }
 }
 
-TEST(BucketedTest, LeavesOutWhatAnAxisCannotShow) {
-  const std::vector<Bucket> b = Bucketed({{0, 1}, {1, NAN}, {2, 5}}, 10, Axis::kLog);
-  ASSERT_EQ(b.size(), 1u);
-  EXPECT_EQ(b[0].last, 5);
+TEST(MapTerminal, ReadsWithoutColour) {
+  const std::string text = Terminal(SmallMap(), {.width = 80, .color = false});
+  EXPECT_THAT(text, testing::HasSubstr("* 3.8300 ±0.0100 *"));
+  EXPECT_THAT(text, testing::HasSubstr("1 of 2 diverged"));
+  EXPECT_THAT(text, testing::HasSubstr("n=2 !1"));
+  EXPECT_THAT(text, testing::Not(testing::HasSubstr("\x1b")));
 }
 
-CurveFigure Curves() {
-  CurveFigure f{
-      .title = "T & U", .x_label = "steps", .y_label = "loss", .groups = {"a<b"}, .notes = {"n"}};
-  f.curves = {{.label = "one", .buckets = Bucketed({{1, 4}, {10, 3}, {100, 2}}, 10, Axis::kLog)}};
-  return f;
+TEST(MapCsv, HasARowPerCell) {
+  const std::string csv = Csv(SmallMap());
+  EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 5);
+  EXPECT_THAT(csv, testing::HasSubstr("more_than_one_epoch"));
 }
 
-TEST(CurvesSvgTest, DrawsOnePathPerCurveInsideTheFrame) {
-  const std::string svg = CurvesSvg(Curves());
+TEST(Bucketed, KeepsEveryExtreme) {
+  std::vector<std::pair<double, double>> points;
+  for (int i = 1; i <= 10000; ++i) points.emplace_back(i, std::sin(i * 0.01));
+  points[7777].second = 42;
+  points[123].second = -42;
+  const auto few = Bucketed(points, 50, true);
+  EXPECT_LE(few.size(), 200u);
+  EXPECT_EQ(few.front(), points.front());
+  EXPECT_EQ(few.back(), points.back());
+  EXPECT_THAT(few, testing::Contains(points[7777]));
+  EXPECT_THAT(few, testing::Contains(points[123]));
+}
+
+TEST(Curves, DrawGapsForWhatIsNotFinite) {
+  CurvesFigure f{.title = "t", .curves = {{.label = "a", .group = 0, .points = {{1, 3}, {10, std::numeric_limits<double>::quiet_NaN()}, {100, 2}, {1000, 1.5}}}}};
+  const std::string svg = Svg(f);
   EXPECT_TRUE(WellFormed(svg));
-  EXPECT_THAT(svg, HasSubstr("<path d=\"M64 48L344 213L624 378\""));
-  EXPECT_THAT(svg, HasSubstr("a&lt;b"));
-  EXPECT_THAT(svg, HasSubstr("steps (log scale)"));
+  EXPECT_THAT(svg, testing::Not(testing::HasSubstr("nan")));
+  EXPECT_THAT(Csv(f), testing::HasSubstr("\"a\",0,10,\n"));
+  EXPECT_THAT(Terminal(f, {.width = 60}), testing::HasSubstr("ends at 1.5000 (n=1)"));
 }
 
-TEST(CurvesTextTest, DrawsAFallingLine) {
-  const std::string text = CurvesText(Curves(), Color::kNo, 40, 6);
-  EXPECT_THAT(text, HasSubstr("a<b: ends at 2.0000"));
-  EXPECT_THAT(text, HasSubstr("⠑"));
-  EXPECT_THAT(CurvesText({.title = "t"}, Color::kNo), HasSubstr("no points yet"));
-}
-
-TEST(CurvesCsvTest, HasMinMaxAndLast) {
-  EXPECT_EQ(CurvesCsv(Curves()),
-            "group,curve,steps,min,max,last,points\na<b,one,1,4,4,4,1\na<b,one,10,3,3,3,1\na<b,one,"
-            "100,2,2,2,1\n");
+TEST(Short, NamesBigNumbers) {
+  EXPECT_EQ(Short(128), "128");
+  EXPECT_EQ(Short(150e6), "150M");
+  EXPECT_EQ(Short(1.5e11), "150G");
+  EXPECT_EQ(Short(0.25), "0.25");
 }
 
 }  // namespace

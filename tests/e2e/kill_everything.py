@@ -22,7 +22,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-LIMIT_SECONDS = 140
+LIMIT_SECONDS = 150
 
 NOOP_SWEEP = """sweep: under-fire
 stages: {run: {noop: {seconds: 0.4}}}
@@ -32,14 +32,14 @@ TRAIN_SWEEP = """sweep: under-fire
 trial:
   model: {preset: llama, d_model: 32, head_dim: 16}
   data: {corpus: source, tokenizer: bytes, seq_len: 32}
-  train: {steps: 240, batch_tokens: 256, lr: 3e-3, log_every: 5}
+  train: {steps: 1500, batch_tokens: 256, lr: 3e-3, log_every: 10}
   eval: {points: 4, tokens: 2048, train_tokens: 1024, final_tokens: 4096}
-  execution: {threads: 1, checkpoint_steps: 15}
+  execution: {threads: 1, checkpoint_steps: 40}
 axes: {model.n_layers: [1, 2, 3]}
 replicates: 2
 """
 # What depends on the run and not on the trial.
-UNSTABLE = ("time/", "memory/", "timing/", "speed/")
+UNSTABLE = ("time/", "memory/", "timing/")  # and every rate, "…_per_s"
 
 
 def write_corpus(root):
@@ -211,7 +211,7 @@ def run_under_fire(cluster, rng, kills_wanted, pause, deadline):
 def results(cluster):
     """Everything measured, by the trial's key; values by their bits."""
     def stable(name):
-        return not name.startswith(UNSTABLE)
+        return not name.startswith(UNSTABLE) and not name.endswith("_per_s")
     points = {}
     for key, name, layer, step, value in cluster.query(
             "SELECT t.key, s.name, s.layer, m.step, m.value FROM measurement m JOIN series s ON s.id = m.series_id "
@@ -237,7 +237,7 @@ def main():
     args = parser.parse_args()
     trainer = args.bin / ("plumb-noop-trainer" if args.mode == "noop" else "plumb-trainer")
     sweep = NOOP_SWEEP if args.mode == "noop" else TRAIN_SWEEP
-    pause = (0.1, 0.9) if args.mode == "noop" else (0.4, 1.8)
+    pause = (0.1, 0.9) if args.mode == "noop" else (0.2, 1.0)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="plumb-e2e-"))
     deadline = time.monotonic() + LIMIT_SECONDS
     rng = random.Random(args.seed)
@@ -264,8 +264,8 @@ def main():
         calm_points, calm_documents = results(calm)
         fire_points, fire_documents = results(fire)
         for series in sorted(set(calm_points) | set(fire_points)):
-            check(calm_points.get(series) == fire_points.get(series), fire,
-                  f"{series} differs:\n{calm_points.get(series)}\n{fire_points.get(series)}")
+            differ = set(calm_points.get(series, [])) ^ set(fire_points.get(series, []))
+            check(not differ, fire, f"{series} differs: {sorted(differ, key=str)[:6]}")
         check(calm_documents == fire_documents, fire, "document scores differ")
         attempts = fire.query("SELECT outcome, count(*) FROM attempt GROUP BY outcome ORDER BY 1")
         print(f"{sum(kills.values())} kills {kills}, seed {args.seed}: {trials[0]} trials completed, {measured[0]} measurements "

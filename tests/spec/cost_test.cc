@@ -80,5 +80,21 @@ TEST(Memory, GrowsWithTheModelTheBatchAndTheRows) {
   EXPECT_LT(PredictedPeakBytes(micro, 1), PredictedPeakBytes(small, 1));
 }
 
+TEST(Counts, OfTheLargestShapesAllowedStayWithin64Bits) {
+  const TrialSpec s = ResolvedOrDie(
+      R"({"model": {"n_layers": 4096, "d_model": 1048576, "n_heads": 1024, "head_dim": 4096,
+      "d_ff": 4194304, "vocab_size": 16777216}, "data": {"seq_len": 16777216}, "train": {"steps": 1, "batch_tokens": 9982443520}})");
+  const ParameterCounts c = CountParameters(s.model);
+  const double d = 1 << 20, blocks = 4096.0 * (4 * d * (1 << 22) + 3 * d * (1 << 22) + 2 * d);
+  EXPECT_NEAR(static_cast<double>(c.total), blocks + 2 * d * (1 << 24) + d, 1e3);
+  EXPECT_GT(TrainingFlopsPerToken(s.model, s.data.seq_len), 0);
+  EXPECT_GT(PredictedPeakBytes(s, 64), int64_t{1} << 60);
+  EXPECT_EQ(Format(ErrorsOf(
+                R"({"model": {"n_heads": 65536, "head_dim": 65536}, "train": {"steps": 1}})")),
+            "model.head_dim: 65536 heads of width 65536 are wider than 4194304 together");
+  EXPECT_EQ(Format(ErrorsOf(R"({"train": {"steps": 1e12, "batch_tokens": 128000}})")),
+            "train: 1000000000000 steps of 128000 tokens are more than 2^53 tokens");
+}
+
 }  // namespace
 }  // namespace plumb::spec

@@ -43,8 +43,11 @@ int64_t PredictedPeakBytes(const TrialSpec& s, int64_t rows) {
   // What a block keeps for its backward pass, in floats per token: two norms' inputs and outputs, the residual twice,
   // q, k, v before and after RoPE, the attention's output, and the MLP's hidden values.
   const int64_t block = 6 * m.d_model + 2 * qkv + m.n_heads * m.head_dim + (m.mlp == MlpKind::kSwiGlu ? 4 : 2) * m.d_ff;
-  const int64_t activations = 4 * tokens * (m.n_layers * block + 4 * m.d_model + 2 * m.vocab_size);
-  return kProcess + rows * (16 * LayoutOf(m).row_size + activations);
+  // In floating point: absurd shapes are asked about too.
+  const double floats = static_cast<double>(m.n_layers * block + 4 * m.d_model + 2 * m.vocab_size);
+  const double activations = 4.0 * static_cast<double>(tokens) * floats;
+  const double row = 16.0 * static_cast<double>(LayoutOf(m).row_size) + activations;
+  return static_cast<int64_t>(std::min(static_cast<double>(kProcess) + static_cast<double>(rows) * row, 9e18));
 }
 
 }  // namespace plumb::spec

@@ -15,6 +15,9 @@ namespace {
 
 using nlohmann::json;
 
+constexpr int64_t kMaxAttentionWidth = 1 << 22;
+constexpr double kMaxTokens = 9007199254740992.0;  // 2^53
+
 // What each component computes is versioned on its own: a change of one component's numbers leaves the keys of trials
 // that do not use it as they were.
 const std::map<std::string, int>& SemanticsVersions() {
@@ -102,13 +105,17 @@ std::vector<std::string> PresetNames() { return {"llama", "gpt2"}; }
 
 std::optional<int64_t> TokenizerVocabSize(const std::string& tokenizer) {
   if (tokenizer == "bytes") return 256;
-  const std::string prefix = "sentencepiece:";
-  if (tokenizer.rfind(prefix, 0) == 0) {
+  struct Kind {
+    std::string prefix;
+    int64_t least;
+  };
+  // SentencePiece: 256 bytes to fall back on, and some pieces. "ids": token ids that were made elsewhere.
+  for (const auto& [prefix, least] : {Kind{"sentencepiece:", 300}, Kind{"ids:", 2}}) {
+    if (tokenizer.rfind(prefix, 0) != 0) continue;
     const std::string digits = tokenizer.substr(prefix.size());
-    if (!digits.empty() && digits.size() <= 7 && digits.find_first_not_of("0123456789") == std::string::npos) {
-      const int64_t n = std::stoll(digits);
-      if (n >= 300) return n;  // 256 bytes to fall back on, and some pieces
-    }
+    if (digits.empty() || digits.size() > 7 || digits.front() == '0') continue;
+    if (digits.find_first_not_of("0123456789") != std::string::npos) continue;
+    if (const int64_t n = std::stoll(digits); n >= least) return n;
   }
   return std::nullopt;
 }
@@ -189,6 +196,10 @@ std::vector<SpecError> Resolve(TrialSpec* spec) {
     }
   }
   if (m.n_kv_heads == 0) m.n_kv_heads = m.n_heads;
+  // Keeps every count of parameters and FLOPs within 64 bits.
+  if (m.n_heads * m.head_dim > kMaxAttentionWidth) {
+    wrong("model.head_dim", str(m.n_heads) + " heads of width " + str(m.head_dim) + " are wider than " + str(kMaxAttentionWidth) + " together");
+  }
   if (m.n_kv_heads > 0 && m.n_heads % m.n_kv_heads != 0) {
     wrong("model.n_kv_heads", str(m.n_kv_heads) + " does not divide n_heads " + str(m.n_heads));
   }
@@ -246,6 +257,9 @@ std::vector<SpecError> Resolve(TrialSpec* spec) {
   if (t.warmup_fraction > 0 && errors.empty()) {
     t.warmup_steps = static_cast<int64_t>(std::round(t.warmup_fraction * static_cast<double>(t.steps)));
     t.warmup_fraction = 0;
+  }
+  if (static_cast<double>(t.steps) * static_cast<double>(t.batch_tokens) > kMaxTokens) {
+    wrong("train", str(t.steps) + " steps of " + str(t.batch_tokens) + " tokens are more than 2^53 tokens");
   }
   if (t.warmup_steps > t.steps) wrong("train.warmup_steps", str(t.warmup_steps) + " is more than the " + str(t.steps) + " steps");
   // Fields that the chosen kind does not read go back to their default, so that they never split a key.

@@ -1,0 +1,67 @@
+#include "data/tokenizer.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/data/texts.h"
+
+namespace plumb::data {
+namespace {
+
+TEST(BytesTokenizer, EveryByteIsAToken) {
+  const auto tokenizer = BytesTokenizer();
+  EXPECT_EQ(tokenizer->Encode("aé"), (std::vector<int64_t>{97, 0xC3, 0xA9}));
+  EXPECT_EQ(tokenizer->Decode({97, 0xC3, 0xA9}), "aé");
+  EXPECT_THROW(tokenizer->Decode({256}), DataError);
+}
+
+class SentencePieceTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    text_ = new std::string(Words(3000, 1) + "\n\tindent  twice 2024 日本語の文\n");
+    model_ = new std::string(TrainSentencePiece({*text_}, 400));
+  }
+  static void TearDownTestSuite() {
+    delete text_;
+    delete model_;
+  }
+  static std::string* text_;
+  static std::string* model_;
+};
+std::string* SentencePieceTest::text_ = nullptr;
+std::string* SentencePieceTest::model_ = nullptr;
+
+TEST_F(SentencePieceTest, HasTheExactVocabularyAndGivesAnyTextBack) {
+  const auto tokenizer = SentencePieceTokenizer(*model_, "test");
+  EXPECT_EQ(tokenizer->vocab_size(), 400);
+  for (const std::string& text :
+       {*text_, std::string(" leading and trailing "), std::string("\n\n\ttabs\r\n"),
+        std::string("never seen: 😀 ﬁ Å é 漢字"), std::string("double  spaces   kept"),
+        std::string("\x01\x7f"), std::string()}) {
+    EXPECT_EQ(tokenizer->Decode(tokenizer->Encode(text)), text);
+  }
+  EXPECT_LT(tokenizer->Encode(*text_).size(), text_->size() * 2 / 3);
+  for (const int64_t token : tokenizer->Encode(*text_)) EXPECT_NE(token, tokenizer->separator());
+}
+
+TEST_F(SentencePieceTest, TrainsTheSameModelAgain) {
+  EXPECT_EQ(TrainSentencePiece({*text_}, 400), *model_);
+}
+
+TEST_F(SentencePieceTest, RefusesAVocabularyThatTheTextCannotFill) {
+  EXPECT_THROW(TrainSentencePiece({"too little text"}, 4096), DataError);
+}
+
+TEST_F(SentencePieceTest, RefusesAFileThatIsNoModel) {
+  EXPECT_THROW(SentencePieceTokenizer("not a model", "x.model"), DataError);
+  EXPECT_THROW(SentencePieceTokenizer("", "x.model"), DataError);
+}
+
+TEST_F(SentencePieceTest, TrainsOnALineOfMegabytes) {
+  std::string line;
+  while (line.size() < 3u << 20) line += *text_;
+  std::erase(line, '\n');
+  EXPECT_EQ(SentencePieceTokenizer(TrainSentencePiece({line}, 400), "test")->vocab_size(), 400);
+}
+
+}  // namespace
+}  // namespace plumb::data
