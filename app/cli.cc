@@ -87,6 +87,14 @@ void AddServe(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--trainer", l.up.trainer, "plumb-trainer (beside this program)");
   c->add_option("--listen", l.up.listen, "Loopback address; port 0: any free one");
 
+  c = b.Command(root, "demo", "A depth x width sweep on real text, from nothing to the map",
+                "plumb demo", [](const Line& x) { return RunDemo(x.context, x.demo); });
+  c->add_option("--dir", l.demo.dir, "Folder for database, figures and checkpoints (plumb-data)");
+  c->add_option("--sweep", l.demo.sweep, "Another sweep file than the bundled one");
+  c->add_option("--slots", l.demo.slots, "Trials at once");
+  c->add_option("--data-root", l.demo.data_root, "Where prepared corpora lie");
+  c->add_option("--trainer", l.demo.trainer, "plumb-trainer (beside this program)");
+
   c = b.Command(root, "server", "The coordinator alone", "plumb server --db plumb.db",
                 [](const Line& x) { return RunServerCommand(x.context, x.server); });
   c->add_option("--listen", l.server.listen, "Loopback address; port 0: any free one");
@@ -168,7 +176,27 @@ void AddTrial(Builder& b, CLI::App* root, Line& l) {
 }
 
 void AddResults(Builder& b, CLI::App* root, Line& l) {
-  CLI::App *g, *c;
+  CLI::App* g =
+      b.Group(root, "plot", "Figures: terminal, SVG, CSV", "plumb plot grid -o svg --out map.svg");
+  const auto figure = [&l](CLI::App* to) {
+    to->add_option("--sweep", l.plot.sweep, "Sweep (the newest)");
+    to->add_option("--out", l.plot.out, "File to write instead of standard output");
+  };
+  CLI::App* c =
+      b.Command(g, "grid", "The map: a value over two axes, with its spread over seeds",
+                "plumb plot grid", [](const Line& x) { return PlotGrid(x.context, x.plot); });
+  figure(c);
+  c->add_option("--series", l.plot.series, "What to show (the sweep's objective)");
+  c->add_option("--rows", l.plot.rows, "Axis down, e.g. model.n_layers");
+  c->add_option("--cols", l.plot.cols, "Axis across, e.g. model.d_model");
+  c = b.Command(g, "curves", "Curves of a series, one per trial",
+                "plumb plot curves --series val/bits_per_byte",
+                [](const Line& x) { return PlotCurves(x.context, x.plot); });
+  figure(c);
+  c->add_option("--series", l.plot.series, "What to show (val/bits_per_byte)");
+  c->add_option("--x", l.plot.x, "steps, tokens or flops");
+  c->add_flag("--linear", l.plot.linear, "Linear x axis");
+
   c = b.Command(root, "query", "SQL on the database, read-only",
                 "plumb query \"SELECT n_layers, d_model, mean_test_bits_per_byte FROM v_cell\"",
                 [](const Line& x) { return RunQuery(x.context, x.query); });

@@ -63,9 +63,8 @@ int RetryTrial(const Context& context, const TrialArgs& args);
 
 struct PlotArgs {
   int64_t sweep = 0;
-  std::string series, x = "steps", rows, cols, format = "text", out;
+  std::string series, x = "steps", rows, cols, out;
   bool linear = false;
-  int points = 200;
 };
 int PlotGrid(const Context& context, const PlotArgs& args);
 int PlotCurves(const Context& context, const PlotArgs& args);
