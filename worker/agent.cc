@@ -251,7 +251,7 @@ class Agent {
       return;
     }
     ReadJournal(slot, slot.settled ? JournalOf::kKnownAttempts : JournalOf::kAnyAttempt);
-    if (!slot.process.HasUnanswered()) slot.bundle = hello.bundle;
+    if (hello.unanswered.empty()) slot.bundle = hello.bundle;
     for (const std::string& row : hello.rows) {
       Attempt* attempt = AttemptOfRow(row, &slot);
       if (attempt == nullptr) continue;
@@ -267,7 +267,8 @@ class Agent {
         continue;
       const std::string row = key.RowName();
       const bool runs = std::find(hello.rows.begin(), hello.rows.end(), row) != hello.rows.end();
-      if (!runs && !slot.process.HasUnanswered(row)) {
+      const auto& pending = hello.unanswered;
+      if (!runs && std::find(pending.begin(), pending.end(), row) == pending.end()) {
         EndAttempt(*attempt, "failed", "its trainer does not have it", std::nullopt, false);
       }
     }
