@@ -16,6 +16,9 @@
 namespace plumb::trainer {
 namespace {
 
+// One thread unless a test says otherwise: a second one spins where cores are shared.
+[[maybe_unused]] const bool kOneThread = (at::set_num_threads(1), true);
+
 constexpr const char* kPresets[] = {"llama", "gpt2"};
 
 spec::TrialSpec Small(const std::string& preset) {
@@ -129,7 +132,7 @@ struct Ran {
   std::vector<std::vector<double>> losses;
 };
 Ran Train(const spec::TrialSpec& s, const std::vector<int64_t>& seeds, int64_t poisoned = -1,
-        int64_t steps = 50) {
+          int64_t steps = 50) {
   Bundle bundle(s.model, 16, static_cast<int64_t>(seeds.size()), at::kCPU);
   for (int64_t seed : seeds) bundle.Add(seed);
   Ran out;
@@ -171,6 +174,35 @@ TEST(Bundle, FourTrialsTogetherAreTheBitsOfFourAlone) {
                     SameBits(together.v[k], alone.v[0]))
             << preset << " row " << k << " threads " << threads;
       }
+    }
+  }
+  at::set_num_threads(1);
+}
+
+// Products large enough for the blocked and threaded kernels of the BLAS.
+TEST(Bundle, WideTrialsTogetherAreTheBitsOfTrialsAlone) {
+  spec::TrialSpec s = spec::ResolvedOrDie(
+      R"({"model": {"n_layers": 1, "d_model": 192, "n_heads": 3, "n_kv_heads": 1, "vocab_size": 1000},
+          "data": {"corpus": "c", "seq_len": 96}, "train": {"steps": 3, "batch_tokens": 480}})");
+  for (int threads : {1, 2}) {
+    at::set_num_threads(threads);
+    const auto train = [&](const std::vector<int64_t>& seeds) {
+      Bundle bundle(s.model, 96, static_cast<int64_t>(seeds.size()), at::kCPU);
+      for (int64_t seed : seeds) bundle.Add(seed);
+      for (int64_t step = 1; step <= 2; ++step) {
+        std::vector<at::Tensor> ids;
+        for (int64_t seed : seeds)
+          ids.push_back(Tokens(1, 5, 96, 1000, static_cast<uint64_t>(10 * seed + step)));
+        bundle.Step(
+            at::cat(ids), at::cat(ids).roll(-1, 2),
+            std::vector<RowUpdate>(seeds.size(), {.lr = 1e-3, .grad_clip = 1, .step = step}));
+      }
+      return bundle.arena().weights().clone();
+    };
+    const at::Tensor together = train({1, 2, 3});
+    for (int64_t k = 0; k < 3; ++k) {
+      EXPECT_TRUE(SameBits(together[k], train({k + 1})[0]))
+          << "row " << k << ", " << threads << " threads";
     }
   }
   at::set_num_threads(1);
