@@ -211,6 +211,7 @@ TEST_F(EngineTest, ResumesInTheMiddleOfAnEvaluationIntervalBitForBit) {
     while (engine->Step()) {
     }
     Told& second = ear.told[row];
+    ASSERT_EQ(second.outcome, RowOutcome::kSucceeded) << second.cause;
     ASSERT_EQ(second.started, std::vector<int64_t>{cut});
     auto joined = Results(first);
     joined.merge(Results(second));
@@ -277,6 +278,27 @@ TEST_F(EngineTest, ADivergingRowEndsAloneAndSaysWhen) {
   // AdamW's steps are bounded by the rate, so even this one may stay finite; it must end either
   // way, and once.
   EXPECT_EQ(ear_.told["exploding"].ends, 1);
+}
+
+TEST_F(EngineTest, DivergenceIsJudgedTheSameAfterAResume) {
+  spec::TrialSpec s = Spec(5, 2, 60);
+  s.train.divergence_factor = 1.2;
+  s.train.schedule = spec::ScheduleKind::kConstant;
+  const Told whole = Alone(Request("w", s));
+  ASSERT_EQ(whole.outcome, RowOutcome::kDiverged);
+  ASSERT_GT(whole.end_step, 5);
+  Open();
+  engine_->AddRow(Request("r", s, whole.end_step - 1));
+  RunAll();
+  ASSERT_EQ(ear_.told["r"].outcome, RowOutcome::kPaused);
+  RowRequest rest = Request("r", s);
+  rest.checkpoint = ear_.told["r"].checkpoints.back();
+  engine_->AddRow(rest);
+  RunAll();
+  EXPECT_EQ(ear_.told["r"].outcome, RowOutcome::kDiverged);
+  EXPECT_EQ(ear_.told["r"].end_step, whole.end_step);
+  EXPECT_EQ(ear_.told["r"].cause, whole.cause)
+      << "the smoothed and the first loss are in the checkpoint";
 }
 
 TEST_F(EngineTest, AnotherStagesCheckpointGivesItsWeightsAndAFreshStart) {
