@@ -1,17 +1,15 @@
 #include "data/prepare.h"
 
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cerrno>
-#include <cstring>
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 
+#include "data/building.h"
 #include "data/compressor.h"
 #include "data/manifest_json.h"
+#include "data/nanogpt.h"
 #include "data/near_duplicates.h"
 #include "data/overlap.h"
 #include "data/shard_writer.h"
@@ -29,51 +27,6 @@ namespace fs = std::filesystem;
 
 // Raised whenever equal input would give another result, so that nothing old is taken for new.
 constexpr char kToolVersion[] = "1";
-
-// A folder that is removed again unless it has been moved to its place.
-class Building {
- public:
-  explicit Building(const std::string& place) : place_(place) {
-    const fs::path parent = fs::path(place).parent_path();
-    std::error_code error;
-    fs::create_directories(parent, error);
-    dir_ = (parent / ".preparing-XXXXXX").string();
-    if (error || mkdtemp(dir_.data()) == nullptr) {
-      throw DataError(parent.string() + ": no folder can be made there (" +
-                      (error ? error.message() : std::strerror(errno)) + "); choose another root");
-    }
-    fs::permissions(dir_, fs::perms::owner_all | fs::perms::group_read | fs::perms::group_exec |
-                              fs::perms::others_read | fs::perms::others_exec);
-  }
-  Building(const Building&) = delete;
-  Building& operator=(const Building&) = delete;
-  ~Building() {
-    std::error_code ignored;
-    fs::remove_all(dir_, ignored);
-    fs::remove(fs::path(place_).parent_path(), ignored);  // the corpus' folder, if it is empty
-  }
-  const std::string& dir() const { return dir_; }
-  void Place() {
-    ForceToDisk(dir_);
-    // Exchanged, so that there is no moment without the corpus; the destructor removes the old one.
-    const unsigned flags = fs::exists(place_) ? RENAME_EXCHANGE : RENAME_NOREPLACE;
-    if (renameat2(AT_FDCWD, dir_.c_str(), AT_FDCWD, place_.c_str(), flags) != 0) {
-      throw DataError(place_ + ": cannot be put in place: " + std::strerror(errno));
-    }
-    ForceToDisk(fs::path(place_).parent_path().string());
-  }
-
- private:
-  std::string place_, dir_;
-};
-
-void WriteFile(const std::string& path, const std::string& content) {
-  std::ofstream out(path, std::ios::binary);
-  out << content;
-  out.close();
-  if (!out) throw DataError(path + ": cannot be written (is the disk full?)");
-  ForceToDisk(path);
-}
 
 Collection Read(const PrepareOptions& options) {
   std::string known;
@@ -124,11 +77,27 @@ bool IsPrepared(const std::string& dir, const std::string& input_digest, Manifes
   }
 }
 
+// Collects the shards' digests into the manifest's.
+class ResultDigest {
+ public:
+  ResultDigest(const std::string& tokenizer, const std::string& model) {
+    hash_.Update("tokenizer " + tokenizer + " " + spec::Sha256Hex(model) + "\n");
+  }
+  SplitInfo Finish(Split s, ShardWriter* writer) {
+    const SplitInfo info = writer->Finish();
+    hash_.Update(std::string(Name(s)) + " " + info.sha256 + " " + writer->docs_sha256() + "\n");
+    return info;
+  }
+  std::string HexDigest() { return hash_.HexDigest(); }
+
+ private:
+  spec::Sha256 hash_;
+};
+
 // Fills the manifest's splits, digest and `reversible`.
 void WriteShards(const std::string& dir, const SplitDocuments& split, const Tokenizer& tokenizer,
                  const std::string& model, Manifest* manifest) {
-  spec::Sha256 digest;
-  digest.Update("tokenizer " + manifest->tokenizer + " " + spec::Sha256Hex(model) + "\n");
+  ResultDigest digest(manifest->tokenizer, model);
   manifest->reversible = true;
   for (Split s : kAllSplits) {
     ShardWriter writer(dir, s, tokenizer.vocab_size());
@@ -138,11 +107,36 @@ void WriteShards(const std::string& dir, const SplitDocuments& split, const Toke
       writer.Add(tokenizer.separator(), tokens, static_cast<int64_t>(d.text.size()),
                  CountCodePoints(d.text));
     }
-    SplitInfo& info = manifest->splits[static_cast<int>(s)];
-    info = writer.Finish();
-    digest.Update(std::string(Name(s)) + " " + info.sha256 + " " + writer.docs_sha256() + "\n");
+    manifest->splits[static_cast<int>(s)] = digest.Finish(s, &writer);
   }
   manifest->digest = digest.HexDigest();
+}
+
+// Ids made elsewhere: no text, so no documents, no comparison of splits and no bits per byte.
+Manifest ImportNanoGpt(const PrepareOptions& options, const std::string& root) {
+  const NanoGptIds ids = ReadNanoGpt(options.nanogpt, options.vocab_size);
+  Manifest manifest{
+      .corpus = options.corpus,
+      .tokenizer = "ids:" + std::to_string(ids.vocab_size),
+      .description = options.description,
+      .vocab_size = ids.vocab_size,
+      .tool_version = kToolVersion,
+      .sources = {{options.nanogpt, ""}},
+      .notes = {
+          "imported token ids: no bits per byte; tune, val and test are the three parts of val.bin "
+          "in order, and the first token of each split is not scored"}};
+  Building building(DatasetDir(root, manifest.corpus, manifest.tokenizer));
+  ResultDigest digest(manifest.tokenizer, "");
+  for (Split s : kAllSplits) {
+    const std::vector<int64_t>& part = ids.splits[static_cast<int>(s)];
+    ShardWriter writer(building.dir(), s, ids.vocab_size);
+    writer.Add(part.front(), {part.begin() + 1, part.end()}, 0, 0);
+    manifest.splits[static_cast<int>(s)] = digest.Finish(s, &writer);
+  }
+  manifest.digest = digest.HexDigest();
+  building.Write("manifest.json", ManifestJson(manifest));
+  building.Place();
+  return manifest;
 }
 
 constexpr size_t kPrimerBytes = size_t{4} << 20;
@@ -166,7 +160,8 @@ std::string Tail(const std::vector<Document>& documents, size_t bytes) {
 // The name under which the corpus is prepared, and the model of a tokenizer that the user brings
 // (else "").
 std::string ResolveTokenizer(const std::string& tokenizer, std::string* model) {
-  if (spec::TokenizerVocabSize(tokenizer).has_value()) return tokenizer;
+  const bool imported = tokenizer.starts_with("ids:");
+  if (!imported && spec::TokenizerVocabSize(tokenizer).has_value()) return tokenizer;
   std::error_code error;
   if (!fs::is_regular_file(tokenizer, error)) {
     throw DataError(
@@ -199,10 +194,15 @@ Manifest Prepare(const PrepareOptions& options) {
   const auto step = [&](const std::string& what) {
     if (options.progress) options.progress(what);
   };
+  const std::string root = options.root.empty() ? DefaultRoot() : options.root;
+  if (!options.nanogpt.empty()) {
+    if (!options.text.empty()) throw DataError("give text or a nanoGPT folder, not both");
+    step("importing");
+    return ImportNanoGpt(options, root);
+  }
   std::string model;  // of a tokenizer that the user brings, later of any but bytes
   Manifest manifest{.corpus = options.corpus,
                     .tokenizer = ResolveTokenizer(options.tokenizer, &model)};
-  const std::string root = options.root.empty() ? DefaultRoot() : options.root;
   const std::string place = DatasetDir(root, manifest.corpus, manifest.tokenizer);
 
   step("reading");
@@ -243,7 +243,7 @@ Manifest Prepare(const PrepareOptions& options) {
       model = TrainSentencePiece(train, *spec::TokenizerVocabSize(manifest.tokenizer));
     }
     tokenizer = SentencePieceTokenizer(model, manifest.tokenizer);
-    WriteFile(building.dir() + "/tokenizer.model", model);
+    building.Write("tokenizer.model", model);
   }
   manifest.vocab_size = tokenizer->vocab_size();
 
@@ -261,7 +261,7 @@ Manifest Prepare(const PrepareOptions& options) {
   manifest.compressor_bits_per_byte = CompressorBitsPerByte("", test);
   manifest.compressor_bits_per_byte_primed = CompressorBitsPerByte(primer, test);
 
-  WriteFile(building.dir() + "/manifest.json", ManifestJson(manifest));
+  building.Write("manifest.json", ManifestJson(manifest));
   building.Place();
   return manifest;
 }

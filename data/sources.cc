@@ -175,8 +175,12 @@ Collection ReadText(const std::vector<std::string>& paths) {
   for (const std::string& path : paths) {
     const fs::file_status status = fs::status(path);
     if (!fs::exists(status)) throw DataError(path + ": no such file or folder");
-    fs::is_directory(status) ? ReadFolder(path, &collection.documents)
-                             : ReadTextFile(path, &collection.documents);
+    try {
+      fs::is_directory(status) ? ReadFolder(path, &collection.documents)
+                               : ReadTextFile(path, &collection.documents);
+    } catch (const fs::filesystem_error& e) {
+      throw DataError(e.path1().string() + ": " + e.code().message());
+    }
     collection.sources.push_back({path, ""});
   }
   return collection;

@@ -251,7 +251,7 @@ class Agent {
       return;
     }
     ReadJournal(slot, slot.settled ? JournalOf::kKnownAttempts : JournalOf::kAnyAttempt);
-    if (!slot.process.HasUnanswered()) slot.bundle = hello.bundle;
+    if (hello.unanswered.empty()) slot.bundle = hello.bundle;
     for (const std::string& row : hello.rows) {
       Attempt* attempt = AttemptOfRow(row, &slot);
       if (attempt == nullptr) continue;
@@ -267,7 +267,8 @@ class Agent {
         continue;
       const std::string row = key.RowName();
       const bool runs = std::find(hello.rows.begin(), hello.rows.end(), row) != hello.rows.end();
-      if (!runs && !slot.process.HasUnanswered(row)) {
+      const auto& pending = hello.unanswered;
+      if (!runs && std::find(pending.begin(), pending.end(), row) == pending.end()) {
         EndAttempt(*attempt, "failed", "its trainer does not have it", std::nullopt, false);
       }
     }
@@ -406,31 +407,22 @@ class Agent {
   // Writes down how far the journal is done with, then deletes what lies before. At most once a
   // second, or when a whole segment can go.
   void SaveMark(Slot& slot, Clock::time_point now, SaveWhen when) {
-    trainer::JournalPosition keep = slot.reader.position();
-    if (keep == slot.mark.position) return;
+    if (slot.reader.position() == slot.mark.position) return;
     if (when == SaveWhen::kDue && now < slot.mark_time + seconds(1)) return;
-    JournalMark mark;
+    std::vector<const Attempt*> here;
     for (const auto& [key, attempt] : attempts_) {
-      if (attempt->slot != slot.index) continue;
-      if (const auto from = attempt->KeepFrom()) keep = std::min(keep, *from);
+      if (attempt->slot == slot.index) here.push_back(attempt.get());
     }
-    // Those that began after `keep` are found again in the journal, in their place between exits
-    // and hellos.
-    for (const auto& [key, attempt] : attempts_) {
-      if (attempt->slot != slot.index || attempt->phase != Phase::kLive) continue;
-      if (!attempt->first_event() || *attempt->first_event() < keep)
-        mark.live.push_back(key.RowName());
-    }
+    const JournalMark mark = MarkFor(slot.reader.position(), here);
     slot.mark_time = now;
-    if (keep == slot.mark.position) return;
-    mark.position = keep;
+    if (mark.position == slot.mark.position) return;
     const absl::Status status = WriteMark(slot.process.dir(), mark);
     if (!status.ok()) {
       spdlog::warn("{}", std::string(status.message()));
       return;
     }
-    if (keep.segment > slot.mark.position.segment)
-      trainer::TrimJournal(slot.process.dir() + "/journal", keep);
+    if (mark.position.segment > slot.mark.position.segment)
+      trainer::TrimJournal(slot.process.dir() + "/journal", mark.position);
     slot.mark = mark;
   }
 

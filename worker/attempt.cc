@@ -149,6 +149,20 @@ v1::AttemptBatch Attempt::Batch(int64_t budget) const {
   return batch;
 }
 
+JournalMark MarkFor(trainer::JournalPosition read, const std::vector<const Attempt*>& attempts) {
+  JournalMark mark{.position = read};
+  for (const Attempt* attempt : attempts) {
+    if (const auto from = attempt->KeepFrom()) mark.position = std::min(mark.position, *from);
+  }
+  for (const Attempt* attempt : attempts) {
+    const auto first = attempt->first_event();
+    if (attempt->phase == Phase::kLive && (!first || *first < mark.position)) {
+      mark.live.push_back(attempt->key().RowName());
+    }
+  }
+  return mark;
+}
+
 std::string ValidUtf8(const std::string& text) {
   std::string out;
   out.reserve(text.size());

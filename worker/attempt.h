@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "plumb/v1/worker_service.pb.h"
 #include "trainer/protocol/journal.h"
@@ -102,6 +103,17 @@ class Attempt {
   std::string outcome_, cause_, log_tail_, summary_json_ = "{}";
   std::optional<trainer::JournalPosition> first_event_, ended_at_;
 };
+
+// Where reading of a trainer's journal goes on after a restart. Everything before `position` is
+// done with, but for the rows in `live`, which had begun and not ended by then. Rows that began
+// after it are found again in the journal, in their place between one trainer's exit and the next
+// one's hello: listed here, an older exit would be taken for their end.
+struct JournalMark {
+  trainer::JournalPosition position;
+  std::vector<std::string> live;
+};
+// The mark of a journal that has been read up to `read`, by the attempts of its trainer.
+JournalMark MarkFor(trainer::JournalPosition read, const std::vector<const Attempt*>& attempts);
 
 // Bytes that are no UTF-8 as '?': protobuf strings must be UTF-8.
 std::string ValidUtf8(const std::string& text);

@@ -177,6 +177,7 @@ TrainerProcess::Answer TrainerProcess::OnLine(const std::string& line) {
     if (!answer.error.empty()) return answer;
     answer.rows = json.value("rows", std::vector<std::string>());
     answer.bundle = json.value("bundle", "");
+    for (const Sent& sent : unanswered_) answer.unanswered.push_back(sent.row);
     if (state_ == State::kReady) return answer;  // asked again: nothing was lost
     const int64_t last_n = json.value("last_n", int64_t{0});
     next_n_ = std::max(next_n_, last_n + 1);

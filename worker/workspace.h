@@ -9,10 +9,9 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
-#include "trainer/protocol/journal.h"
+#include "worker/attempt.h"
 
 namespace plumb::worker {
 
@@ -38,12 +37,6 @@ class Workspace {
   int64_t incarnation_ = 0;
 };
 
-// Where reading of a trainer's journal goes on. Everything before `position` is done with, but for
-// the rows in `live`, which had begun and not ended by then.
-struct JournalMark {
-  trainer::JournalPosition position;
-  std::vector<std::string> live;
-};
 JournalMark ReadMark(
     const std::string& trainer_dir);  // the journal's beginning where there is none
 absl::Status WriteMark(const std::string& trainer_dir, const JournalMark& mark);

@@ -9,13 +9,13 @@
 #include <cmath>
 #include <cstdio>
 #include <fstream>
-#include <random>
 
-#include "bench/train_vs_pytorch/array_model.h"
+#include "trainer/bundle.h"
+#include "trainer/data_order.h"
 
 namespace {
 
-using plumb::trainer::ArrayModel;
+using plumb::trainer::Bundle;
 
 constexpr int64_t kContext = 64, kBatch = 12, kWarmup = 100;
 constexpr double kRate = 1e-3, kFinalRate = 1e-4;
@@ -35,7 +35,7 @@ double Rate(int64_t step, int64_t steps) {
   return kFinalRate + 0.5 * (1 + std::cos(M_PI * progress)) * (kRate - kFinalRate);
 }
 
-std::vector<double> ValidationLoss(const ArrayModel& model, const std::vector<int64_t>& ids,
+std::vector<double> ValidationLoss(const Bundle& bundle, const std::vector<int64_t>& ids,
                                    int64_t rows) {
   int64_t windows = (static_cast<int64_t>(ids.size()) - 1) / kContext;
   std::vector<double> sums(rows);
@@ -48,10 +48,12 @@ std::vector<double> ValidationLoss(const ArrayModel& model, const std::vector<in
           .expand({rows, n, kContext})
           .contiguous();
     };
-    std::vector<double> losses = model.Loss(part(first * kContext), part(first * kContext + 1));
-    for (int64_t k = 0; k < rows; ++k) sums[k] += losses[k] * static_cast<double>(n);
+    const at::Tensor nll = bundle.NegativeLogLikelihoods(0, rows, part(first * kContext),
+                                                         part(first * kContext + 1));
+    const at::Tensor sum = nll.to(at::kDouble).sum(1);
+    for (int64_t k = 0; k < rows; ++k) sums[k] += sum[k].item<double>();
   }
-  for (double& sum : sums) sum /= static_cast<double>(windows);
+  for (double& sum : sums) sum /= static_cast<double>(windows * kContext);
   return sums;
 }
 
@@ -83,35 +85,31 @@ int main(int argc, char** argv) {
                               .mlp = plumb::spec::MlpKind::kGelu,
                               .bias = false,
                               .tied_head = true};
-  ArrayModel model(spec, rows, kContext);
-  std::vector<std::mt19937_64> samplers;
+  // The trainer's own init and data order, one seed a row.
+  Bundle bundle(spec, kContext, rows, at::kCPU);
+  std::vector<plumb::trainer::DataOrder> order;
   for (int64_t k = 0; k < rows; ++k) {
-    samplers.emplace_back(1000 + first_seed + k);
-    at::manual_seed(static_cast<uint64_t>(first_seed + k));
-    for (const auto& p : plumb::spec::LayoutOf(spec).parameters) {
-      at::Tensor value = model.Value(p.name, k);
-      if (p.init.kind == plumb::spec::Init::Kind::kOnes) value.fill_(1);
-      if (p.init.kind == plumb::spec::Init::Kind::kNormal) value.normal_(0, p.init.std);
-    }
+    bundle.Add(first_seed + k);
+    order.emplace_back(static_cast<int64_t>(train.size()), kContext, first_seed + k);
   }
-  std::uniform_int_distribution<int64_t> start(0,
-                                               static_cast<int64_t>(train.size()) - kContext - 1);
   for (int64_t step = 0; step < steps; ++step) {
     at::Tensor ids = at::empty({rows, kBatch, kContext}, at::kLong), targets = at::empty_like(ids);
     for (int64_t i = 0; i < rows * kBatch; ++i) {
-      auto from = train.begin() + start(samplers[i / kBatch]);
+      auto from = train.begin() + order[i / kBatch].Begin(step * kBatch + i % kBatch);
       std::copy(from, from + kContext, ids.data_ptr<int64_t>() + i * kContext);
       std::copy(from + 1, from + 1 + kContext, targets.data_ptr<int64_t>() + i * kContext);
     }
-    plumb::trainer::ops::AdamWRow row{
-        .lr = Rate(step, steps), .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .step = step + 1};
-    std::vector<double> losses =
-        model.Step(ids, targets, std::vector<plumb::trainer::ops::AdamWRow>(rows, row),
-                   std::vector<double>(rows, 0.1), 1.0);
+    const plumb::trainer::RowUpdate update{.lr = Rate(step, steps),
+                                           .beta2 = 0.99,
+                                           .weight_decay = 0.1,
+                                           .grad_clip = 1.0,
+                                           .step = step + 1};
+    const std::vector<double> losses =
+        bundle.Step(ids, targets, std::vector<plumb::trainer::RowUpdate>(rows, update)).loss;
     if (step % 100 == 0)
       std::fprintf(stderr, "plumb step %lld loss %.4f\n", static_cast<long long>(step), losses[0]);
   }
-  std::vector<double> losses = ValidationLoss(model, val, rows);
+  std::vector<double> losses = ValidationLoss(bundle, val, rows);
   for (int64_t k = 0; k < rows; ++k) {
     std::printf("%lld %.6f\n", static_cast<long long>(first_seed + k), losses[k]);
   }

@@ -8,6 +8,7 @@
 #include "data/manifest_json.h"
 #include "data/tokenizer.h"
 #include "tests/data/texts.h"
+#include "trainer/spec/parse.h"
 #include "trainer/spec/sha256.h"
 
 namespace plumb::data {
@@ -190,6 +191,38 @@ TEST_F(PrepareTest, ATextThatDoesNotComeBackIsNotReversible) {
         Words(50, 500) + "\xE2\x96\x81");  // U+2581, SentencePiece's own mark for a space
   options_.tokenizer = "sentencepiece:350";
   EXPECT_FALSE(Prepare(options_).reversible);
+}
+
+TEST_F(PrepareTest, ANanoGptFolderIsImportedIdById) {
+  std::string train, val;
+  for (int i = 0; i < 1000; ++i) train += std::string{static_cast<char>(i % 65), '\0'};
+  for (int i = 0; i < 100; ++i) val += std::string{static_cast<char>(i % 60), '\0'};
+  Write(dir_ / "gpt/train.bin", train);
+  Write(dir_ / "gpt/val.bin", val);
+  options_ = {.corpus = "shakespeare", .nanogpt = dir_ / "gpt", .root = dir_ / "root"};
+  const Manifest m = Prepare(options_);
+  EXPECT_EQ(m.tokenizer, "ids:65");
+  EXPECT_EQ(spec::TokenizerVocabSize(m.tokenizer), 65);
+  EXPECT_FALSE(m.reversible);
+  const Dataset dataset = Dataset::Open(DatasetDir(options_.root, "shakespeare", "ids:65"));
+  for (int i = 0; i < 1000; ++i) ASSERT_EQ(dataset.split(Split::kTrain).Token(i), i % 65);
+  int expected = 0;
+  for (Split s : {Split::kTune, Split::kVal, Split::kTest}) {
+    const Shard& shard = dataset.split(s);
+    EXPECT_GE(shard.tokens(), 33);
+    for (int64_t t = 0; t < shard.tokens(); ++t, ++expected)
+      ASSERT_EQ(shard.Token(t), expected % 60);
+  }
+  EXPECT_EQ(expected, 100);
+  EXPECT_EQ(Prepare(options_).digest, m.digest);
+
+  options_.vocab_size = 64;
+  EXPECT_THAT(Error(), HasSubstr("outside a vocabulary of 64"));
+  Write(dir_ / "gpt/train.bin", train + "x");
+  EXPECT_THAT(Error(), HasSubstr("odd size"));
+  fs::remove(dir_ / "gpt/val.bin");
+  Write(dir_ / "gpt/train.bin", train);
+  EXPECT_THAT(Error(), HasSubstr("val.bin: not found"));
 }
 
 }  // namespace

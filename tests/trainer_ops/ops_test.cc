@@ -42,8 +42,8 @@ std::pair<at::Tensor, at::Tensor> Angles(int64_t t, int64_t half, const at::Tens
   return {angle.cos().to(like.scalar_type()), angle.sin().to(like.scalar_type())};
 }
 
-constexpr int64_t kPositions =
-    300;  // more than one chunk of a sum over positions, the last one partial
+// Three chunks of a sum over positions, the last one partial.
+constexpr int64_t kPositions = 600;
 
 std::vector<Case> Cases() {
   constexpr int64_t m = kPositions;

@@ -33,11 +33,12 @@ SHAPES = {
 
 
 def rate(step):
-    """Of the update that follows `step` finished updates: linear to lr over the warm-up, then half a cosine to the end."""
+    """Of the update that follows `step` finished updates: linear to lr over the warm-up, then half a cosine that reaches
+    its floor at the last update."""
     warm, total, floor = TRAIN["warmup_steps"], TRAIN["steps"], TRAIN["final_lr_fraction"]
     if step < warm:
         return TRAIN["lr"] * (step + 1) / warm
-    progress = (step - warm) / (total - warm)
+    progress = (step + 1 - warm) / (total - warm)
     return TRAIN["lr"] * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 

@@ -52,8 +52,8 @@ struct Fixture {
 double Rate(const spec::TrainSpec& t, int64_t step) {
   if (step < t.warmup_steps)
     return t.lr * static_cast<double>(step + 1) / static_cast<double>(t.warmup_steps);
-  double progress =
-      static_cast<double>(step - t.warmup_steps) / static_cast<double>(t.steps - t.warmup_steps);
+  double progress = static_cast<double>(step + 1 - t.warmup_steps) /
+                    static_cast<double>(t.steps - t.warmup_steps);
   return t.lr *
          (t.final_lr_fraction + (1 - t.final_lr_fraction) * 0.5 * (1 + std::cos(M_PI * progress)));
 }

@@ -103,6 +103,22 @@ TEST(Attempt, EventsReadAgainAfterARestartAreNotSentTwice) {
   const auto batch = attempt.Batch(1 << 20);
   EXPECT_EQ(batch.first_seq(), 6);
   EXPECT_EQ(batch.last_seq(), 6);
+  ASSERT_EQ(batch.series(0).points_size(), 1);
+  EXPECT_EQ(batch.series(0).points(0).step(), 20);
+}
+
+TEST(JournalMark, ListsTheLiveRowsThatBeganBeforeItAndNoOthers) {
+  // 2: A begins, 4: A ends and is still to be reported, (a trainer exits, another says hello), 8: B
+  // begins and lives.
+  Attempt a({1, 1, 1}), b({1, 2, 1}), adopted({1, 3, 1});
+  a.OnEvent(Event(2, {{"event", "row_started"}, {"step", 0}}));
+  a.OnEvent(Event(4, {{"event", "row_ended"}, {"outcome", "succeeded"}}));
+  b.OnEvent(Event(8, {{"event", "row_started"}, {"step", 0}}));
+  adopted.phase = Phase::kLive;  // began before this process read anything
+  const JournalMark mark = MarkFor({1, 9000}, {&a, &b, &adopted});
+  EXPECT_EQ(mark.position, (trainer::JournalPosition{1, 4000}));
+  EXPECT_THAT(mark.live, ElementsAre("1.3.1"));
+  EXPECT_THAT(MarkFor({1, 9000}, {&b}).live, ElementsAre("1.2.1"));
 }
 
 TEST(Attempt, EndWithALogWaitsForRoomInTheReport) {

@@ -105,13 +105,17 @@ std::vector<std::string> PresetNames() { return {"llama", "gpt2"}; }
 
 std::optional<int64_t> TokenizerVocabSize(const std::string& tokenizer) {
   if (tokenizer == "bytes") return 256;
-  const std::string prefix = "sentencepiece:";
-  if (tokenizer.rfind(prefix, 0) == 0) {
+  struct Kind {
+    std::string prefix;
+    int64_t least;
+  };
+  // SentencePiece: 256 bytes to fall back on, and some pieces. "ids": token ids that were made elsewhere.
+  for (const auto& [prefix, least] : {Kind{"sentencepiece:", 300}, Kind{"ids:", 2}}) {
+    if (tokenizer.rfind(prefix, 0) != 0) continue;
     const std::string digits = tokenizer.substr(prefix.size());
-    if (!digits.empty() && digits.size() <= 7 && digits.find_first_not_of("0123456789") == std::string::npos) {
-      const int64_t n = std::stoll(digits);
-      if (n >= 300) return n;  // 256 bytes to fall back on, and some pieces
-    }
+    if (digits.empty() || digits.size() > 7 || digits.front() == '0') continue;
+    if (digits.find_first_not_of("0123456789") != std::string::npos) continue;
+    if (const int64_t n = std::stoll(digits); n >= least) return n;
   }
   return std::nullopt;
 }

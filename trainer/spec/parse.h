@@ -32,7 +32,7 @@ std::vector<SpecError> Resolve(TrialSpec* spec);
 // Parse and Resolve.
 std::vector<SpecError> ParseResolved(const std::string& text, TrialSpec* spec);
 
-// Vocabulary of a tokenizer name ("bytes": 256, "sentencepiece:4096": 4096); nullopt for an unknown name.
+// Vocabulary of a tokenizer name ("bytes": 256, "sentencepiece:4096": 4096, imported "ids:65": 65); nullopt for an unknown name.
 std::optional<int64_t> TokenizerVocabSize(const std::string& tokenizer);
 
 // The canonical form of a resolved spec: nested JSON, keys sorted, no preset, fields at their default left out, the

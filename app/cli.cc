@@ -1,0 +1,408 @@
+#include "app/cli.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "app/commands.h"
+#include "app/exit_code.h"
+#include "app/nearest.h"
+
+namespace plumb::app {
+namespace {
+
+// Help that leads with an example.
+class ExampleFirst : public CLI::Formatter {
+ public:
+  std::map<const CLI::App*, std::string> examples;
+  std::string make_description(const CLI::App* app) const override {
+    const auto it = examples.find(app);
+    return (it == examples.end() ? "" : "Example:\n  " + it->second + "\n\n") +
+           app->get_description() + "\n\n";
+  }
+};
+
+// All options of all commands, in one place that outlives the parse.
+struct Line {
+  Context context;
+  ServerArgs server;
+  WorkerArgs worker;
+  UpArgs up;
+  DemoArgs demo;
+  SweepArgs sweep;
+  TrialArgs trial;
+  PlotArgs plot;
+  QueryArgs query;
+  ExportArgs exporting;
+  DoctorArgs doctor;
+  DataArgs data;
+  std::string shell = "bash", init_file = "sweep.yaml";
+  bool reference = false;
+  std::function<int()> run;
+};
+
+class Builder {
+ public:
+  Builder(CLI::App* root, Line* line) : line_(line), help_(std::make_shared<ExampleFirst>()) {
+    help_->column_width(34);
+    root->formatter(help_);
+    help_->examples[root] = "plumb demo";
+  }
+  CLI::App* Group(CLI::App* parent, const std::string& name, const std::string& what,
+                  const std::string& example) {
+    CLI::App* app = parent->add_subcommand(name, what);
+    app->fallthrough();
+    app->require_subcommand(1);
+    help_->examples[app] = example;
+    return app;
+  }
+  CLI::App* Command(CLI::App* parent, const std::string& name, const std::string& what,
+                    const std::string& example, std::function<int(const Line&)> run) {
+    CLI::App* app = parent->add_subcommand(name, what);
+    app->fallthrough();
+    help_->examples[app] = example;
+    app->callback(
+        [line = line_, run = std::move(run)] { line->run = [line, run] { return run(*line); }; });
+    return app;
+  }
+
+ private:
+  Line* line_;
+  std::shared_ptr<ExampleFirst> help_;
+};
+
+void AddServe(Builder& b, CLI::App* root, Line& l) {
+  CLI::App* c =
+      b.Command(root, "up", "Server and worker on this machine, until Ctrl-C",
+                "plumb up --db plumb.db", [](const Line& x) { return RunUp(x.context, x.up); });
+  c->add_option("--slots", l.up.slots, "Trials at once (0: one per core)");
+  c->add_option("--dir", l.up.dir, "The worker's folder (\"worker\" beside the database)");
+  c->add_option("--data-root", l.up.data_root, "Where prepared corpora lie");
+  c->add_option("--trainer", l.up.trainer, "plumb-trainer (beside this program)");
+  c->add_option("--listen", l.up.listen, "Loopback address; port 0: any free one");
+
+  c = b.Command(root, "demo", "A depth x width sweep on real text, from nothing to the map",
+                "plumb demo", [](const Line& x) { return RunDemo(x.context, x.demo); });
+  c->add_option("--dir", l.demo.dir, "Folder for database, figures and checkpoints (plumb-data)");
+  c->add_option("--sweep", l.demo.sweep, "Another sweep file than the bundled one");
+  c->add_option("--slots", l.demo.slots, "Trials at once");
+  c->add_option("--data-root", l.demo.data_root, "Where prepared corpora lie");
+  c->add_option("--trainer", l.demo.trainer, "plumb-trainer (beside this program)");
+
+  c = b.Command(root, "server", "The coordinator alone", "plumb server --db plumb.db",
+                [](const Line& x) { return RunServerCommand(x.context, x.server); });
+  c->add_option("--listen", l.server.listen, "Loopback address; port 0: any free one");
+  c->add_option("--data-root", l.server.data_root, "Where prepared corpora lie");
+  c->add_option("--lease", l.server.lease_seconds,
+                "Seconds of silence after which a worker's trials are lost");
+  c->add_option("--report-interval", l.server.report_seconds, "Seconds between a worker's reports");
+  c->add_option("--parent", l.server.parent)->group("");
+
+  CLI::App* g =
+      b.Group(root, "worker", "Machines that train", "plumb worker start --server 127.0.0.1:4242");
+  c = b.Command(g, "start", "Runs a worker here until Ctrl-C",
+                "plumb worker start --db plumb.db --slots 2",
+                [](const Line& x) { return RunWorkerCommand(x.context, x.worker); });
+  c->add_option("--name", l.worker.name, "Its name (the host's)");
+  c->add_option("--dir", l.worker.dir, "Its folder (\"worker\" beside the database)");
+  c->add_option("--slots", l.worker.slots, "Trials at once (0: one per core)");
+  c->add_option("--data-root", l.worker.data_root, "Where prepared corpora lie");
+  c->add_option("--trainer", l.worker.trainer, "plumb-trainer (beside this program)");
+  c->add_option("--exit-when-idle", l.worker.exit_when_idle, "Leave after so many idle seconds");
+  c->add_option("--parent", l.worker.parent)->group("");
+  b.Command(g, "list", "Workers, their slots and devices", "plumb worker list -o json",
+            [](const Line& x) { return ListWorkers(x.context); });
+}
+
+void AddSweep(Builder& b, CLI::App* root, Line& l) {
+  CLI::App* g =
+      b.Group(root, "sweep", "Plan, submit and follow sweeps", "plumb sweep plan sweep.yaml");
+  CLI::App* c = b.Command(g, "plan", "What a sweep file means and costs; starts nothing",
+                          "plumb sweep plan sweep.yaml",
+                          [](const Line& x) { return PlanSweepCommand(x.context, x.sweep); });
+  c->add_option("file", l.sweep.file, "Sweep file (-: standard input)")->required();
+  c->add_option("--data-root", l.sweep.data_root, "Where prepared corpora lie");
+  c->add_option("--flops-per-second", l.sweep.flops_per_second, "Of one device, to predict time");
+  const auto waits = [&l](CLI::App* to) {
+    to->add_option("--fail-on", l.sweep.fail_on,
+                   "Exit with 7 when any, all or never trials failed");
+    to->add_option("--timeout", l.sweep.timeout, "Stop watching after so many seconds (exit 8)");
+  };
+  c = b.Command(g, "submit", "Hands a sweep file to the server",
+                "plumb sweep submit sweep.yaml --watch",
+                [](const Line& x) { return SubmitSweep(x.context, x.sweep); });
+  c->add_option("file", l.sweep.file, "Sweep file (-: standard input)")->required();
+  c->add_flag("--watch", l.sweep.watch, "Follow it to its end");
+  waits(c);
+  b.Command(g, "list", "Sweeps, newest first", "plumb sweep list",
+            [](const Line& x) { return ListSweeps(x.context); });
+  const auto id = [&l](CLI::App* to) { to->add_option("id", l.sweep.id, "Sweep (the newest)"); };
+  id(b.Command(g, "show", "One sweep and its file", "plumb sweep show 1",
+               [](const Line& x) { return ShowSweep(x.context, x.sweep); }));
+  c = b.Command(g, "watch", "Follows a sweep to its end; Ctrl-C leaves it running",
+                "plumb sweep watch 1",
+                [](const Line& x) { return WatchSweepCommand(x.context, x.sweep); });
+  id(c);
+  waits(c);
+  id(b.Command(g, "cancel", "Ends a sweep's live trials", "plumb sweep cancel 1",
+               [](const Line& x) { return CancelSweep(x.context, x.sweep); }));
+}
+
+void AddTrial(Builder& b, CLI::App* root, Line& l) {
+  CLI::App* g = b.Group(root, "trial", "One computation: state, log, reasons",
+                        "plumb trial list --state failed");
+  CLI::App* c =
+      b.Command(g, "list", "Trials of a sweep", "plumb trial list --sweep 1 --state failed",
+                [](const Line& x) { return ListTrials(x.context, x.trial); });
+  c->add_option("--sweep", l.trial.sweep, "Sweep (the newest)");
+  c->add_option("--state", l.trial.state, "Only trials in this state");
+  const auto id = [&l](CLI::App* to) { to->add_option("id", l.trial.id, "Trial")->required(); };
+  id(b.Command(g, "show", "One trial with stages and attempts", "plumb trial show 3",
+               [](const Line& x) { return ShowTrial(x.context, x.trial); }));
+  id(b.Command(g, "logs", "The end of what each attempt printed", "plumb trial logs 3",
+               [](const Line& x) { return TrialLogs(x.context, x.trial); }));
+  id(b.Command(g, "explain", "Why it waits, was retried, or ended", "plumb trial explain 3",
+               [](const Line& x) { return ExplainTrial(x.context, x.trial); }));
+  id(b.Command(g, "cancel", "Ends a trial", "plumb trial cancel 3",
+               [](const Line& x) { return CancelTrial(x.context, x.trial); }));
+  id(b.Command(g, "retry", "A new budget of attempts for what failed", "plumb trial retry 3",
+               [](const Line& x) { return RetryTrial(x.context, x.trial); }));
+}
+
+void AddResults(Builder& b, CLI::App* root, Line& l) {
+  CLI::App* g =
+      b.Group(root, "plot", "Figures: terminal, SVG, CSV", "plumb plot grid -o svg --out map.svg");
+  const auto figure = [&l](CLI::App* to) {
+    to->add_option("--sweep", l.plot.sweep, "Sweep (the newest)");
+    to->add_option("--out", l.plot.out, "File to write instead of standard output");
+  };
+  CLI::App* c =
+      b.Command(g, "grid", "The map: a value over two axes, with its spread over seeds",
+                "plumb plot grid", [](const Line& x) { return PlotGrid(x.context, x.plot); });
+  figure(c);
+  c->add_option("--series", l.plot.series, "What to show (the sweep's objective)");
+  c->add_option("--rows", l.plot.rows, "Axis down, e.g. model.n_layers");
+  c->add_option("--cols", l.plot.cols, "Axis across, e.g. model.d_model");
+  c = b.Command(g, "curves", "Curves of a series, one per trial",
+                "plumb plot curves --series val/bits_per_byte",
+                [](const Line& x) { return PlotCurves(x.context, x.plot); });
+  figure(c);
+  c->add_option("--series", l.plot.series, "What to show (val/bits_per_byte)");
+  c->add_option("--x", l.plot.x, "steps, tokens or flops");
+  c->add_flag("--linear", l.plot.linear, "Linear x axis");
+
+  c = b.Command(root, "query", "SQL on the database, read-only",
+                "plumb query \"SELECT n_layers, d_model, mean_test_bits_per_byte FROM v_cell\"",
+                [](const Line& x) { return RunQuery(x.context, x.query); });
+  c->add_option("sql", l.query.sql, "One SELECT; views v_trial, v_cell, v_curve")->required();
+  c->add_option("--deadline", l.query.deadline, "Seconds");
+  c->add_option("--max-rows", l.query.max_rows, "Rows at most");
+
+  g = b.Group(root, "export", "Tables to files", "plumb export csv --what trials --out trials.csv");
+  for (const char* format : {"csv", "jsonl"}) {
+    c = b.Command(g, format, std::string("Rows as ") + format,
+                  std::string("plumb export ") + format + " --what curves --out curves." + format,
+                  [format = std::string(format)](const Line& x) {
+                    ExportArgs args = x.exporting;
+                    args.format = format;
+                    return RunExport(x.context, args);
+                  });
+    c->add_option("--what", l.exporting.what, "trials, cells or curves");
+    c->add_option("--sweep", l.exporting.sweep, "Sweep (all)");
+    c->add_option("--out", l.exporting.out, "File instead of standard output");
+  }
+}
+
+void AddRest(Builder& b, CLI::App* root, Line& l) {
+  CLI::App* g = b.Group(root, "data", "Corpora", "plumb data prepare python-docs-en");
+  CLI::App* c = b.Command(g, "prepare", "Reads, splits and tokenizes a corpus",
+                          "plumb data prepare python-docs-en --tokenizer bytes",
+                          [](const Line& x) { return PrepareData(x.context, x.data); });
+  c->add_option("corpus", l.data.corpus, "A bundled corpus, or a name of your own with --text")
+      ->required();
+  c->add_option("--tokenizer", l.data.tokenizer,
+                "bytes, sentencepiece:SIZE, or a SentencePiece model's path");
+  c->add_option("--text", l.data.files, "Files and folders of text");
+  const auto root_option = [&l](CLI::App* to) {
+    to->add_option("--data-root", l.data.data_root, "Where prepared corpora lie");
+  };
+  root_option(c);
+  root_option(b.Command(g, "list", "Prepared corpora", "plumb data list",
+                        [](const Line& x) { return ListData(x.context, x.data); }));
+  c = b.Command(g, "show", "One corpus: splits, overlap, compressor",
+                "plumb data show python-docs-en",
+                [](const Line& x) { return ShowData(x.context, x.data); });
+  c->add_option("corpus", l.data.corpus, "Its name")->required();
+  c->add_option("--tokenizer", l.data.tokenizer, "bytes, sentencepiece:SIZE");
+  root_option(c);
+
+  c = b.Command(root, "doctor", "Checks this machine and says what to mend", "plumb doctor",
+                [](const Line& x) { return RunDoctor(x.context, x.doctor); });
+  c->add_option("--trainer", l.doctor.trainer, "plumb-trainer (beside this program)");
+  c->add_option("--data-root", l.doctor.data_root, "Where prepared corpora lie");
+  c = b.Command(root, "init", "Writes a commented sweep file", "plumb init sweep.yaml",
+                [](const Line& x) { return InitSweepFile(x.init_file); });
+  c->add_option("file", l.init_file, "File to make (sweep.yaml; -: standard output)");
+  g = b.Group(root, "schema", "What files may say", "plumb schema trial --reference");
+  c = b.Command(g, "trial", "JSON Schema of a trial's config",
+                "plumb schema trial > trial.schema.json",
+                [](const Line& x) { return PrintTrialSchema(x.reference, x.context); });
+  c->add_flag("--reference", l.reference, "The fields as a table");
+  c = b.Command(root, "completion", "A script that completes commands",
+                "source <(plumb completion bash)",
+                [](const Line& x) { return PrintCompletion(x.shell); });
+  c->add_option("shell", l.shell, "bash");
+  b.Command(root, "version", "This program's version", "plumb version",
+            [](const Line& x) { return PrintVersion(x.context); });
+}
+
+std::vector<std::string> CommandNames(const CLI::App* app) {
+  std::vector<std::string> names;
+  for (const CLI::App* sub : app->get_subcommands(nullptr)) names.push_back(sub->get_name());
+  return names;
+}
+
+// A command's flags and those of the commands above it.
+std::vector<std::string> FlagNames(const CLI::App* app) {
+  std::vector<std::string> names;
+  for (; app != nullptr; app = app->get_parent()) {
+    for (const CLI::Option* o : app->get_options()) {
+      if (o->get_group().empty()) continue;
+      for (const std::string& name : o->get_lnames()) names.push_back("--" + name);
+      for (const std::string& name : o->get_snames()) names.push_back("-" + name);
+    }
+  }
+  return names;
+}
+
+const CLI::Option* FindFlag(const CLI::App* app, const std::string& name) {
+  for (; app != nullptr; app = app->get_parent()) {
+    if (const CLI::Option* o = app->get_option_no_throw(name)) return o;
+  }
+  return nullptr;
+}
+
+std::string Path(const CLI::App* app) {
+  std::string path;
+  for (; app != nullptr; app = app->get_parent())
+    path = app->get_name() + (path.empty() ? "" : " " + path);
+  return path;
+}
+
+const CLI::App* Child(const CLI::App* app, const std::string& name) {
+  for (const CLI::App* sub : app->get_subcommands(nullptr)) {
+    if (sub->get_name() == name) return sub;
+  }
+  return nullptr;
+}
+
+struct Walked {
+  const CLI::App* app;
+  std::string error;
+};
+
+// Follows the words to the command they name. CLI11 says only that a subcommand is required; this
+// names the word that is wrong and the nearest right one.
+Walked Walk(const CLI::App* root, const std::vector<std::string>& words) {
+  const CLI::App* app = root;
+  for (size_t i = 0; i < words.size(); ++i) {
+    const std::string& word = words[i];
+    if (word == "--") break;
+    if (word.size() > 1 && word[0] == '-') {
+      const bool is_long = word[1] == '-';
+      if (!is_long && (std::isdigit(static_cast<unsigned char>(word[1])) || word[1] == '.'))
+        continue;
+      const std::string name = is_long ? word.substr(0, word.find('=')) : word.substr(0, 2);
+      const CLI::Option* o = FindFlag(app, name);
+      if (o == nullptr) {
+        const std::string near = Nearest(name, FlagNames(app));
+        return {app, "unknown option " + name + " for " + Path(app) +
+                         (near.empty() ? "" : "; did you mean " + near + "?") +
+                         "\nsee: " + Path(app) + " --help"};
+      }
+      const bool inside = is_long ? word.find('=') != std::string::npos : word.size() > 2;
+      if (o->get_expected_max() > 0 && !inside) ++i;  // its value
+      continue;
+    }
+    const std::vector<std::string> names = CommandNames(app);
+    if (names.empty()) continue;  // a positional
+    if (const CLI::App* sub = Child(app, word)) {
+      app = sub;
+      continue;
+    }
+    const std::string near = Nearest(word, names);
+    std::string list;
+    for (const std::string& n : names) list += (list.empty() ? "" : ", ") + n;
+    return {app, "unknown command \"" + word + "\" for " + Path(app) +
+                     (near.empty() ? "; one of: " + list
+                                   : "; did you mean " + Path(app) + " " + near + "?")};
+  }
+  return {app, ""};
+}
+
+int Complete(const CLI::App* root, std::vector<std::string> words) {
+  const std::string current = words.empty() ? "" : words.back();
+  if (!words.empty()) words.pop_back();
+  const Walked at = Walk(root, words);
+  if (!at.error.empty()) return kDone;
+  std::vector<std::string> found =
+      current.rfind('-', 0) == 0 ? FlagNames(at.app) : CommandNames(at.app);
+  std::sort(found.begin(), found.end());
+  for (const std::string& name : found) {
+    if (name.rfind(current, 0) == 0) std::printf("%s\n", name.c_str());
+  }
+  return kDone;
+}
+
+}  // namespace
+
+int RunCli(int argc, char** argv) {
+  CLI::App root("Sweeps of transformer architectures: planned, trained, kept in one SQLite file.",
+                "plumb");
+  Line line;
+  Builder builder(&root, &line);
+  root.require_subcommand(1);
+  CLI::Option* db = root.add_option("--db", line.context.db, "Database file (plumb.db)");
+  root.add_option("--server", line.context.server, "HOST:PORT (else found through <db>.address)")
+      ->envname("PLUMB_SERVER");
+  root.add_option("-o,--output", line.context.format, "table, json, jsonl or csv; svg for plot");
+  AddServe(builder, &root, line);
+  AddSweep(builder, &root, line);
+  AddTrial(builder, &root, line);
+  AddResults(builder, &root, line);
+  AddRest(builder, &root, line);
+
+  std::vector<std::string> words(argv + 1, argv + argc);
+  if (!words.empty() && words[0] == "__complete")
+    return Complete(&root, {words.begin() + 1, words.end()});
+  if (words.empty()) {
+    std::fputs(root.help().c_str(), stdout);
+    return kBadUsage;
+  }
+  if (words.size() == 1 && words[0] == "--version") return PrintVersion(line.context);
+  const Walked walked = Walk(&root, words);
+  if (!walked.error.empty()) {
+    std::fprintf(stderr, "plumb: %s\n", walked.error.c_str());
+    return kBadUsage;
+  }
+  try {
+    root.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    std::fputs(walked.app->help(walked.app == &root ? "" : Path(walked.app->get_parent())).c_str(),
+               stdout);
+    return kDone;
+  } catch (const CLI::ParseError& e) {
+    std::fprintf(stderr, "plumb: %s\nsee: %s --help\n", e.what(), Path(walked.app).c_str());
+    return kBadUsage;
+  }
+  line.context.db_given = db->count() > 0;
+  return line.run ? line.run() : kBadUsage;
+}
+
+}  // namespace plumb::app

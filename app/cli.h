@@ -1,0 +1,8 @@
+// The command line: the only place that knows CLI11.
+#pragma once
+
+namespace plumb::app {
+
+int RunCli(int argc, char** argv);  // returns the exit code
+
+}  // namespace plumb::app

@@ -1,0 +1,103 @@
+// The commands: each takes what was parsed, prints, and returns the exit code (app/exit_code.h).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "app/context.h"
+
+namespace plumb::app {
+
+struct ServerArgs {
+  std::string listen = "127.0.0.1:0", data_root;
+  double lease_seconds = 60, report_seconds = 1;
+  int parent = 0;
+};
+int RunServerCommand(const Context& context, const ServerArgs& args);
+
+struct WorkerArgs {
+  std::string name, dir, data_root, trainer;
+  int slots = 0, exit_when_idle = 0, parent = 0;
+};
+int RunWorkerCommand(const Context& context, const WorkerArgs& args);
+int ListWorkers(const Context& context);
+
+struct UpArgs {
+  std::string dir, data_root, trainer, listen = "127.0.0.1:0";
+  int slots = 0;
+};
+int RunUp(const Context& context, const UpArgs& args);
+
+struct DemoArgs {
+  std::string dir = "plumb-data", sweep, data_root, trainer;
+  int slots = 2;
+};
+int RunDemo(const Context& context, const DemoArgs& args);
+
+enum class FailOn { kAny, kAll, kNever };
+struct SweepArgs {
+  std::string file, data_root, fail_on = "any";
+  int64_t id = 0;  // 0: the newest
+  bool watch = false;
+  double timeout = 0;           // seconds to wait; 0: no limit
+  double flops_per_second = 0;  // for plan
+};
+int PlanSweepCommand(const Context& context, const SweepArgs& args);
+int SubmitSweep(const Context& context, const SweepArgs& args);
+int ListSweeps(const Context& context);
+int ShowSweep(const Context& context, const SweepArgs& args);
+int WatchSweepCommand(const Context& context, const SweepArgs& args);
+int CancelSweep(const Context& context, const SweepArgs& args);
+
+struct TrialArgs {
+  int64_t sweep = 0, id = 0;
+  std::string state;
+};
+int ListTrials(const Context& context, const TrialArgs& args);
+int ShowTrial(const Context& context, const TrialArgs& args);
+int TrialLogs(const Context& context, const TrialArgs& args);
+int ExplainTrial(const Context& context, const TrialArgs& args);
+int CancelTrial(const Context& context, const TrialArgs& args);
+int RetryTrial(const Context& context, const TrialArgs& args);
+
+struct PlotArgs {
+  int64_t sweep = 0;
+  std::string series, x = "steps", rows, cols, out;
+  bool linear = false;
+};
+int PlotGrid(const Context& context, const PlotArgs& args);
+int PlotCurves(const Context& context, const PlotArgs& args);
+
+struct QueryArgs {
+  std::string sql;
+  double deadline = 5;
+  int64_t max_rows = 10000;
+};
+int RunQuery(const Context& context, const QueryArgs& args);
+
+struct ExportArgs {
+  std::string format, what = "trials", out;
+  int64_t sweep = 0;  // 0: all
+};
+int RunExport(const Context& context, const ExportArgs& args);
+
+struct DoctorArgs {
+  std::string trainer, data_root;
+};
+int RunDoctor(const Context& context, const DoctorArgs& args);
+
+struct DataArgs {
+  std::string corpus, tokenizer = "bytes", data_root;
+  std::vector<std::string> files;
+};
+int PrepareData(const Context& context, const DataArgs& args);
+int ListData(const Context& context, const DataArgs& args);
+int ShowData(const Context& context, const DataArgs& args);
+
+int PrintTrialSchema(bool reference, const Context& context);
+int PrintCompletion(const std::string& shell);
+int PrintVersion(const Context& context);
+int InitSweepFile(const std::string& file);
+
+}  // namespace plumb::app

@@ -1,0 +1,151 @@
+// plumb sweep plan, plumb schema trial, plumb init, plumb version: what needs neither server nor
+// database.
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "app/commands.h"
+#include "app/exit_code.h"
+#include "app/submit.h"
+#include "app/table.h"
+#include "data/dataset.h"
+#include "sweeps/describe.h"
+#include "sweeps/plan.h"
+#include "trainer/spec/parse.h"
+
+namespace plumb::app {
+namespace {
+
+absl::StatusOr<sweeps::CorpusInfo> LookUp(const std::string& root, const std::string& corpus,
+                                          const std::string& tokenizer) {
+  const std::string dir = data::DatasetDir(root, corpus, tokenizer);
+  if (!std::filesystem::exists(std::filesystem::path(dir) / "manifest.json")) {
+    return absl::NotFoundError(
+        absl::StrCat("corpus \"", corpus, "\" is not prepared with tokenizer \"", tokenizer,
+                     "\"; run `plumb data prepare ", corpus, " --tokenizer ", tokenizer, "`"));
+  }
+  try {
+    const data::Manifest m = data::ReadManifest(dir);
+    return sweeps::CorpusInfo{
+        .digest = m.digest,
+        .vocab_size = m.vocab_size,
+        .train_tokens = m.split(data::Split::kTrain).tokens,
+        .overlap_13gram_test = m.overlap_13gram[static_cast<int>(data::Split::kTest)]};
+  } catch (const std::exception& e) {  // the data room throws; statuses begin here
+    return absl::FailedPreconditionError(e.what());
+  }
+}
+
+constexpr char kInitFile[] =
+    R"(# A sweep: one trial, the axes that vary it, and how often each point is repeated.
+#   plumb sweep plan FILE               what it costs, what is refused and why
+#   plumb sweep submit FILE --watch
+# Every field: plumb schema trial --reference
+sweep: my-sweep
+trial:                                  # what all trials share
+  model: {head_dim: 16}                 # preset llama: RMSNorm, RoPE, SwiGLU
+  data: {corpus: python-docs-en, tokenizer: bytes, seq_len: 64}   # plumb data prepare python-docs-en
+  train: {flops: 5e10, batch_tokens: 1024, lr: 3e-3, warmup_fraction: 5%}
+  eval: {points: 4, tokens: 8192, final_tokens: 65536, train_tokens: 8192}
+axes:                                   # every combination is a cell
+  model.n_layers: [1, 2]
+  model.d_model: [32, 64]
+replicates: 2                           # seeds per cell; intervals need at least 2, and 5 make them narrow
+aa: {model.n_layers: 1}                 # these cells once more on other seeds: the noise floor
+report: {metric: test/bits_per_byte, at: last}
+limits: {trials: 50}
+)";
+
+}  // namespace
+
+int PlanSweepCommand(const Context& context, const SweepArgs& args) {
+  absl::StatusOr<Format> format = ParseFormat(context.format);
+  if (!format.ok()) return Finish(format.status());
+  absl::StatusOr<std::string> yaml = ReadSweepFile(args.file);
+  if (!yaml.ok()) return Finish(yaml.status());
+  const std::string root = args.data_root.empty() ? data::DefaultRoot() : args.data_root;
+  auto plan = sweeps::PlanSweep(*yaml, args.file, [&](const std::string& c, const std::string& t) {
+    return LookUp(root, c, t);
+  });
+  if (!plan.ok()) return Finish(plan.status());
+  const sweeps::PlanSummary summary = sweeps::Summarize(*plan, args.flops_per_second);
+  if (*format == Format::kJson || *format == Format::kJsonl) {
+    std::string json = sweeps::SummaryJson(summary);
+    if (json.empty() || json.back() != '\n') json += '\n';
+    std::fputs(json.c_str(), stdout);
+  } else if (*format == Format::kCsv) {
+    Table table{.columns = {{"cell"},
+                            {"trials"},
+                            {"params_total"},
+                            {"params_non_embedding"},
+                            {"flops_per_token"},
+                            {"steps"},
+                            {"tokens"},
+                            {"epochs"},
+                            {"flops"},
+                            {"predicted_peak_bytes"}}};
+    for (const sweeps::CellCost& c : summary.cells) {
+      table.rows.push_back({c.name, c.trials, c.params.total, c.params.non_embedding,
+                            c.flops_per_token, c.steps, c.tokens, c.epochs, c.flops,
+                            c.predicted_peak_bytes});
+    }
+    std::fputs(TableCsv(table).c_str(), stdout);
+  } else {
+    std::fputs(sweeps::SummaryText(summary).c_str(), stdout);
+  }
+  return kDone;
+}
+
+int PrintTrialSchema(bool reference, const Context& context) {
+  if (!reference) {
+    std::printf("%s\n", spec::Schema().dump(2).c_str());
+    return kDone;
+  }
+  const nlohmann::json fields = spec::FieldReference();
+  if (context.format == "json") {
+    std::printf("%s\n", fields.dump(2).c_str());
+    return kDone;
+  }
+  absl::StatusOr<Format> format = ParseFormat(context.format);
+  if (!format.ok()) return Finish(format.status());
+  const auto text = [](const nlohmann::json& j, const char* key) -> std::string {
+    if (!j.contains(key) || j[key].is_null()) return "";
+    return j[key].is_string() ? j[key].get<std::string>() : j[key].dump();
+  };
+  Table table{.columns = {{"path"}, {"type"}, {"default"}, {"doc"}}};
+  for (const auto& f : fields) {
+    table.rows.push_back({text(f, "path"), text(f, "type"), text(f, "default"), text(f, "doc")});
+  }
+  std::fputs(Print(table, *format).c_str(), stdout);
+  return kDone;
+}
+
+int InitSweepFile(const std::string& file) {
+  if (file == "-") {
+    std::fputs(kInitFile, stdout);
+    return kDone;
+  }
+  if (std::filesystem::exists(file)) {
+    return Finish(absl::FailedPreconditionError(
+        absl::StrCat(file, " exists; give another name: plumb init other.yaml")));
+  }
+  std::ofstream out(file);
+  out << kInitFile;
+  out.close();
+  if (!out) return Finish(absl::NotFoundError(absl::StrCat("cannot write ", file)));
+  std::printf("%s\nnext: plumb sweep plan %s\n", file.c_str(), file.c_str());
+  return kDone;
+}
+
+int PrintVersion(const Context& context) {
+  if (context.format == "json") {
+    std::printf("{\"version\": \"%s\"}\n", PLUMB_VERSION);
+  } else {
+    std::printf("plumb %s\n", PLUMB_VERSION);
+  }
+  return kDone;
+}
+
+}  // namespace plumb::app

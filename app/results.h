@@ -1,0 +1,21 @@
+// What the server would answer, read straight from the file when there is no server.
+#pragma once
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "app/context.h"
+#include "plumb/v1/sweep_service.pb.h"
+
+namespace plumb::app {
+
+// --db given, or no server known and the file is there.
+bool ReadFromFile(const Context& context);
+
+absl::StatusOr<std::vector<v1::Sweep>> FetchSweeps(const Context& context);
+absl::StatusOr<v1::GetSweepResponse> FetchSweep(const Context& context, int64_t id);  // 0: newest
+absl::StatusOr<std::vector<v1::Trial>> FetchTrials(const Context& context, int64_t sweep,
+                                                   const std::string& state);
+absl::StatusOr<v1::Trial> FetchTrial(const Context& context, int64_t id);
+
+}  // namespace plumb::app

@@ -1,0 +1,162 @@
+// plumb server, plumb worker start, plumb up.
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "app/children.h"
+#include "app/client.h"
+#include "app/commands.h"
+#include "app/exit_code.h"
+#include "app/signals.h"
+#include "app/up.h"
+#include "coordinator/server.h"
+#include "worker/agent.h"
+
+namespace plumb::app {
+namespace {
+
+std::atomic<bool> stop_asked = false;
+std::atomic<coordinator::Server*> server_to_stop = nullptr;
+
+std::string Absolute(const std::string& path) {
+  return std::filesystem::absolute(path).lexically_normal().string();
+}
+
+}  // namespace
+
+std::string DefaultWorkerDir(const std::string& db) {
+  return (std::filesystem::path(Absolute(db)).parent_path() / "worker").string();
+}
+
+int RunServerCommand(const Context& context, const ServerArgs& args) {
+  DieWith(args.parent);
+  BlockSignals();
+  coordinator::ServerOptions options;
+  options.db_path = context.db;
+  options.listen = args.listen;
+  options.data_root = args.data_root;
+  options.lease = absl::Seconds(args.lease_seconds);
+  options.report_interval = absl::Seconds(args.report_seconds);
+  auto server = coordinator::Server::Start(options);
+  if (!server.ok()) return Finish(server.status());
+  server_to_stop = server->get();
+  StopOnSignal(&stop_asked, [] { server_to_stop.load()->Shutdown(); });
+  std::printf("plumb server: %s serves %s\n", (*server)->address().c_str(), context.db.c_str());
+  std::fflush(stdout);
+  const absl::Status status = (*server)->Wait();
+  return Finish(status);
+}
+
+int RunWorkerCommand(const Context& context, const WorkerArgs& args) {
+  DieWith(args.parent);
+  BlockSignals();
+  worker::WorkerOptions options;
+  options.server = context.server.empty() ? absl::StrCat("file:", Absolute(context.db), ".address")
+                                          : context.server;
+  options.name = args.name;
+  options.dir = args.dir.empty() ? DefaultWorkerDir(context.db) : args.dir;
+  options.data_root = args.data_root;
+  options.trainer_path = args.trainer;
+  options.slots = args.slots;
+  options.exit_when_idle_seconds = args.exit_when_idle;
+  StopOnSignal(&stop_asked, nullptr);
+  return Finish(worker::RunWorker(options, &stop_asked));
+}
+
+absl::Status StartCluster(const Context& context, const UpArgs& args, Children* children,
+                          std::string* address) {
+  const std::filesystem::path folder = std::filesystem::path(Absolute(context.db)).parent_path();
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("cannot make ", folder.string(), ": ", error.message()));
+  }
+  const std::string trainer =
+      args.trainer.empty()
+          ? (std::filesystem::path(ThisProgram()).parent_path() / "plumb-trainer").string()
+          : args.trainer;
+  if (access(trainer.c_str(), X_OK) != 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "no trainer at ", trainer,
+        "; build it (cmake -DPLUMB_TRAINER=ON, see script/setup) or name one: --trainer"));
+  }
+  // A server that runs already would be found by its address file; ours must write a new one.
+  const std::string address_file = context.db + ".address";
+  struct stat before = {};
+  const bool had = stat(address_file.c_str(), &before) == 0;
+  std::vector<std::string> server = {"server", "--db", context.db, "--listen", args.listen};
+  std::vector<std::string> worker = {"worker", "start", "--db", context.db, "--trainer", trainer};
+  worker.insert(worker.end(),
+                {"--dir", args.dir.empty() ? DefaultWorkerDir(context.db) : args.dir});
+  if (args.slots > 0) worker.insert(worker.end(), {"--slots", absl::StrCat(args.slots)});
+  if (!args.data_root.empty()) {
+    for (auto* list : {&server, &worker})
+      list->insert(list->end(), {"--data-root", args.data_root});
+  }
+  absl::Status s = children->Start("server", server, absl::StrCat(context.db, ".server.log"));
+  if (!s.ok()) return s;
+  for (int i = 0;; ++i) {
+    struct stat now = {};
+    if (stat(address_file.c_str(), &now) == 0 &&
+        (!had || now.st_ino != before.st_ino || now.st_mtim.tv_sec != before.st_mtim.tv_sec ||
+         now.st_mtim.tv_nsec != before.st_mtim.tv_nsec)) {
+      break;
+    }
+    const int signal = WaitForSignal(std::chrono::milliseconds(50));
+    if (signal == SIGINT || signal == SIGTERM) return absl::CancelledError("interrupted");
+    if (s = children->Reap(); !s.ok()) return s;
+    if (i > 600) return absl::UnavailableError("the server does not come up within 30 s");
+  }
+  Context direct = context;
+  direct.server.clear();
+  absl::StatusOr<std::string> found = FindServer(direct);
+  if (!found.ok()) return found.status();
+  *address = *found;
+  return children->Start("worker", worker, absl::StrCat(context.db, ".worker.log"));
+}
+
+int RunUp(const Context& context, const UpArgs& args) {
+  BlockSignals();
+  Children children;
+  std::string address;
+  absl::Status s = StartCluster(context, args, &children, &address);
+  if (!s.ok()) {
+    children.Stop();
+    return Finish(s);
+  }
+  const std::string db = context.db == "plumb.db" ? "" : absl::StrCat(" --db ", context.db);
+  std::printf(
+      "plumb is up: %s, database %s\n"
+      "\n"
+      "Next, in another terminal:\n"
+      "  plumb init sweep.yaml                            a commented sweep file to start from\n"
+      "  plumb sweep plan sweep.yaml                      what it costs\n"
+      "  plumb sweep submit sweep.yaml --watch%s\n"
+      "  plumb plot grid%s\n"
+      "\n"
+      "Ctrl-C ends server and worker; trials go on from their checkpoints at the next `plumb "
+      "up`.\n",
+      address.c_str(), context.db.c_str(), db.c_str(), db.c_str());
+  std::fflush(stdout);
+  for (;;) {
+    const int signal = WaitForSignal(std::chrono::seconds(5));
+    if (signal == SIGINT || signal == SIGTERM) break;
+    if (s = children.Reap(); !s.ok()) break;
+  }
+  if (s.ok()) {
+    std::printf("\nEnding: trainers write checkpoints (Ctrl-C again: at once)\n");
+    std::fflush(stdout);
+  }
+  children.Stop();
+  return Finish(s);
+}
+
+}  // namespace plumb::app

@@ -1,0 +1,19 @@
+// Handing a sweep file to the server.
+#pragma once
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "app/client.h"
+
+namespace plumb::app {
+
+absl::StatusOr<std::string> ReadSweepFile(const std::string& file);  // "-": standard input
+std::string NewRequestId();
+
+// Retries while the server is unreachable; the request id makes that safe.
+absl::StatusOr<v1::SubmitSweepResponse> Submit(Client& client, const std::string& yaml,
+                                               const std::string& file,
+                                               const std::string& request_id);
+
+}  // namespace plumb::app

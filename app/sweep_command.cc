@@ -1,0 +1,231 @@
+// plumb sweep submit|list|show|watch|cancel.
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <sstream>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/time.h"
+#include "app/client.h"
+#include "app/commands.h"
+#include "app/exit_code.h"
+#include "app/results.h"
+#include "app/signals.h"
+#include "app/submit.h"
+#include "app/table.h"
+#include "app/watch.h"
+#include "domain/status_macros.h"
+
+namespace plumb::app {
+namespace {
+
+using Stub = v1::SweepService::Stub;
+
+int Show(const Table& table, const Context& context) {
+  absl::StatusOr<Format> format = ParseFormat(context.format);
+  if (!format.ok()) return Finish(format.status());
+  std::fputs(Print(table, *format, StdoutIsTerminal() ? TerminalWidth() : 0).c_str(), stdout);
+  return kDone;
+}
+
+std::string Time(int64_t us) {
+  if (us == 0) return "-";
+  return absl::FormatTime("%Y-%m-%d %H:%M:%S", absl::FromUnixMicros(us), absl::LocalTimeZone());
+}
+
+std::string Counts(const v1::Sweep& s) {
+  std::string out;
+  for (const auto& [state, n] :
+       std::map<std::string, int64_t>(s.trials_by_state().begin(), s.trials_by_state().end())) {
+    if (n > 0) absl::StrAppend(&out, out.empty() ? "" : ", ", n, " ", state);
+  }
+  return out;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> ReadSweepFile(const std::string& file) {
+  std::ostringstream text;
+  if (file == "-") {
+    text << std::cin.rdbuf();
+    return text.str();
+  }
+  std::ifstream in(file, std::ios::binary);
+  if (!in) {
+    return absl::NotFoundError(absl::StrCat("cannot read ", file, "; make one: plumb init ", file));
+  }
+  text << in.rdbuf();
+  return text.str();
+}
+
+std::string NewRequestId() {
+  std::random_device random;
+  return absl::StrFormat("cli-%08x%08x%08x%08x", random(), random(), random(), random());
+}
+
+absl::StatusOr<v1::SubmitSweepResponse> Submit(Client& client, const std::string& yaml,
+                                               const std::string& file,
+                                               const std::string& request_id) {
+  v1::SubmitSweepRequest request;
+  request.set_request_id(request_id);
+  request.set_sweep_yaml(yaml);
+  request.set_file_name(file);
+  for (int i = 0;; ++i) {
+    auto response = client.Call(&Stub::SubmitSweep, request, std::chrono::seconds(60));
+    if (response.ok() || i == 5 ||
+        (response.status().code() != absl::StatusCode::kUnavailable &&
+         response.status().code() != absl::StatusCode::kDeadlineExceeded)) {
+      return response;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(100 << i));
+  }
+}
+
+int SubmitSweep(const Context& context, const SweepArgs& args) {
+  absl::StatusOr<FailOn> fail_on = ParseFailOn(args.fail_on);
+  if (!fail_on.ok()) return Finish(fail_on.status());
+  absl::StatusOr<Format> format = ParseFormat(context.format);
+  if (!format.ok()) return Finish(format.status());
+  absl::StatusOr<std::string> yaml = ReadSweepFile(args.file);
+  if (!yaml.ok()) return Finish(yaml.status());
+  absl::StatusOr<Client> client = Client::Connect(context);
+  if (!client.ok()) return Finish(client.status());
+  auto response = Submit(*client, *yaml, args.file, NewRequestId());
+  if (!response.ok()) return Finish(response.status());
+  if (*format == Format::kTable) {
+    std::printf("sweep %lld: %lld trials\n", static_cast<long long>(response->sweep_id()),
+                static_cast<long long>(response->trials()));
+    if (!args.watch) {
+      std::printf("watch it: plumb sweep watch %lld%s\n",
+                  static_cast<long long>(response->sweep_id()),
+                  context.db_given ? absl::StrCat(" --db ", context.db).c_str() : "");
+    }
+  } else {
+    Table table{.columns = {{"sweep"}, {"trials"}},
+                .rows = {{response->sweep_id(), response->trials()}}};
+    std::fputs(Print(table, *format).c_str(), stdout);
+  }
+  std::fflush(stdout);
+  if (!args.watch) return kDone;
+  SweepArgs watch = args;
+  watch.id = response->sweep_id();
+  return WatchSweepCommand(context, watch);
+}
+
+int WatchSweepCommand(const Context& context, const SweepArgs& args) {
+  absl::StatusOr<FailOn> fail_on = ParseFailOn(args.fail_on);
+  if (!fail_on.ok()) return Finish(fail_on.status());
+  absl::StatusOr<Client> client = Client::Connect(context);
+  if (!client.ok()) return Finish(client.status());
+  WatchOptions options{.fail_on = *fail_on, .timeout_seconds = args.timeout};
+  options.after_interrupt =
+      absl::StrCat("The sweep runs on. Watch it again: plumb sweep watch ",
+                   args.id > 0 ? absl::StrCat(args.id) : "", "  (end it: plumb sweep cancel)");
+  absl::StatusOr<int> code = Watch(*client, args.id, options);
+  return code.ok() ? *code : Finish(code.status());
+}
+
+int ListSweeps(const Context& context) {
+  auto sweeps = FetchSweeps(context);
+  if (!sweeps.ok()) return Finish(sweeps.status());
+  Table table{
+      .columns = {
+          {"id"}, {"name"}, {"state"}, {"trials"}, {"done_percent", 0}, {"by_state"}, {"created"}}};
+  for (const v1::Sweep& s : *sweeps) {
+    const double share = s.steps_total() > 0 ? 100.0 * s.steps_done() / s.steps_total() : 0;
+    table.rows.push_back(
+        {s.id(), s.name(), s.state(), s.trials(), share, Counts(s), Time(s.create_time_us())});
+  }
+  return Show(table, context);
+}
+
+int ShowSweep(const Context& context, const SweepArgs& args) {
+  absl::StatusOr<Format> format = ParseFormat(context.format);
+  if (!format.ok()) return Finish(format.status());
+  auto got = FetchSweep(context, args.id);
+  if (!got.ok()) return Finish(got.status());
+  const v1::Sweep& s = got->sweep();
+  if (*format == Format::kJson || *format == Format::kJsonl) {
+    nlohmann::ordered_json j = {{"id", s.id()},
+                                {"name", s.name()},
+                                {"state", s.state()},
+                                {"create_time_us", s.create_time_us()},
+                                {"end_time_us", s.end_time_us()},
+                                {"trials", s.trials()},
+                                {"steps_done", s.steps_done()},
+                                {"steps_total", s.steps_total()},
+                                {"flops_done", s.flops_done()},
+                                {"flops_total", s.flops_total()}};
+    j["trials_by_state"] = nlohmann::json::object();
+    for (const auto& [state, n] : s.trials_by_state()) j["trials_by_state"][state] = n;
+    j["sweep_yaml"] = got->sweep_yaml();
+    std::printf("%s\n", j.dump(*format == Format::kJson ? 2 : -1, ' ', false,
+                               nlohmann::json::error_handler_t::replace)
+                            .c_str());
+    return kDone;
+  }
+  Table table{.columns = {{"field"}, {"value"}}};
+  table.rows = {{"id", absl::StrCat(s.id())},
+                {"name", s.name()},
+                {"state", s.state()},
+                {"created", Time(s.create_time_us())},
+                {"ended", Time(s.end_time_us())},
+                {"trials", absl::StrCat(s.trials(), " (", Counts(s), ")")},
+                {"steps", absl::StrCat(s.steps_done(), " of ", s.steps_total())},
+                {"FLOPs", absl::StrCat(Scaled(s.flops_done()), " of ", Scaled(s.flops_total()))}};
+  if (*format == Format::kCsv) {
+    std::fputs(TableCsv(table).c_str(), stdout);
+    return kDone;
+  }
+  std::string text = TableText(table);
+  text.erase(0, text.find('\n') + 1);
+  std::printf("%s\n%s", text.c_str(), got->sweep_yaml().c_str());
+  return kDone;
+}
+
+int CancelSweep(const Context& context, const SweepArgs& args) {
+  absl::StatusOr<Client> client = Client::Connect(context);
+  if (!client.ok()) return Finish(client.status());
+  int64_t id = args.id;
+  if (id == 0) {
+    auto newest = client->Call(&Stub::GetSweep, v1::GetSweepRequest());
+    if (!newest.ok()) return Finish(newest.status());
+    id = newest->sweep().id();
+  }
+  v1::CancelSweepRequest request;
+  request.set_sweep_id(id);
+  auto response = client->Call(&Stub::CancelSweep, request);
+  if (!response.ok()) return Finish(response.status());
+  std::printf("sweep %lld: %lld stages cancelled\n", static_cast<long long>(id),
+              static_cast<long long>(response->cancelled_stages()));
+  return kDone;
+}
+
+int ListWorkers(const Context& context) {
+  absl::StatusOr<Client> client = Client::Connect(context);
+  if (!client.ok()) return Finish(client.status());
+  auto response = client->Call(&Stub::ListWorkers, v1::ListWorkersRequest());
+  if (!response.ok()) return Finish(response.status());
+  Table table{.columns = {{"name"},
+                          {"state"},
+                          {"slots"},
+                          {"busy"},
+                          {"silent_s", 1},
+                          {"host"},
+                          {"build"},
+                          {"devices"}}};
+  for (const v1::Worker& w : response->workers()) {
+    std::string devices;
+    for (const std::string& d : w.devices())
+      absl::StrAppend(&devices, devices.empty() ? "" : "; ", d);
+    table.rows.push_back({w.name(), w.state(), int64_t{w.slots()}, int64_t{w.busy()},
+                          w.silent_seconds(), w.host(), w.build(), devices});
+  }
+  return Show(table, context);
+}
+
+}  // namespace plumb::app

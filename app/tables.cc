@@ -1,0 +1,331 @@
+#include "app/tables.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "app/nearest.h"
+#include "app/table.h"
+#include "domain/status_macros.h"
+
+namespace plumb::app {
+namespace {
+
+constexpr double kLevel = 0.9;
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+// "model.n_layers" -> "n_layers"
+std::string Last(const std::string& path) { return path.substr(path.rfind('.') + 1); }
+
+std::string AxisLabel(const std::string& path) {
+  const std::string last = Last(path);
+  if (last == "n_layers") return "depth (n_layers)";
+  if (last == "d_model") return "width (d_model)";
+  return last;
+}
+
+std::string ValueOf(const SweepResults::Cell& cell, const std::string& axis) {
+  for (const auto& [path, value] : cell.axes) {
+    if (path == axis) return value;
+  }
+  return "-";
+}
+
+bool IsNumber(const std::string& s, double* out) {
+  char* end = nullptr;
+  *out = std::strtod(s.c_str(), &end);
+  return end != s.c_str() && *end == '\0';
+}
+
+// Numbers by size, words as they come.
+std::vector<std::string> Distinct(const std::vector<SweepResults::Cell>& cells,
+                                  const std::string& axis) {
+  std::vector<std::string> values;
+  for (const SweepResults::Cell& c : cells) {
+    const std::string v = ValueOf(c, axis);
+    if (std::find(values.begin(), values.end(), v) == values.end()) values.push_back(v);
+  }
+  double ignored;
+  if (std::all_of(values.begin(), values.end(),
+                  [&](const std::string& s) { return IsNumber(s, &ignored); })) {
+    std::sort(values.begin(), values.end(), [&](const std::string& a, const std::string& b) {
+      double x = 0, y = 0;
+      IsNumber(a, &x);
+      IsNumber(b, &y);
+      return x < y;
+    });
+  }
+  return values;
+}
+
+absl::StatusOr<std::string> ChooseAxis(const std::vector<std::string>& axes,
+                                       const std::string& asked, const char* option) {
+  for (const std::string& a : axes) {
+    if (a == asked || Last(a) == asked) return a;
+  }
+  const std::string near = Nearest(asked, axes);
+  std::string list;
+  for (const std::string& a : axes) absl::StrAppend(&list, list.empty() ? "" : ", ", a);
+  return absl::InvalidArgumentError(absl::StrCat(
+      option, " ", asked, ": no axis of this sweep; ",
+      near.empty() ? absl::StrCat("there are ", list) : absl::StrCat("did you mean ", near, "?")));
+}
+
+absl::StatusOr<int64_t> FindSweep(store::Database& db, int64_t sweep) {
+  ASSIGN_OR_RETURN(
+      store::Statement find,
+      db.Prepare("SELECT id FROM sweep WHERE id = ?1 OR ?1 = 0 ORDER BY id DESC LIMIT 1"));
+  find.Bind(1, sweep);
+  ASSIGN_OR_RETURN(const bool found, find.Step());
+  if (!found) {
+    return absl::NotFoundError(
+        sweep == 0 ? std::string("the database has no sweep yet; plumb sweep submit FILE")
+                   : absl::StrCat("no sweep ", sweep, "; see plumb sweep list"));
+  }
+  return find.Int(0);
+}
+
+}  // namespace
+
+std::string InWords(const std::string& series) {
+  std::string out = series;
+  for (char& c : out) {
+    if (c == '/' || c == '_') c = ' ';
+  }
+  return out;
+}
+
+absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
+                                         const std::string& series) {
+  SweepResults out;
+  ASSIGN_OR_RETURN(out.id, FindSweep(db, sweep));
+  ASSIGN_OR_RETURN(store::Statement head,
+                   db.Prepare("SELECT name, state, objective, trials FROM sweep WHERE id = ?"));
+  head.Bind(1, out.id);
+  RETURN_IF_ERROR(head.Step().status());
+  out.name = head.Text(0);
+  out.state = head.Text(1);
+  out.series = series.empty() ? head.Text(2) : series;
+  out.trials = head.Int(3);
+
+  ASSIGN_OR_RETURN(
+      store::Statement cells,
+      db.Prepare(
+          "SELECT id, name, axes_json, flags_json FROM cell WHERE sweep_id = ? ORDER BY idx"));
+  cells.Bind(1, out.id);
+  std::map<int64_t, size_t> index;
+  for (;;) {
+    ASSIGN_OR_RETURN(const bool more, cells.Step());
+    if (!more) break;
+    SweepResults::Cell cell;
+    cell.result.name = cells.Text(1);
+    const auto axes = nlohmann::ordered_json::parse(cells.Text(2), nullptr, false);
+    if (axes.is_object()) {
+      for (const auto& [path, value] : axes.items()) {
+        cell.axes.emplace_back(path, value.is_string() ? value.get<std::string>() : value.dump());
+      }
+    }
+    const auto flags = nlohmann::json::parse(cells.Text(3), nullptr, false);
+    if (flags.is_array()) {
+      for (const auto& f : flags) {
+        if (f.is_string()) cell.result.flags.push_back(f.get<std::string>());
+      }
+    }
+    index[cells.Int(0)] = out.cells.size();
+    out.cells.push_back(std::move(cell));
+  }
+
+  ASSIGN_OR_RETURN(store::Statement rows,
+                   db.Prepare("SELECT st.cell_id, st.replicate, st.aa, "
+                              "t.state, t.params_total, t.params_non_embedding, "
+                              "t.flops, t.corpus, t.tokenizer, "
+                              "(SELECT m.value FROM stage g JOIN series s ON s.stage_id = g.id "
+                              "JOIN measurement m ON m.series_id = s.id "
+                              " WHERE g.trial_id = t.id AND g.kind <> 'timing' AND s.name = ?2 AND "
+                              "s.layer = -1 ORDER BY m.step DESC LIMIT 1), "
+                              "(SELECT m.value FROM stage g JOIN series s ON s.stage_id = g.id "
+                              "JOIN measurement m ON m.series_id = s.id "
+                              " WHERE g.trial_id = t.id AND g.kind = 'pretrain' AND s.name = "
+                              "'time/wall_seconds' ORDER BY m.step DESC LIMIT 1), "
+                              "(SELECT m.value FROM stage g JOIN series s ON s.stage_id = g.id "
+                              "JOIN measurement m ON m.series_id = s.id "
+                              " WHERE g.trial_id = t.id AND s.name = 'timing/solo_tokens_per_s' "
+                              "ORDER BY m.step DESC LIMIT 1), t.flops_per_token, t.tokens "
+                              "FROM sweep_trial st JOIN trial t ON t.id = st.trial_id WHERE "
+                              "st.sweep_id = ?1 ORDER BY st.idx"));
+  rows.Bind(1, out.id);
+  rows.Bind(2, out.series);
+  std::map<int64_t, std::vector<double>> seconds;
+  for (;;) {
+    ASSIGN_OR_RETURN(const bool more, rows.Step());
+    if (!more) break;
+    const auto it = index.find(rows.Int(0));
+    if (it == index.end()) continue;
+    analysis::CellResult& cell = out.cells[it->second].result;
+    const int64_t replicate = rows.Int(1);
+    const bool aa = rows.Int(2) != 0;
+    const std::string state = rows.Text(3);
+    if (state != "pending" && state != "running" && state != "paused") ++out.ended;
+    cell.params_total = rows.Int(4);
+    cell.params_non_embedding = rows.Int(5);
+    cell.flops = rows.Double(6);
+    cell.flops_per_token = rows.Int(12);
+    cell.tokens = rows.Int(13);
+    if (out.corpus.empty()) {
+      out.corpus = rows.Text(7);
+      out.tokenizer = rows.Text(8);
+    }
+    // The last value of a trial that ended otherwise is no result.
+    const bool result = state == "succeeded" && !rows.IsNull(9);
+    if (aa) {
+      if (result) cell.aa_values[replicate] = rows.Double(9);
+      continue;
+    }
+    ++cell.replicates;
+    cell.diverged += state == "diverged";
+    if (result) cell.values[replicate] = rows.Double(9);
+    if (!rows.IsNull(10)) {
+      std::vector<double>& of_cell = seconds[rows.Int(0)];
+      of_cell.push_back(rows.Double(10));
+      cell.wall_seconds +=
+          (of_cell.back() - cell.wall_seconds) / static_cast<double>(of_cell.size());
+    }
+    if (!rows.IsNull(11)) cell.solo_tokens_per_s = rows.Double(11);
+  }
+  return out;
+}
+
+absl::StatusOr<std::vector<analysis::MapFigure>> MapFigures(const SweepResults& results,
+                                                            std::string rows, std::string columns) {
+  std::vector<std::string> axes, varying;
+  for (const SweepResults::Cell& c : results.cells) {
+    for (const auto& [path, value] : c.axes) {
+      if (std::find(axes.begin(), axes.end(), path) == axes.end()) axes.push_back(path);
+    }
+  }
+  for (const std::string& a : axes) {
+    if (Distinct(results.cells, a).size() > 1) varying.push_back(a);
+  }
+  const auto pick = [&](const std::string& wanted, const std::string& taken) -> std::string {
+    std::string found;
+    double ignored = 0;
+    for (const std::string& a : varying) {
+      if (a == taken || !IsNumber(ValueOf(results.cells[0], a), &ignored)) continue;
+      if (a == wanted) return a;
+      if (found.empty() || found == "model.d_model") found = a;
+    }
+    return found;
+  };
+  if (!columns.empty()) {
+    ASSIGN_OR_RETURN(columns, ChooseAxis(axes, columns, "--cols"));
+  }
+  if (rows.empty()) {
+    rows = pick("model.n_layers", columns);
+  } else {
+    ASSIGN_OR_RETURN(rows, ChooseAxis(axes, rows, "--rows"));
+  }
+  if (columns.empty()) columns = pick("model.d_model", rows);
+
+  std::map<std::string, std::vector<analysis::CellResult>> panels;  // by the other axes' values
+  for (const SweepResults::Cell& c : results.cells) {
+    std::string rest;
+    for (const std::string& a : varying) {
+      if (a != rows && a != columns) {
+        absl::StrAppend(&rest, rest.empty() ? "" : " ", Last(a), "=", ValueOf(c, a));
+      }
+    }
+    analysis::CellResult cell = c.result;
+    for (const auto& [axis, to] : {std::pair(columns, &cell.x), std::pair(rows, &cell.y)}) {
+      if (!axis.empty() && !IsNumber(ValueOf(c, axis), to)) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "axis ", axis, " is not a number (", ValueOf(c, axis),
+            "); a map's axes are numbers, each setting of the others gets a map of its own"));
+      }
+    }
+    panels[rest].push_back(std::move(cell));
+  }
+  std::vector<analysis::MapFigure> figures;
+  const std::string metric = InWords(results.series);
+  for (auto& [rest, cells] : panels) {
+    analysis::MapFigure f{.title = absl::StrCat("Sweep ", results.id, " ", results.name, ": ",
+                                                metric, results.corpus.empty() ? "" : ", ",
+                                                results.corpus, rest.empty() ? "" : ", ", rest),
+                          .metric = metric,
+                          .x_label = columns.empty() ? "" : AxisLabel(columns),
+                          .y_label = rows.empty() ? "" : AxisLabel(rows)};
+    f.reading = analysis::ReadMap(cells, metric, kLevel);
+    f.cells = std::move(cells);
+    if (results.ended < results.trials) {
+      f.notes.push_back(absl::StrCat("Not complete: ", results.ended, " of ", results.trials,
+                                     " trials have ended"));
+    }
+    figures.push_back(std::move(f));
+  }
+  return figures;
+}
+
+absl::StatusOr<analysis::CurvesFigure> LoadCurves(store::Database& db,
+                                                  const CurveRequest& request) {
+  if (request.x != "steps" && request.x != "tokens" && request.x != "flops") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--x ", request.x, ": not one of steps, tokens, flops"));
+  }
+  ASSIGN_OR_RETURN(const int64_t sweep, FindSweep(db, request.sweep));
+  ASSIGN_OR_RETURN(
+      store::Statement rows,
+      db.Prepare(absl::StrCat(
+          "SELECT cell_id, cell, trial_id, replicate, ", request.x == "steps" ? "step" : request.x,
+          ", value FROM v_curve WHERE sweep_id = ?1 AND series = ?2 AND layer = -1 AND "
+          "aa = 0 ORDER BY cell_id, replicate, trial_id, step")));
+  rows.Bind(1, sweep);
+  rows.Bind(2, request.series);
+  analysis::CurvesFigure f{.title = absl::StrCat("Sweep ", sweep, ": ", InWords(request.series)),
+                           .x_label = request.x == "steps"    ? "steps"
+                                      : request.x == "tokens" ? "training tokens"
+                                                              : "training FLOPs",
+                           .y_label = InWords(request.series),
+                           .log_x = !request.linear};
+  int64_t cell = -1, trial = -1;
+  int group = -1;
+  for (;;) {
+    ASSIGN_OR_RETURN(const bool more, rows.Step());
+    if (!more) break;
+    if (rows.Int(0) != cell) {
+      cell = rows.Int(0);
+      trial = -1;
+      ++group;
+    }
+    if (rows.Int(2) != trial) {
+      trial = rows.Int(2);
+      f.curves.push_back({.label = rows.Text(1), .group = group});
+    }
+    f.curves.back().points.emplace_back(rows.Double(4), rows.IsNull(5) ? kNaN : rows.Double(5));
+  }
+  if (f.curves.empty()) {
+    ASSIGN_OR_RETURN(
+        store::Statement names,
+        db.Prepare(
+            "SELECT DISTINCT series FROM v_curve WHERE sweep_id = ? AND layer = -1 ORDER BY 1"));
+    names.Bind(1, sweep);
+    std::vector<std::string> all;
+    for (;;) {
+      ASSIGN_OR_RETURN(const bool more, names.Step());
+      if (!more) break;
+      all.push_back(names.Text(0));
+    }
+    const std::string near = Nearest(request.series, all);
+    std::string list;
+    for (const std::string& s : all) absl::StrAppend(&list, list.empty() ? "" : ", ", s);
+    return absl::NotFoundError(absl::StrCat("sweep ", sweep, " has no points of ", request.series,
+                                            "; ",
+                                            !near.empty() ? absl::StrCat("did you mean ", near, "?")
+                                            : all.empty() ? std::string("nothing is measured yet")
+                                                          : absl::StrCat("there are ", list)));
+  }
+  return f;
+}
+
+}  // namespace plumb::app

@@ -1,0 +1,230 @@
+// plumb trial list|show|logs|explain|cancel|retry.
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "app/client.h"
+#include "app/commands.h"
+#include "app/exit_code.h"
+#include "app/results.h"
+#include "app/signals.h"
+#include "app/table.h"
+#include "store/sqlite.h"
+
+namespace plumb::app {
+namespace {
+
+using Stub = v1::SweepService::Stub;
+using Json = nlohmann::ordered_json;
+
+Json Finite(double v) { return std::isfinite(v) ? Json(v) : Json(); }
+
+Json Parsed(const std::string& text) {
+  Json j = Json::parse(text, nullptr, false);
+  return j.is_discarded() ? Json(text) : j;
+}
+
+Json TrialJson(const v1::Trial& t) {
+  Json j = {{"id", t.id()},
+            {"cell_id", t.cell_id()},
+            {"cell", t.cell()},
+            {"replicate", t.replicate()},
+            {"aa", t.aa()},
+            {"state", t.state()},
+            {"objective", Finite(t.objective())},
+            {"train_loss", Finite(t.train_loss())},
+            {"tokens_per_s", Finite(t.tokens_per_s())},
+            {"worker", t.worker()},
+            {"params_total", t.params_total()},
+            {"params_non_embedding", t.params_non_embedding()},
+            {"key", t.key()},
+            {"config", Parsed(t.config_json())}};
+  j["stages"] = Json::array();
+  for (const v1::Stage& s : t.stages()) {
+    Json stage = {{"id", s.id()},
+                  {"name", s.name()},
+                  {"kind", s.kind()},
+                  {"parent", s.parent()},
+                  {"state", s.state()},
+                  {"step", s.step()},
+                  {"target_step", s.target_step()},
+                  {"checkpoint_step", s.checkpoint_step()},
+                  {"checkpoint_path", s.checkpoint_path()}};
+    stage["attempts"] = Json::array();
+    for (const v1::Attempt& a : s.attempts()) {
+      stage["attempts"].push_back({{"number", a.number()},
+                                   {"worker", a.worker()},
+                                   {"outcome", a.outcome()},
+                                   {"cause", a.cause()},
+                                   {"start_step", a.start_step()},
+                                   {"start_time_us", a.start_time_us()},
+                                   {"end_time_us", a.end_time_us()},
+                                   {"summary", Parsed(a.summary_json())}});
+    }
+    j["stages"].push_back(std::move(stage));
+  }
+  return j;
+}
+
+void Steps(const v1::Trial& t, int64_t* done, int64_t* target) {
+  for (const v1::Stage& s : t.stages()) {
+    *done += s.step();
+    *target += s.target_step();
+  }
+}
+
+}  // namespace
+
+int ListTrials(const Context& context, const TrialArgs& args) {
+  absl::StatusOr<Format> format = ParseFormat(context.format);
+  if (!format.ok()) return Finish(format.status());
+  auto trials = FetchTrials(context, args.sweep, args.state);
+  if (!trials.ok()) return Finish(trials.status());
+  Table table{.columns = {{"id"},
+                          {"cell"},
+                          {"rep"},
+                          {"aa"},
+                          {"state"},
+                          {"step"},
+                          {"of"},
+                          {"objective", 4},
+                          {"train_loss", 4}}};
+  for (const v1::Trial& t : *trials) {
+    int64_t done = 0, target = 0;
+    Steps(t, &done, &target);
+    table.rows.push_back({t.id(), t.cell(), int64_t{t.replicate()}, int64_t{t.aa()}, t.state(),
+                          done, target, t.objective(), t.train_loss()});
+  }
+  std::fputs(Print(table, *format, StdoutIsTerminal() ? TerminalWidth() : 0).c_str(), stdout);
+  return kDone;
+}
+
+int ShowTrial(const Context& context, const TrialArgs& args) {
+  absl::StatusOr<Format> format = ParseFormat(context.format);
+  if (!format.ok()) return Finish(format.status());
+  auto trial = FetchTrial(context, args.id);
+  if (!trial.ok()) return Finish(trial.status());
+  if (*format == Format::kJson || *format == Format::kJsonl) {
+    std::printf("%s\n", TrialJson(*trial)
+                            .dump(*format == Format::kJson ? 2 : -1, ' ', false,
+                                  Json::error_handler_t::replace)
+                            .c_str());
+    return kDone;
+  }
+  Table stages{.columns = {{"stage"},
+                           {"kind"},
+                           {"state"},
+                           {"step"},
+                           {"of"},
+                           {"checkpoint"},
+                           {"attempt"},
+                           {"outcome"},
+                           {"worker"},
+                           {"cause"}}};
+  for (const v1::Stage& s : trial->stages()) {
+    const auto checkpoint = s.checkpoint_step() >= 0 ? Value(s.checkpoint_step()) : Value();
+    if (s.attempts().empty()) {
+      stages.rows.push_back({s.name(), s.kind(), s.state(), s.step(), s.target_step(), checkpoint,
+                             Value(), "", "", ""});
+    }
+    for (const v1::Attempt& a : s.attempts()) {
+      stages.rows.push_back({s.name(), s.kind(), s.state(), s.step(), s.target_step(), checkpoint,
+                             a.number(), a.outcome().empty() ? "running" : a.outcome(), a.worker(),
+                             a.cause()});
+    }
+  }
+  if (*format == Format::kCsv) {
+    std::fputs(TableCsv(stages).c_str(), stdout);
+    return kDone;
+  }
+  std::printf(
+      "trial %lld: %s, %s, replicate %d%s\nobjective %s, train/loss %s\n%s parameters (%s without "
+      "embeddings)\n\n%s\nconfig %s\n",
+      static_cast<long long>(trial->id()), trial->state().c_str(), Printable(trial->cell()).c_str(),
+      trial->replicate(), trial->aa() ? ", A/A" : "", Number(trial->objective()).c_str(),
+      Number(trial->train_loss()).c_str(), Scaled(trial->params_total()).c_str(),
+      Scaled(trial->params_non_embedding()).c_str(),
+      TableText(stages, StdoutIsTerminal() ? TerminalWidth() : 0).c_str(),
+      trial->config_json().c_str());
+  return kDone;
+}
+
+int TrialLogs(const Context& context, const TrialArgs& args) {
+  // Only the database has the log's tail; the server names its own.
+  std::string path = context.db;
+  if (!ReadFromFile(context)) {
+    absl::StatusOr<Client> client = Client::Connect(context);
+    if (!client.ok()) return Finish(client.status());
+    auto server = client->Call(&Stub::GetServer, v1::GetServerRequest());
+    if (!server.ok()) return Finish(server.status());
+    path = server->database_path();
+  }
+  auto db = store::Database::Open(path, store::Database::Mode::kReadOnly);
+  if (!db.ok()) return Finish(db.status());
+  auto rows = db->Prepare(
+      "SELECT s.name, a.number, coalesce(a.outcome, 'running'), a.cause, a.log_tail, s.id FROM "
+      "stage s "
+      "JOIN attempt a ON a.stage_id = s.id WHERE s.trial_id = ? ORDER BY s.id, a.number");
+  if (!rows.ok()) return Finish(rows.status());
+  rows->Bind(1, args.id);
+  int n = 0;
+  for (;;) {
+    absl::StatusOr<bool> more = rows->Step();
+    if (!more.ok()) return Finish(more.status());
+    if (!*more) break;
+    ++n;
+    std::printf("==> %s, attempt %lld: %s%s%s\n%s\n", rows->Text(0).c_str(),
+                static_cast<long long>(rows->Int(1)), rows->Text(2).c_str(),
+                rows->Text(3).empty() ? "" : ", ", rows->Text(3).c_str(),
+                rows->Text(4).empty() ? "(no output kept)" : rows->Text(4).c_str());
+  }
+  if (n == 0) {
+    return Finish(absl::NotFoundError(absl::StrCat("trial ", args.id, " has no attempts in ", path,
+                                                   "; why: plumb trial explain ", args.id)));
+  }
+  return kDone;
+}
+
+int ExplainTrial(const Context& context, const TrialArgs& args) {
+  absl::StatusOr<Client> client = Client::Connect(context);
+  if (!client.ok()) return Finish(client.status());
+  v1::ExplainTrialRequest request;
+  request.set_trial_id(args.id);
+  auto response = client->Call(&Stub::ExplainTrial, request);
+  if (!response.ok()) return Finish(response.status());
+  if (context.format == "json") {
+    Json lines = Json::array();
+    for (const std::string& line : response->lines()) lines.push_back(line);
+    std::printf("%s\n", lines.dump(2).c_str());
+    return kDone;
+  }
+  for (const std::string& line : response->lines()) std::printf("%s\n", Printable(line).c_str());
+  return kDone;
+}
+
+int CancelTrial(const Context& context, const TrialArgs& args) {
+  absl::StatusOr<Client> client = Client::Connect(context);
+  if (!client.ok()) return Finish(client.status());
+  v1::CancelTrialRequest request;
+  request.set_trial_id(args.id);
+  auto response = client->Call(&Stub::CancelTrial, request);
+  if (!response.ok()) return Finish(response.status());
+  std::printf("trial %lld: %lld stages cancelled\n", static_cast<long long>(args.id),
+              static_cast<long long>(response->cancelled_stages()));
+  return kDone;
+}
+
+int RetryTrial(const Context& context, const TrialArgs& args) {
+  absl::StatusOr<Client> client = Client::Connect(context);
+  if (!client.ok()) return Finish(client.status());
+  v1::RetryTrialRequest request;
+  request.set_trial_id(args.id);
+  auto response = client->Call(&Stub::RetryTrial, request);
+  if (!response.ok()) return Finish(response.status());
+  std::printf("trial %lld: %lld stages wait again\n", static_cast<long long>(args.id),
+              static_cast<long long>(response->retried_stages()));
+  return kDone;
+}
+
+}  // namespace plumb::app

@@ -1,0 +1,288 @@
+// The real binary, and a database made by hand from the schema.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "store/sqlite.h"
+
+namespace plumb::app {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+std::string Slurp(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+class CliTest : public ::testing::Test {
+ protected:
+  struct Ran {
+    int code;
+    std::string out, err;
+  };
+
+  void SetUp() override {
+    std::string pattern = ::testing::TempDir() + "plumb-cli-XXXXXX";
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    dir_ = pattern;
+    db_ = dir_ + "/r.db";
+  }
+  void TearDown() override { std::filesystem::remove_all(dir_); }
+
+  // In the test's folder, without a terminal.
+  Ran Plumb(const std::string& arguments) {
+    const std::string command = "cd '" + dir_ + "' && unset PLUMB_SERVER && PLUMB_DATA='" + dir_ +
+                                "/data' '" PLUMB_BINARY_DIR "/bin/plumb' " + arguments +
+                                " >out 2>err </dev/null";
+    const int status = std::system(command.c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, Slurp(dir_ + "/out"),
+            Slurp(dir_ + "/err")};
+  }
+
+  // 2 x 2 cells, two seeds; (2, 64) has a diverged seed; an A/A control of (1, 32).
+  void MakeDatabase() {
+    auto db = store::Database::Open(db_, store::Database::Mode::kCreate);
+    ASSERT_TRUE(db.ok());
+    ASSERT_TRUE(db->Execute(Slurp(PLUMB_SOURCE_DIR "/store/migrations/0001_init.sql")).ok());
+    std::string sql =
+        "INSERT INTO sweep VALUES (1, 'hand', 'completed', 'r', 'h', 'sweep: hand', "
+        "'test/bits_per_byte', 9, 9, 0, 1);";
+    int trial = 0;
+    const auto add = [&](int cell, int layers, int width, int seed, bool aa,
+                         const std::string& state, const std::string& value) {
+      ++trial;
+      const std::string t = std::to_string(trial);
+      sql += "INSERT INTO trial VALUES (" + t + ", 'k" + t + "', 'f', '{}', '" + state + "', " +
+             std::to_string(layers) + ", " + std::to_string(width) +
+             ", 1, 1, 16, 64, 256, 'rmsnorm', 'rope', 'swiglu', 0, 'c', 'bytes', 64, 1024, 100, "
+             "0.001, " +
+             std::to_string(seed) + ", " + std::to_string(seed) +
+             ", 1000, 500, 500, 3000, 102400, 3.072e8, 0);";
+      sql += "INSERT INTO sweep_trial VALUES (1, " + std::to_string(trial - 1) + ", " +
+             std::to_string(cell) + ", " + t + ", " + std::to_string(seed % 100) + ", " +
+             (aa ? "1" : "0") + ", 0);";
+      sql += "INSERT INTO stage VALUES (" + t + ", " + t +
+             ", 'pretrain', 'pretrain', NULL, '{}', '" + state +
+             "', 0, 100, 100, 1, 0, 0, 1, -1, NULL, NULL, '');";
+      sql += "INSERT INTO series VALUES (" + t + "1, " + t + ", 'test/bits_per_byte', -1, 1), (" +
+             t + "2, " + t + ", 'val/bits_per_byte', -1, 1);";
+      if (!value.empty()) sql += "INSERT INTO measurement VALUES (" + t + "1, 100, " + value + ");";
+      sql += "INSERT INTO measurement VALUES (" + t + "2, 10, 5.0), (" + t + "2, 50, 3.5), (" + t +
+             "2, 100, 3.0);";
+    };
+    int cell = 0;
+    for (int layers : {1, 2}) {
+      for (int width : {32, 64}) {
+        ++cell;
+        sql += "INSERT INTO cell VALUES (" + std::to_string(cell) + ", 1, " +
+               std::to_string(cell - 1) + ", 'n_layers=" + std::to_string(layers) +
+               " d_model=" + std::to_string(width) +
+               "', '{\"model.n_layers\": " + std::to_string(layers) +
+               ", \"model.d_model\": " + std::to_string(width) + "}', '[]');";
+        const double base = 2 + 0.5 * layers - width / 128.0;
+        for (int seed : {0, 1}) {
+          const bool diverged = layers == 2 && width == 64 && seed == 1;
+          add(cell, layers, width, seed, false, diverged ? "diverged" : "succeeded",
+              diverged ? "" : std::to_string(base + 0.01 * seed));
+        }
+      }
+    }
+    add(1, 1, 32, 100, true, "succeeded", "2.275");
+    const absl::Status s = db->Execute(sql);
+    ASSERT_TRUE(s.ok()) << s;
+  }
+
+  std::string dir_, db_;
+};
+
+TEST_F(CliTest, EveryCommandsHelpLeadsWithAnExample) {
+  for (const char* command :
+       {"up",          "demo",         "server",        "worker",       "worker start",
+        "worker list", "sweep",        "sweep plan",    "sweep submit", "sweep list",
+        "sweep show",  "sweep watch",  "sweep cancel",  "trial",        "trial list",
+        "trial show",  "trial logs",   "trial explain", "trial cancel", "trial retry",
+        "plot",        "plot grid",    "plot curves",   "query",        "export",
+        "export csv",  "export jsonl", "doctor",        "data",         "data prepare",
+        "data list",   "data show",    "schema trial",  "completion",   "version",
+        "init"}) {
+    const Ran r = Plumb(std::string(command) + " --help");
+    EXPECT_EQ(r.code, 0) << command;
+    EXPECT_THAT(r.out, StartsWith("Example:\n  ")) << command;
+    EXPECT_THAT(r.out, HasSubstr("plumb")) << command;
+  }
+}
+
+TEST_F(CliTest, AnUnknownCommandOrOptionIsBadUsageAndNamesTheNearest) {
+  Ran r = Plumb("sweep sumbit x.yaml");
+  EXPECT_EQ(r.code, 2);
+  EXPECT_THAT(r.err, HasSubstr("did you mean plumb sweep submit?"));
+  r = Plumb("plot grid --seris x");
+  EXPECT_EQ(r.code, 2);
+  EXPECT_THAT(r.err, HasSubstr("did you mean --series?"));
+  EXPECT_EQ(Plumb("sweep submit").code, 2);
+  EXPECT_EQ(Plumb("sweep list -o jsn").code, 5) << "there is no server to ask first";
+}
+
+TEST_F(CliTest, WithoutAServerTheErrorSaysHowToStartOne) {
+  const Ran r = Plumb("worker list");
+  EXPECT_EQ(r.code, 5);
+  EXPECT_THAT(r.err, HasSubstr("plumb up"));
+  EXPECT_THAT(Plumb("sweep list --server 127.0.0.1:1").code, 5);
+}
+
+TEST_F(CliTest, AMissingDatabaseIsNotFound) {
+  EXPECT_EQ(Plumb("query 'SELECT 1' --db nothing.db").code, 3);
+  EXPECT_FALSE(std::filesystem::exists(dir_ + "/nothing.db"));
+}
+
+TEST_F(CliTest, QueryPrintsOneJsonValue) {
+  MakeDatabase();
+  const Ran r = Plumb(
+      "query 'SELECT trial_id, state, test_bits_per_byte FROM v_trial ORDER BY 1' --db r.db -o "
+      "json");
+  ASSERT_EQ(r.code, 0) << r.err;
+  const auto j = nlohmann::json::parse(r.out);
+  ASSERT_EQ(j.size(), 9u);
+  EXPECT_EQ(j[0]["test_bits_per_byte"], 2.25);
+  EXPECT_TRUE(j[7]["test_bits_per_byte"].is_null());
+}
+
+TEST_F(CliTest, QueryRefusesEverythingButReadingAndChangesNothing) {
+  MakeDatabase();
+  const std::string before = Slurp(db_);
+  for (const char* sql :
+       {"DELETE FROM trial", "UPDATE trial SET state = 1", "INSERT INTO cluster VALUES (1,1,1,1,1)",
+        "DROP TABLE trial", "CREATE TABLE x (a)", "ATTACH 'y.db' AS y",
+        "PRAGMA journal_mode = DELETE", "PRAGMA user_version = 7", "VACUUM", "BEGIN",
+        "SELECT load_extension('x')", "REINDEX"}) {
+    const Ran r = Plumb("query --db r.db \"" + std::string(sql) + "\"");
+    EXPECT_EQ(r.code, 4) << sql << r.err;
+  }
+  EXPECT_EQ(Plumb("query --db r.db 'SELECT 1; DELETE FROM trial'").code, 2);
+  EXPECT_EQ(Plumb("query --db r.db 'SELEC 1'").code, 2);
+  EXPECT_EQ(Slurp(db_), before);
+  EXPECT_FALSE(std::filesystem::exists(dir_ + "/y.db"));
+}
+
+TEST_F(CliTest, QuerySaysWhenItCuts) {
+  MakeDatabase();
+  const Ran r = Plumb("query --db r.db 'SELECT * FROM measurement' --max-rows 3 -o csv");
+  EXPECT_EQ(r.code, 0);
+  EXPECT_EQ(std::count(r.out.begin(), r.out.end(), '\n'), 4);
+  EXPECT_THAT(r.err, HasSubstr("cut after 3 rows"));
+  EXPECT_THAT(Plumb("query --db r.db 'SELECT * FROM sweep' --max-rows 1").err,
+              Not(HasSubstr("cut")));
+}
+
+TEST_F(CliTest, QueryStopsAtItsDeadline) {
+  MakeDatabase();
+  const Ran r = Plumb(
+      "query --db r.db --deadline 0.2 'WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 "
+      "FROM r) SELECT count(*) FROM r'");
+  EXPECT_EQ(r.code, 8);
+  EXPECT_THAT(r.err, HasSubstr("--deadline"));
+}
+
+TEST_F(CliTest, TheMapShowsEveryCellItsSpreadAndTheDivergedSeed) {
+  MakeDatabase();
+  const Ran r = Plumb("plot grid --db r.db");
+  ASSERT_EQ(r.code, 0) << r.err;
+  EXPECT_THAT(r.out, HasSubstr("depth (n_layers)"));
+  EXPECT_THAT(r.out, HasSubstr("[[ 2.0050 ]]"));
+  EXPECT_THAT(r.out, HasSubstr("±0.0050 n=2"));
+  EXPECT_THAT(r.out, HasSubstr("n=1/2 div=1"));
+  EXPECT_THAT(r.out,
+              HasSubstr("A/A noise (the same cell on other seeds): mean |difference| 0.0200"));
+  EXPECT_THAT(r.out, Not(HasSubstr("\x1b")));
+  const Ran svg = Plumb("plot grid --db r.db --out map.svg");
+  EXPECT_EQ(svg.code, 0) << svg.err;
+  EXPECT_THAT(Slurp(dir_ + "/map.svg"), HasSubstr("2.0050"));
+  EXPECT_THAT(Plumb("plot grid --db r.db -o csv").out,
+              HasSubstr("\n1,64,n_layers=1 d_model=64,2.005,"));
+}
+
+TEST_F(CliTest, CurvesLeaveOutTheControlAndNameTheSeriesThereAre) {
+  MakeDatabase();
+  const Ran csv = Plumb("plot curves --db r.db -o csv --x tokens");
+  ASSERT_EQ(csv.code, 0) << csv.err;
+  EXPECT_EQ(std::count(csv.out.begin(), csv.out.end(), '\n'), 1 + 8 * 3);
+  EXPECT_THAT(csv.out, HasSubstr("trial 1\",102400,3,3,3,1\n"));
+  const Ran near = Plumb("plot curves --db r.db --series val/bits_per_bite");
+  EXPECT_EQ(near.code, 3);
+  EXPECT_THAT(near.err, HasSubstr("did you mean val/bits_per_byte?"));
+  EXPECT_EQ(Plumb("plot curves --db r.db --sweep 9").code, 3);
+}
+
+TEST_F(CliTest, ExportWritesTheViewsRowByRow) {
+  MakeDatabase();
+  const Ran r = Plumb("export jsonl --what curves --db r.db");
+  ASSERT_EQ(r.code, 0) << r.err;
+  std::istringstream lines(r.out);
+  std::string line;
+  int n = 0;
+  while (std::getline(lines, line)) {
+    EXPECT_TRUE(nlohmann::json::parse(line).contains("series"));
+    ++n;
+  }
+  EXPECT_EQ(n, 9 * 3 + 8);
+  EXPECT_EQ(Plumb("export csv --what cells --db r.db --out c.csv").code, 0);
+  const std::string csv = Slurp(dir_ + "/c.csv");
+  EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 5);
+  EXPECT_EQ(Plumb("export csv --what cels --db r.db").code, 2);
+}
+
+TEST_F(CliTest, TrialsAreListedFromTheFileWithoutAServer) {
+  MakeDatabase();
+  const Ran r = Plumb("trial list --db r.db --state diverged -o json");
+  ASSERT_EQ(r.code, 0) << r.err;
+  EXPECT_EQ(nlohmann::json::parse(r.out).size(), 1u);
+  EXPECT_EQ(nlohmann::json::parse(Plumb("trial show 3 --db r.db -o json").out)["state"],
+            "succeeded");
+  EXPECT_EQ(Plumb("trial show 99 --db r.db").code, 3);
+  EXPECT_EQ(nlohmann::json::parse(Plumb("sweep show --db r.db -o json").out)["name"], "hand");
+}
+
+TEST_F(CliTest, InitWritesAFileThatNamesWhatIsMissingAndIsNeverOverwritten) {
+  EXPECT_EQ(Plumb("init s.yaml").code, 0);
+  const Ran plan = Plumb("sweep plan s.yaml");  // no corpus in this folder
+  EXPECT_NE(plan.code, 0);
+  EXPECT_THAT(plan.err, HasSubstr("plumb data prepare python-docs-en"));
+  EXPECT_EQ(Plumb("init s.yaml").code, 6);
+  EXPECT_EQ(Plumb("sweep plan missing.yaml").code, 3);
+}
+
+TEST_F(CliTest, PlanNamesTheLineOfAMistake) {
+  std::ofstream(dir_ + "/bad.yaml")
+      << "sweep: x\naxes: {model.n_layer: [1]}\nstages: {run: {noop: {seconds: 0}}}\n";
+  const Ran r = Plumb("sweep plan bad.yaml");
+  EXPECT_EQ(r.code, 2);
+  EXPECT_THAT(r.err, HasSubstr("bad.yaml:2:"));
+}
+
+TEST_F(CliTest, CompletionAsksTheProgram) {
+  EXPECT_THAT(Plumb("completion bash").out, HasSubstr("__complete"));
+  EXPECT_EQ(Plumb("__complete sweep s").out, "show\nsubmit\n");
+  EXPECT_THAT(Plumb("__complete plot grid --s").out, HasSubstr("--series\n"));
+  EXPECT_EQ(Plumb("completion fishh").code, 2);
+}
+
+TEST_F(CliTest, SchemaIsJson) {
+  EXPECT_TRUE(nlohmann::json::parse(Plumb("schema trial").out).contains("properties"));
+  EXPECT_THAT(Plumb("schema trial --reference").out, HasSubstr("model.d_model"));
+}
+
+}  // namespace
+}  // namespace plumb::app
