@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <numbers>
+#include <stdexcept>
 
 #include "trainer/counter_random.h"
 
@@ -46,11 +47,12 @@ const ParameterView& Arena::Leaves(int64_t n) {
   return leaves_;
 }
 
-void Arena::InitRow(int64_t k, int64_t seed) {
+void Arena::InitRow(int64_t k, int64_t seed, const spec::ParameterLayout& drawn) {
+  if (drawn.row_size != layout_.row_size) throw std::invalid_argument("InitRow: a layout of another shape");
   at::NoGradGuard no_grad;
   at::Tensor row = at::zeros({layout_.row_size}, at::kFloat);
   float* w = row.data_ptr<float>();
-  for (const spec::Parameter& p : layout_.parameters) {
+  for (const spec::Parameter& p : drawn.parameters) {
     switch (p.init.kind) {
       case spec::Init::Kind::kZeros: break;
       case spec::Init::Kind::kOnes: std::fill_n(w + p.offset, p.size(), 1.0f); break;

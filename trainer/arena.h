@@ -34,7 +34,9 @@ class Arena {
 
   // Draws row k from `seed`: each parameter has a stream of its own, keyed by its name, so that two models that share a
   // parameter share its values. Moments and gradients become zero. Bits depend on seed, name and shape alone.
-  void InitRow(int64_t k, int64_t seed);
+  // `drawn`: the layout whose inits to use, equal to layout() but for them (a row's init_std is its own).
+  void InitRow(int64_t k, int64_t seed) { InitRow(k, seed, layout_); }
+  void InitRow(int64_t k, int64_t seed, const spec::ParameterLayout& drawn);
   // Moves a row: weights, moments, gradients.
   void CopyRow(int64_t from, int64_t to);
 

@@ -24,9 +24,9 @@ Bundle::Bundle(const spec::ModelSpec& model, int64_t longest, int64_t capacity, 
   }
 }
 
-int64_t Bundle::Add(int64_t seed) {
+int64_t Bundle::Add(int64_t seed, const spec::ModelSpec& model) {
   if (rows_ == capacity()) throw std::length_error("all " + std::to_string(capacity()) + " rows of the bundle are taken");
-  arena_.InitRow(rows_, seed);
+  arena_.InitRow(rows_, seed, spec::LayoutOf(model));
   return rows_++;
 }
 

@@ -39,7 +39,10 @@ class Bundle {
 
   int64_t capacity() const { return arena_.capacity(); }
   int64_t rows() const { return rows_; }
-  int64_t Add(int64_t seed);     // initialised; returns its index; throws std::length_error when full
+  // Appends a row initialised from `seed`; returns its index; throws std::length_error when full. `model`: the row's own,
+  // equal to model() but for init_std.
+  int64_t Add(int64_t seed, const spec::ModelSpec& model);
+  int64_t Add(int64_t seed) { return Add(seed, model_); }
   void Remove(int64_t k);        // the last row takes its place
   Arena& arena() { return arena_; }
   const spec::ModelSpec& model() const { return model_; }

@@ -64,6 +64,19 @@ std::string ReadText(const std::string& path) {
 
 bool IsDone(const fs::path& p) { return fs::exists(p / "DONE"); }
 
+// Whether what lies in a committed folder is what its manifest says.
+bool Intact(const fs::path& dir) {
+  try {
+    const json manifest = json::parse(ReadText(dir / "manifest.json"));
+    for (const auto& [name, entry] : manifest.at("files").items()) {
+      if (spec::Sha256HexOfFile(dir / name) != entry.at("sha256").get<std::string>()) return false;
+    }
+    return true;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
 void Retain(const std::string& dir, const fs::path& newest) {
   std::vector<fs::path> steps;
   for (const auto& e : fs::directory_iterator(dir)) {
@@ -79,6 +92,7 @@ void Retain(const std::string& dir, const fs::path& newest) {
   std::sort(steps.begin(), steps.end());
   for (size_t i = 0; i + kKept < steps.size(); ++i) {
     std::error_code ignored;
+    fs::remove(steps[i] / "DONE", ignored);  // first: half a checkpoint is none
     fs::remove_all(steps[i], ignored);
   }
 }
@@ -89,7 +103,7 @@ SavedCheckpoint SaveCheckpoint(const std::string& dir, const Arena& arena, int64
                                const std::string& config_json) {
   fs::create_directories(dir);
   const fs::path final = fs::path(dir) / StepName(progress.step);
-  if (!IsDone(final)) {
+  if (!IsDone(final) || !Intact(final)) {
     const fs::path temporary = final.string() + ".tmp-" + std::to_string(getpid());
     fs::remove_all(temporary);
     fs::remove_all(final);
@@ -136,8 +150,9 @@ RowProgress LoadCheckpoint(const CheckpointRef& ref, Arena& arena, int64_t k) {
   if (manifest.is_discarded()) throw std::runtime_error(ref.path + ": damaged manifest");
   RowProgress progress;
   try {
-    for (const auto& [name, entry] : manifest.at("files").items()) {
-      if (spec::Sha256HexOfFile(dir / name) != entry.at("sha256").get<std::string>()) throw std::runtime_error(ref.path + "/" + name + ": damaged (its SHA-256 is another)");
+    for (const std::string name : {"weights.safetensors", "optimizer.safetensors"}) {
+      if (!fs::exists(dir / name)) throw std::runtime_error(ref.path + "/" + name + ": missing");
+      if (spec::Sha256HexOfFile(dir / name) != manifest.at("files").at(name).at("sha256").get<std::string>()) throw std::runtime_error(ref.path + "/" + name + ": damaged (its SHA-256 is another)");
     }
     const auto number = [&](const char* name) { return std::strtod(manifest.at("progress").at(name).get<std::string>().c_str(), nullptr); };
     progress = {.step = manifest.at("step").get<int64_t>(), .first_loss = number("first_loss"), .smoothed_loss = number("smoothed_loss"),
@@ -147,14 +162,22 @@ RowProgress LoadCheckpoint(const CheckpointRef& ref, Arena& arena, int64_t k) {
   }
   at::NoGradGuard no_grad;
   const std::string weights = dir / "weights.safetensors", optimizer = dir / "optimizer.safetensors";
-  Fill(arena.layout(), TensorFile::Read(weights), "", arena.weights().select(0, k), weights);
+  const auto read = [&](const std::string& path, size_t per_parameter) {
+    TensorFile file = TensorFile::Read(path);
+    if (file.tensors().size() != per_parameter * arena.layout().parameters.size()) {
+      throw std::runtime_error(path + ": " + std::to_string(file.tensors().size()) + " tensors, but the model has " +
+                               std::to_string(arena.layout().parameters.size()) + " parameters");
+    }
+    return file;
+  };
+  Fill(arena.layout(), read(weights, 1), "", arena.weights().select(0, k), weights);
   arena.grads().select(0, k).zero_();
   if (!ref.resume) {
     arena.m().select(0, k).zero_();
     arena.v().select(0, k).zero_();
     return {};
   }
-  const TensorFile moments = TensorFile::Read(optimizer);
+  const TensorFile moments = read(optimizer, 2);
   Fill(arena.layout(), moments, "m.", arena.m().select(0, k), optimizer);
   Fill(arena.layout(), moments, "v.", arena.v().select(0, k), optimizer);
   return progress;

@@ -26,7 +26,7 @@ struct SavedCheckpoint {
 };
 
 // Writes row k durably under `dir` (made if missing); throws std::runtime_error. Writing the same step again keeps what is
-// there. Then removes all but the last two checkpoints of `dir` and stale temporary folders.
+// there, if it is whole. Then removes all but the last two checkpoints of `dir` and stale temporary folders.
 SavedCheckpoint SaveCheckpoint(const std::string& dir, const Arena& arena, int64_t k, const RowProgress& progress,
                                const std::string& config_json);
 

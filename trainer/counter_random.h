@@ -1,4 +1,5 @@
-// Random numbers as pure functions of (key, counter): no state, the same bits on every machine, whatever the order asked.
+// Random numbers as pure functions of (key, counter): no state, the same bits whatever the order asked. Bits() and
+// Uniform() are the same on every machine; Normal() is as exact as the C library's log and cos.
 // The mixer is splitmix64's finaliser (Steele, Lea & Flood 2014), twice.
 #pragma once
 

@@ -77,6 +77,9 @@ class TorchEngine : public Engine {
   void AddRow(const RowRequest& request) override {
     if (!open_) throw std::logic_error("no bundle is open");
     if (static_cast<int64_t>(rows_.size()) >= capacity_) throw std::length_error("all rows of the bundle are taken");
+    for (const Row& r : rows_) {
+      if (r.name() == request.row) throw std::invalid_argument("row " + request.row + " is live already");
+    }
     const std::string fusion_key = spec::FusionKey(request.spec);
     if (!rows_.empty() && fusion_key != fusion_key_) throw std::invalid_argument("the bundle holds rows of another fusion key");
     Guarded(request.row, 0, [&] {
@@ -153,9 +156,9 @@ class TorchEngine : public Engine {
   }
   Row& Find(const std::string& row) { return rows_[IndexOf(row)]; }
 
-  // Runs `fn`; what it throws ends the row.
+  // Runs `fn`; what it throws ends the row. The name is a copy: `fn` may end the row whose name it is.
   template <typename Fn>
-  void Guarded(const std::string& row, int64_t step, Fn fn) {
+  void Guarded(const std::string row, int64_t step, Fn fn) {
     const auto end = [&](RowOutcome outcome, const std::string& cause) {
       for (size_t k = 0; k < rows_.size(); ++k) {
         if (rows_[k].name() == row) return End(k, outcome, cause);
@@ -199,7 +202,7 @@ class TorchEngine : public Engine {
       bundle_ = std::make_unique<Bundle>(s.model, std::max(s.data.seq_len, s.eval.seq_len), capacity_, device);
       fusion_key_ = fusion_key;
     }
-    const int64_t k = bundle_->Add(s.seed.init);
+    const int64_t k = bundle_->Add(s.seed.init, s.model);
     try {
       if (request.checkpoint) row.progress = LoadCheckpoint(*request.checkpoint, bundle_->arena(), k);
     } catch (...) {

@@ -118,7 +118,7 @@ TensorFile TensorFile::Read(const std::string& path) {
       const auto begin = entry.at("data_offsets").at(0).get<uint64_t>(), end = entry.at("data_offsets").at(1).get<uint64_t>();
       uint64_t n = 4;
       for (int64_t s : shape) {
-        if (s < 0 || (s > 0 && n > size / static_cast<uint64_t>(s) + 4)) Fail(path, name + ": bad shape");
+        if (s < 0 || (s > 0 && n > size / static_cast<uint64_t>(s))) Fail(path, name + ": bad shape");
         n *= static_cast<uint64_t>(s);
       }
       if (begin > end || end > size || end - begin != n || begin % 4 != 0) Fail(path, name + ": offsets disagree with the shape");

@@ -20,9 +20,12 @@ void WriteSafetensors(const std::string& path, const std::map<std::string, Float
 class TensorFile {
  public:
   static TensorFile Read(const std::string& path);  // throws std::runtime_error naming the file
+  TensorFile(TensorFile&&) = default;               // a copy would point into the original
+  TensorFile& operator=(TensorFile&&) = default;
   const std::map<std::string, FloatTensor>& tensors() const { return tensors_; }
 
  private:
+  TensorFile() = default;
   std::vector<char> bytes_;
   std::map<std::string, FloatTensor> tensors_;
 };

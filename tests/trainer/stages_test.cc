@@ -1,0 +1,535 @@
+// Rows from request to outcome: points, leases, resume, checkpoints, bad requests; and evaluation.
+#include "trainer/protocol/engine.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "tests/protocol/temp_dir.h"
+#include "tests/spec/specs.h"
+#include "tests/trainer/corpus.h"
+#include "trainer/checkpoint.h"
+#include "trainer/evaluation.h"
+#include "trainer/measure_plan.h"
+#include "trainer/safetensors.h"
+
+namespace plumb::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::Each;
+using ::testing::HasSubstr;
+
+// What an engine said of one row.
+struct Told {
+  std::vector<int64_t> started;
+  std::map<std::tuple<std::string, int64_t, int64_t>, double> points;  // name, layer, step
+  int64_t repeated = 0;                                                // points said twice
+  std::map<std::string, std::vector<DocumentScore>> documents;
+  std::vector<CheckpointRef> checkpoints;
+  int ends = 0;
+  RowOutcome outcome = RowOutcome::kFailed;
+  int64_t end_step = -1;
+  std::string cause;
+  double at(const std::string& name, int64_t step) const { return points.at({name, -1, step}); }
+};
+
+class Ear : public EventSink {
+ public:
+  void RowStarted(const std::string& row, int64_t step) override {
+    told[row].started.push_back(step);
+  }
+  void Points(const std::string& row, int64_t step,
+              const std::vector<PointValue>& values) override {
+    for (const PointValue& v : values)
+      told[row].repeated += !told[row].points.insert({{v.name, v.layer, step}, v.value}).second;
+  }
+  void Documents(const std::string& row, const std::string& split,
+                 const std::vector<DocumentScore>& scores) override {
+    told[row].documents[split] = scores;
+  }
+  void Checkpoint(const std::string& row, int64_t step, const std::string& path,
+                  const std::string& digest, int64_t bytes) override {
+    EXPECT_GT(bytes, 0);
+    told[row].checkpoints.push_back({.path = path, .digest = digest, .step = step});
+  }
+  void RowEnded(const std::string& row, int64_t step, RowOutcome outcome, const std::string& cause,
+                const std::string&) override {
+    Told& t = told[row];
+    ++t.ends, t.outcome = outcome, t.end_step = step, t.cause = cause;
+  }
+  std::map<std::string, Told> told;
+};
+
+// What depends on the clock or the process, not on the trial.
+bool OfTheMachine(const std::string& name) {
+  return name.rfind("time/", 0) == 0 || name.rfind("memory/", 0) == 0 ||
+         name.find("_per_s") != std::string::npos;
+}
+std::map<std::tuple<std::string, int64_t, int64_t>, double> Results(const Told& t) {
+  auto out = t.points;
+  std::erase_if(out, [](const auto& p) { return OfTheMachine(std::get<0>(p.first)); });
+  return out;
+}
+
+class EngineTest : public ::testing::Test {
+ protected:
+  EngineTest() : engine_(MakeTorchEngine(ear_)) {
+    fs::create_directories(data_.path());
+    WriteCorpus(data_.path());
+  }
+
+  spec::TrialSpec Spec(double lr = 0.01, int64_t seed = 1, int64_t steps = 23) {
+    spec::TrialSpec s;
+    s.model.n_layers = 2, s.model.d_model = 16, s.model.n_heads = 2;
+    s.data.corpus = "c", s.data.seq_len = 16;
+    s.train.steps = steps, s.train.batch_tokens = 64, s.train.lr = lr, s.train.log_every = 5;
+    s.eval.points = 3, s.eval.tokens = 48, s.eval.train_tokens = 64;
+    s.seed.init = seed, s.seed.data = seed + 10;
+    s.execution.checkpoint_seconds = 0;
+    const auto errors = spec::Resolve(&s);
+    EXPECT_TRUE(errors.empty()) << spec::Format(errors);
+    return s;
+  }
+  RowRequest Request(const std::string& row, const spec::TrialSpec& s, int64_t until = -1) {
+    return {.row = row,
+            .kind = "pretrain",
+            .spec = s,
+            .until_step = until,
+            .checkpoint_dir = work_ / row};
+  }
+  void Open(int64_t capacity = 1) { engine_->Open("b", capacity, data_.path(), 1); }
+  void RunAll() {
+    while (engine_->Step()) {
+    }
+  }
+  // Runs one request alone in a fresh engine.
+  Told Alone(RowRequest request) {
+    Ear ear;
+    auto engine = MakeTorchEngine(ear);
+    engine->Open("alone", 1, data_.path(), 1);
+    request.checkpoint_dir = work_ / ("alone-" + request.row);
+    engine->AddRow(request);
+    while (engine->Step()) {
+    }
+    return ear.told[request.row];
+  }
+  static std::string Weights(const CheckpointRef& c,
+                             const std::string& file = "weights.safetensors") {
+    std::ifstream in(c.path + "/" + file, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+
+  testing::TempDir data_, work_;
+  Ear ear_;
+  std::unique_ptr<Engine> engine_;
+};
+
+TEST_F(EngineTest, LeavesTheCountedPointsAndTheScoresOfEveryDocument) {
+  const spec::TrialSpec s = Spec();
+  Open();
+  engine_->AddRow(Request("r", s));
+  RunAll();
+  const Told& t = ear_.told["r"];
+  EXPECT_EQ(t.outcome, RowOutcome::kSucceeded) << t.cause;
+  EXPECT_EQ(t.end_step, 23);
+  EXPECT_EQ(t.ends, 1);
+  EXPECT_EQ(t.repeated, 0);
+  EXPECT_EQ(static_cast<int64_t>(t.points.size()), CountPoints(s, true));
+  for (const auto& [key, value] : t.points) EXPECT_TRUE(std::isfinite(value)) << std::get<0>(key);
+  EXPECT_FALSE(t.points.contains({"test/loss", -1, 8})) << "the test split is for the end";
+  const std::map<std::string, size_t> documents = {{"tune", 2}, {"val", 4}, {"test", 1}};
+  ASSERT_EQ(t.documents.size(), 3u);
+  for (const auto& [split, n] : documents) {
+    const auto& scores = t.documents.at(split);
+    ASSERT_EQ(scores.size(), n);
+    double nll = 0, bytes = 0;
+    int64_t tokens = 0;
+    for (const DocumentScore& d : scores) {
+      nll += d.nll, tokens += d.tokens, bytes += static_cast<double>(d.bytes);
+      EXPECT_EQ(d.tokens, d.bytes) << "every token but the separator is scored";
+    }
+    const double loss = t.at(split + "/loss", 23);
+    EXPECT_NEAR(nll / static_cast<double>(tokens), loss, 1e-12 * loss);
+    EXPECT_NEAR(t.at(split + "/perplexity", 23), std::exp(loss), 1e-9);
+    EXPECT_NEAR(t.at(split + "/bits_per_byte", 23), nll / std::log(2) / bytes, 1e-12);
+  }
+  ASSERT_FALSE(t.checkpoints.empty());
+  EXPECT_EQ(t.checkpoints.back().step, 23);
+  EXPECT_LT(t.at("train/loss", 23), t.at("train/loss", 5)) << "it learns the unigrams";
+}
+
+TEST_F(EngineTest, RowsOfDifferentRatesSeedsAndLengthsThatJoinLateAreTheBitsOfRunsAlone) {
+  Open(4);
+  std::vector<RowRequest> requests;
+  for (int64_t k = 0; k < 4; ++k) {
+    spec::TrialSpec s = Spec(0.003 * static_cast<double>(k + 1), k, 10 + 4 * k);
+    s.model.init_std = 0.01 * static_cast<double>(k + 1);
+    requests.push_back(Request("r" + std::to_string(k), s));
+  }
+  engine_->AddRow(requests[0]);
+  engine_->AddRow(requests[3]);
+  for (int i = 0; i < 3; ++i) engine_->Step();
+  engine_->AddRow(requests[1]);
+  engine_->Step();
+  engine_->AddRow(requests[2]);
+  RunAll();
+  for (const RowRequest& request : requests) {
+    const Told together = ear_.told[request.row], alone = Alone(request);
+    EXPECT_EQ(together.outcome, RowOutcome::kSucceeded) << together.cause;
+    EXPECT_EQ(Results(together), Results(alone)) << request.row;
+    EXPECT_EQ(Weights(together.checkpoints.back()), Weights(alone.checkpoints.back()))
+        << request.row;
+  }
+}
+
+TEST_F(EngineTest, ResumesInTheMiddleOfAnEvaluationIntervalBitForBit) {
+  const spec::TrialSpec s = Spec();
+  const Told whole = Alone(Request("w", s));
+  for (int64_t cut : {0, 1, 11, 22}) {
+    const std::string row = "r" + std::to_string(cut);
+    Open();
+    engine_->AddRow(Request(row, s, cut));
+    RunAll();
+    Told& first = ear_.told[row];
+    ASSERT_EQ(first.outcome, RowOutcome::kPaused) << first.cause;
+    ASSERT_EQ(first.end_step, cut);
+    Ear ear;  // as if in another process
+    auto engine = MakeTorchEngine(ear);
+    engine->Open("again", 2, data_.path(), 1);
+    engine->AddRow(Request("neighbour", Spec(0.02, 5)));
+    engine->Step();
+    RowRequest rest = Request(row, s);
+    rest.checkpoint = first.checkpoints.back();
+    engine->AddRow(rest);
+    while (engine->Step()) {
+    }
+    Told& second = ear.told[row];
+    ASSERT_EQ(second.outcome, RowOutcome::kSucceeded) << second.cause;
+    ASSERT_EQ(second.started, std::vector<int64_t>{cut});
+    auto joined = Results(first);
+    joined.merge(Results(second));
+    EXPECT_EQ(joined, Results(whole)) << "cut at " << cut;
+    for (const char* file : {"weights.safetensors", "optimizer.safetensors"}) {
+      EXPECT_EQ(Weights(second.checkpoints.back(), file), Weights(whole.checkpoints.back(), file))
+          << "cut at " << cut;
+    }
+    if (cut == 11)
+      EXPECT_GT(second.at("time/wall_seconds", 15), first.at("time/wall_seconds", 8))
+          << "time adds up over attempts";
+  }
+}
+
+TEST_F(EngineTest, PreemptionLeavesACheckpointThatCarriesOn) {
+  const spec::TrialSpec s = Spec();
+  Open();
+  engine_->AddRow(Request("r", s));
+  for (int i = 0; i < 6; ++i) engine_->Step();
+  engine_->StopRow("r", Engine::StopMode::kPreempt);
+  ASSERT_EQ(ear_.told["r"].outcome, RowOutcome::kPreempted);
+  ASSERT_EQ(ear_.told["r"].checkpoints.back().step, 6);
+  RowRequest rest = Request("r", s);
+  rest.checkpoint = ear_.told["r"].checkpoints.back();
+  engine_->AddRow(rest);
+  RunAll();
+  EXPECT_EQ(Results(ear_.told["r"]), Results(Alone(Request("w", s))));
+}
+
+TEST_F(EngineTest, CancelsAtOnceCheckpointsWhenAskedAndExtendsALease) {
+  Open(3);
+  engine_->AddRow(Request("cancel", Spec()));
+  engine_->AddRow(Request("ask", Spec()));
+  engine_->AddRow(Request("extend", Spec(), 4));
+  engine_->CheckpointRow("ask");
+  engine_->Step();
+  engine_->StopRow("cancel", Engine::StopMode::kCancel);
+  engine_->ExtendRow("extend", 7);
+  EXPECT_EQ(ear_.told["cancel"].outcome, RowOutcome::kCancelled);
+  EXPECT_TRUE(ear_.told["cancel"].checkpoints.empty());
+  ASSERT_EQ(ear_.told["ask"].checkpoints.size(), 1u);
+  EXPECT_EQ(ear_.told["ask"].checkpoints[0].step, 1);
+  RunAll();
+  EXPECT_EQ(ear_.told["extend"].outcome, RowOutcome::kPaused);
+  EXPECT_EQ(ear_.told["extend"].end_step, 7);
+  EXPECT_EQ(ear_.told["ask"].outcome, RowOutcome::kSucceeded);
+}
+
+TEST_F(EngineTest, ADivergingRowEndsAloneAndSaysWhen) {
+  Open(3);
+  spec::TrialSpec exploding = Spec(900);
+  exploding.train.divergence_factor = 0;  // nothing but a number that is none
+  spec::TrialSpec rising = Spec(0.5, 2, 60);
+  rising.train.divergence_factor = 1.2;
+  rising.train.schedule = spec::ScheduleKind::kConstant;
+  rising.train.lr = 5;
+  const spec::TrialSpec sane = Spec(0.01, 3);
+  engine_->AddRow(Request("sane", sane));
+  engine_->AddRow(Request("exploding", exploding));
+  engine_->AddRow(Request("rising", rising));
+  RunAll();
+  EXPECT_EQ(ear_.told["rising"].outcome, RowOutcome::kDiverged) << ear_.told["rising"].cause;
+  EXPECT_EQ(Results(ear_.told["sane"]), Results(Alone(Request("sane", sane))));
+  // AdamW's steps are bounded by the rate, so even this one may stay finite; it must end either
+  // way, and once.
+  EXPECT_EQ(ear_.told["exploding"].ends, 1);
+}
+
+TEST_F(EngineTest, DivergenceIsJudgedTheSameAfterAResume) {
+  spec::TrialSpec s = Spec(5, 2, 60);
+  s.train.divergence_factor = 1.2;
+  s.train.schedule = spec::ScheduleKind::kConstant;
+  const Told whole = Alone(Request("w", s));
+  ASSERT_EQ(whole.outcome, RowOutcome::kDiverged);
+  ASSERT_GT(whole.end_step, 5);
+  Open();
+  engine_->AddRow(Request("r", s, whole.end_step - 1));
+  RunAll();
+  ASSERT_EQ(ear_.told["r"].outcome, RowOutcome::kPaused);
+  RowRequest rest = Request("r", s);
+  rest.checkpoint = ear_.told["r"].checkpoints.back();
+  engine_->AddRow(rest);
+  RunAll();
+  EXPECT_EQ(ear_.told["r"].outcome, RowOutcome::kDiverged);
+  EXPECT_EQ(ear_.told["r"].end_step, whole.end_step);
+  EXPECT_EQ(ear_.told["r"].cause, whole.cause)
+      << "the smoothed and the first loss are in the checkpoint";
+}
+
+TEST_F(EngineTest, AnotherStagesCheckpointGivesItsWeightsAndAFreshStart) {
+  const spec::TrialSpec s = Spec();
+  const Told parent = Alone(Request("p", s));
+  RowRequest child = Request("c", s, 0);
+  child.checkpoint = parent.checkpoints.back();
+  child.checkpoint->resume = false;
+  Open();
+  engine_->AddRow(child);
+  EXPECT_EQ(ear_.told["c"].started, std::vector<int64_t>{0});
+  const CheckpointRef at0 = ear_.told["c"].checkpoints.back();
+  EXPECT_EQ(Weights(at0), Weights(parent.checkpoints.back()));
+  const TensorFile moments = TensorFile::Read(at0.path + "/optimizer.safetensors");
+  for (const auto& [name, t] : moments.tensors()) EXPECT_EQ(t.data[0], 0) << name;
+}
+
+TEST_F(EngineTest, RefusesADamagedCheckpointWithACauseAndTheBundleGoesOn) {
+  const spec::TrialSpec s = Spec();
+  const Told source = Alone(Request("p", s, 5));
+  const CheckpointRef good = source.checkpoints.back();
+  const auto damaged = [&](const std::string& name, const auto& damage) {
+    CheckpointRef c = good;
+    c.path = work_ / ("damaged-" + name);
+    fs::copy(good.path, c.path, fs::copy_options::recursive);
+    damage(&c);
+    return c;
+  };
+  const auto flip = [](const std::string& path) {
+    std::fstream f(path, std::ios::binary | std::ios::in | std::ios::out);
+    f.seekg(-1, std::ios::end);
+    const char last = static_cast<char>(f.get());
+    f.seekp(-1, std::ios::end);
+    f.put(static_cast<char>(last ^ 1));
+  };
+  const std::map<std::string, std::pair<CheckpointRef, std::string>> cases = {
+      {"weights",
+       {damaged("weights", [&](CheckpointRef* c) { flip(c->path + "/weights.safetensors"); }),
+        "weights.safetensors: damaged"}},
+      {"moments",
+       {damaged("moments", [&](CheckpointRef* c) { flip(c->path + "/optimizer.safetensors"); }),
+        "optimizer.safetensors: damaged"}},
+      {"manifest",
+       {damaged("manifest", [&](CheckpointRef* c) { flip(c->path + "/manifest.json"); }),
+        "not the one that was committed"}},
+      {"done",
+       {damaged("done", [&](CheckpointRef* c) { fs::remove(c->path + "/DONE"); }),
+        "no DONE marker"}},
+      {"file",
+       {damaged("file", [&](CheckpointRef* c) { fs::remove(c->path + "/optimizer.safetensors"); }),
+        "missing"}},
+      {"folder",
+       {damaged("folder", [&](CheckpointRef* c) { fs::remove_all(c->path); }), "no DONE marker"}},
+      {"cut",
+       {damaged("cut",
+                [&](CheckpointRef* c) { fs::resize_file(c->path + "/weights.safetensors", 100); }),
+        "damaged"}},
+  };
+  Open(2);
+  engine_->AddRow(Request("sane", s));
+  for (const auto& [name, c] : cases) {
+    RowRequest request = Request(name, s);
+    request.checkpoint = c.first;
+    engine_->AddRow(request);
+    EXPECT_EQ(ear_.told[name].outcome, RowOutcome::kFailed) << name;
+    EXPECT_THAT(ear_.told[name].cause, HasSubstr(c.second)) << name;
+    EXPECT_TRUE(ear_.told[name].started.empty()) << name;
+  }
+  spec::TrialSpec deeper = s;
+  RunAll();
+  EXPECT_EQ(ear_.told["sane"].outcome, RowOutcome::kSucceeded);
+  engine_->Close();
+  Open();
+  deeper.model.n_layers = 3;
+  RowRequest request = Request("deeper", deeper);
+  request.checkpoint = good;
+  engine_->AddRow(request);
+  EXPECT_EQ(ear_.told["deeper"].outcome, RowOutcome::kFailed);
+  EXPECT_THAT(ear_.told["deeper"].cause, HasSubstr("the model has"));
+}
+
+TEST_F(EngineTest, KeepsTheLastTwoCheckpointsAndClearsWhatACrashLeft) {
+  spec::TrialSpec s = Spec();
+  s.execution.checkpoint_steps = 4;
+  fs::create_directories(work_ / "r/step-000000000002.tmp-1");
+  fs::create_directories(work_ / "r/step-000000000003");  // no DONE
+  Open();
+  engine_->AddRow(Request("r", s));
+  RunAll();
+  std::vector<std::string> left;
+  for (const auto& e : fs::directory_iterator(work_ / "r")) left.push_back(e.path().filename());
+  EXPECT_THAT(left, ::testing::UnorderedElementsAre("step-000000000020", "step-000000000023"));
+  EXPECT_EQ(ear_.told["r"].checkpoints.size(), 6u);
+}
+
+TEST_F(EngineTest, WritesAStepAgainWhenWhatLiesThereIsDamaged) {
+  const spec::TrialSpec s = Spec();
+  Open();
+  engine_->AddRow(Request("r", s, 5));
+  RunAll();
+  const CheckpointRef first = ear_.told["r"].checkpoints.back();
+  const std::string weights = Weights(first);
+  fs::resize_file(first.path + "/weights.safetensors", 100);
+  engine_->AddRow(Request("r", s, 5));  // from the start: no checkpoint could be loaded
+  RunAll();
+  EXPECT_EQ(Weights(ear_.told["r"].checkpoints.back()), weights);
+}
+
+TEST_F(EngineTest, SaysWhatCannotRunAndTakesTheNextRow) {
+  Open(2);
+  RowRequest noop = Request("noop", Spec());
+  noop.kind = "noop";
+  engine_->AddRow(noop);
+  EXPECT_EQ(ear_.told["noop"].outcome, RowOutcome::kInfeasible);
+  spec::TrialSpec other_data = Spec();
+  other_data.data.digest = "another";
+  engine_->AddRow(Request("digest", other_data));
+  EXPECT_EQ(ear_.told["digest"].outcome, RowOutcome::kInfeasible);
+  EXPECT_THAT(ear_.told["digest"].cause, HasSubstr("data.digest"));
+  spec::TrialSpec long_windows = Spec();
+  long_windows.data.seq_len = 4096, long_windows.train.batch_tokens = 4096;
+  engine_->AddRow(Request("long", long_windows));
+  EXPECT_EQ(ear_.told["long"].outcome, RowOutcome::kInfeasible);
+  EXPECT_THAT(ear_.told["long"].cause, HasSubstr("not one window"));
+  if (!at::hasCUDA()) {
+    spec::TrialSpec cuda = Spec();
+    cuda.numerics.device = spec::DeviceKind::kCuda;
+    engine_->AddRow(Request("cuda", cuda));
+    EXPECT_EQ(ear_.told["cuda"].outcome, RowOutcome::kInfeasible);
+    EXPECT_THAT(ear_.told["cuda"].cause, HasSubstr("CUDA"));
+  }
+  engine_->AddRow(Request("good", Spec()));
+  EXPECT_THROW(engine_->AddRow(Request("good", Spec())), std::invalid_argument)
+      << "its name is taken";
+  spec::TrialSpec wider = Spec();
+  wider.model.d_model = 32;
+  EXPECT_THROW(engine_->AddRow(Request("wider", wider)), std::invalid_argument)
+      << "another fusion key";
+  engine_->AddRow(Request("second", Spec()));
+  EXPECT_THROW(engine_->AddRow(Request("third", Spec())), std::length_error);
+  EXPECT_THROW(engine_->StopRow("nobody", Engine::StopMode::kCancel), std::out_of_range);
+  RunAll();
+  EXPECT_EQ(ear_.told["good"].outcome, RowOutcome::kSucceeded);
+  EXPECT_EQ(ear_.told["second"].outcome, RowOutcome::kSucceeded);
+}
+
+TEST_F(EngineTest, ACheckpointThatCannotBeWrittenFailsItsRowAlone) {
+  Open(2);
+  RowRequest unwritable = Request("unwritable", Spec(), 3);
+  unwritable.checkpoint_dir = data_ / "manifest.json/below";  // below a file
+  engine_->AddRow(unwritable);
+  engine_->AddRow(Request("sane", Spec()));
+  RunAll();
+  EXPECT_EQ(ear_.told["unwritable"].outcome, RowOutcome::kFailed);
+  EXPECT_EQ(ear_.told["sane"].outcome, RowOutcome::kSucceeded);
+}
+
+TEST_F(EngineTest, TimesAShapeAndKeepsNothing) {
+  RowRequest timing = Request("t", Spec());
+  timing.kind = "timing", timing.stage_json = R"({"seconds": 0.01})";
+  Open();
+  engine_->AddRow(timing);
+  RunAll();
+  const Told& t = ear_.told["t"];
+  EXPECT_EQ(t.outcome, RowOutcome::kSucceeded) << t.cause;
+  EXPECT_GT(t.at("timing/solo_tokens_per_s", 1), 0);
+  EXPECT_GT(t.at("timing/solo_flops_per_s", 1), t.at("timing/solo_tokens_per_s", 1));
+  EXPECT_FALSE(fs::exists(work_ / "t"));
+}
+
+TEST_F(EngineTest, ClosingCancelsWhatRunsAndTheEngineOpensAgain) {
+  Open();
+  engine_->AddRow(Request("r", Spec()));
+  engine_->Step();
+  engine_->Close();
+  EXPECT_EQ(ear_.told["r"].outcome, RowOutcome::kCancelled);
+  EXPECT_FALSE(engine_->Step());
+  EXPECT_THROW(engine_->AddRow(Request("r", Spec())), std::logic_error);
+  Open();
+  engine_->AddRow(Request("again", Spec(0.01, 1, 3)));
+  RunAll();
+  EXPECT_EQ(ear_.told["again"].outcome, RowOutcome::kSucceeded);
+}
+
+class EvaluationTest : public EngineTest {
+ protected:
+  EvaluationTest() : dataset_(data::Dataset::Open(data_.path())) {}
+  data::Dataset dataset_;
+};
+
+TEST_F(EvaluationTest, IsTheSumOverWindowsAndIndependentOfTheRowsAround) {
+  const spec::ModelSpec model = Spec().model;
+  Bundle alone(model, 16, 1, at::kCPU), array(model, 16, 3, at::kCPU);
+  alone.Add(7);
+  array.Add(5), array.Add(6), array.Add(7);
+  const data::Shard& shard = dataset_.split(data::Split::kTrain);
+  const Score score = Evaluate(alone, 0, shard, 16, 0, nullptr),
+              among = Evaluate(array, 2, shard, 16, 0, nullptr);
+  EXPECT_EQ(score.nll, among.nll);
+  EXPECT_EQ(score.tokens, shard.tokens() - shard.documents())
+      << "separators are not scored, everything else is, once";
+  EXPECT_DOUBLE_EQ(score.bytes, 1900);
+  // Window by window, by hand.
+  double nll = 0;
+  for (int64_t begin = 0; begin + 1 < shard.tokens(); begin += 16) {
+    const int64_t n = std::min<int64_t>(16, shard.tokens() - 1 - begin);
+    at::Tensor ids = at::empty({1, 1, n}, at::kLong), targets = at::empty({1, 1, n}, at::kLong);
+    for (int64_t t = 0; t < n; ++t) {
+      ids[0][0][t] = shard.Token(begin + t);
+      targets[0][0][t] = shard.Token(begin + t + 1) == 0 ? -1 : shard.Token(begin + t + 1);
+    }
+    nll += alone.NegativeLogLikelihoods(0, 1, ids, targets).to(at::kDouble).sum().item<double>();
+  }
+  EXPECT_NEAR(score.nll, nll, 1e-6 * nll);
+}
+
+TEST_F(EvaluationTest, ACappedOneTakesEvenlySpreadWindowsAndEstimatesBytes) {
+  const spec::ModelSpec model = Spec().model;
+  Bundle bundle(model, 16, 1, at::kCPU);
+  bundle.Add(7);
+  const data::Shard& shard = dataset_.split(data::Split::kTrain);
+  std::vector<DocumentScore> documents;
+  const Score score = Evaluate(bundle, 0, shard, 16, 320, &documents);
+  EXPECT_TRUE(documents.empty()) << "only a whole evaluation scores documents";
+  EXPECT_LE(score.tokens, 320);
+  EXPECT_GE(score.tokens, 320 - shard.documents());
+  EXPECT_DOUBLE_EQ(score.bytes, static_cast<double>(score.tokens)) << "a byte a token";
+  EXPECT_EQ(Evaluate(bundle, 0, shard, 16, 320, nullptr).nll, score.nll);
+  EXPECT_EQ(Evaluate(bundle, 0, shard, 16, 1 << 20, nullptr).tokens, 1900)
+      << "more than there is: all of it";
+}
+
+}  // namespace
+}  // namespace plumb::trainer
