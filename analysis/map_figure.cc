@@ -157,7 +157,7 @@ std::string Svg(const MapFigure& f) {
   // Words wrap at the page's width.
   std::vector<std::string> lines;
   std::vector<std::string> paragraphs = Legend(f);
-  paragraphs[0] = "heavy outline: best; dashed-weight outline: cannot be told from the best. Mean ± half the range over seeds; lower is better";
+  paragraphs[0] = "heavy outline: best; thin outline: cannot be told from the best. Mean ± half the range over seeds; lower is better";
   paragraphs.insert(paragraphs.begin(), f.reading.sentence);
   const double page = std::max(w, 560.0);
   const size_t per_line = static_cast<size_t>((page - 40) / 5.9);

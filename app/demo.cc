@@ -96,7 +96,7 @@ absl::Status ShowResult(const std::string& db_path, int64_t sweep, const std::st
     RETURN_IF_ERROR(WriteFile(file, analysis::Svg(map)));
     files.push_back(file);
   }
-  auto curves = LoadCurves(db, {.sweep = sweep});
+  auto curves = LoadCurves(db, {.sweep = sweep, .x = "flops"});
   if (curves.ok()) {
     std::printf("\n%s", analysis::Terminal(*curves, options).c_str());
     const std::string file = (folder / (stem + "-curves.svg")).string();
