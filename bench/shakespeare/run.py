@@ -9,6 +9,7 @@ context 64. Differences between the two sides: the trainer's LayerNorms keep a b
 form, and random numbers. The 90 % interval of the difference of means (Welch) has to lie within ±0.02.
 """
 import argparse
+import array
 import json
 import math
 import os
@@ -16,8 +17,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-
-import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -61,7 +60,7 @@ def main():
         raise SystemExit(f"{program} is missing; build with the trainer and -DPLUMB_BENCH=ON")
     text = open(arguments.text, encoding="utf-8").read()
     ids = {c: i for i, c in enumerate(sorted(set(text)))}
-    tokens = np.array([ids[c] for c in text], dtype=np.int64)
+    tokens = array.array("q", [ids[c] for c in text])
     cut = int(0.9 * len(tokens))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:

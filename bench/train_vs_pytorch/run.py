@@ -7,14 +7,15 @@ One JSON line a case. `ratio` is the median over paired repeats (ours, peer, our
 above 1, ours is faster. `*_cpu` are tokens per second of processor time, which others on the machine disturb less.
 """
 import argparse
+import array
+import itertools
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
-
-import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SMALL = {"d": 64, "layers": 2, "heads": 4, "seq_len": 64, "batch": 16, "vocab": 256, "steps": 40}
@@ -94,8 +95,8 @@ def main():
             if arguments.quick:
                 shape = {**shape, "steps": max(1, shape["steps"] // 2)}
             tokens = os.path.join(folder, "tokens")
-            walk = np.random.default_rng(3).choice([1, 3, 7, 11], size=64 * shape["batch"] * (shape["seq_len"] + 1))
-            (np.cumsum(walk) % shape["vocab"]).astype(np.int64).tofile(tokens)
+            steps = random.Random(3).choices([1, 3, 7, 11], k=64 * shape["batch"] * (shape["seq_len"] + 1))
+            array.array("q", (at % shape["vocab"] for at in itertools.accumulate(steps))).tofile(tokens)
             measure(name, preset, shape, rows, arguments.repeats or (5 if arguments.quick else 7), program, tokens)
 
 
