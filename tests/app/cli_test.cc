@@ -57,6 +57,7 @@ class CliTest : public ::testing::Test {
     auto db = store::Database::Open(db_, store::Database::Mode::kCreate);
     ASSERT_TRUE(db.ok());
     ASSERT_TRUE(db->Execute(Slurp(PLUMB_SOURCE_DIR "/store/migrations/0001_init.sql")).ok());
+    ASSERT_TRUE(db->Execute("PRAGMA application_id = 0x504c4d42; PRAGMA user_version = 1").ok());
     std::string sql =
         "INSERT INTO sweep VALUES (1, 'hand', 'completed', 'r', 'h', 'sweep: hand', "
         "'test/bits_per_byte', 9, 9, 0, 1);";
