@@ -79,10 +79,11 @@ absl::Status ShowResult(const std::string& db_path, int64_t sweep, const std::st
   try {
     const data::Manifest m =
         data::ReadManifest(data::DatasetDir(data_root, results.corpus, results.tokenizer));
-    yardstick =
-        absl::StrCat("Yardstick, same test text: xz -9e takes ",
-                     Number(m.compressor_bits_per_byte, 3), " bits per byte alone, ",
-                     Number(m.compressor_bits_per_byte_primed, 3), " after seeing train text");
+    if (m.compressor_bits_per_byte > 0)
+      yardstick =
+          absl::StrCat("Yardstick, same test text: xz -9e takes ",
+                       Number(m.compressor_bits_per_byte, 3), " bits per byte alone, ",
+                       Number(m.compressor_bits_per_byte_primed, 3), " after seeing train text");
   } catch (const std::exception&) {  // no corpus (a sweep of no-ops): no yardstick
   }
   for (size_t i = 0; i < maps.size(); ++i) {

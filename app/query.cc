@@ -26,17 +26,21 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr rlim_t kMemory = rlim_t{4} << 30;  // of the child: a query cannot take the machine down
 
-int Authorize(void*, int action, const char*, const char* name, const char*, const char*) {
+// Sets *denied: SQLite reports some refusals as plain errors.
+int Authorize(void* denied, int action, const char*, const char* name, const char*, const char*) {
   switch (action) {
     case SQLITE_SELECT:
     case SQLITE_READ:
     case SQLITE_RECURSIVE:
       return SQLITE_OK;
     case SQLITE_FUNCTION:
-      return name && sqlite3_stricmp(name, "load_extension") == 0 ? SQLITE_DENY : SQLITE_OK;
+      if (name == nullptr || sqlite3_stricmp(name, "load_extension") != 0) return SQLITE_OK;
+      break;
     default:  // writes, ATTACH, PRAGMA, transactions, and whatever later versions add
-      return SQLITE_DENY;
+      break;
   }
+  *static_cast<bool*>(denied) = true;
+  return SQLITE_DENY;
 }
 
 int PastDeadline(void* end) { return Clock::now() > *static_cast<Clock::time_point*>(end); }
@@ -44,7 +48,8 @@ int PastDeadline(void* end) { return Clock::now() > *static_cast<Clock::time_poi
 absl::Status Run(const Context& context, const QueryArgs& args, Format format) {
   auto db = OpenResults(context.db);
   if (!db.ok()) return db.status();
-  sqlite3_set_authorizer(db->handle(), Authorize, nullptr);
+  bool denied = false;
+  sqlite3_set_authorizer(db->handle(), Authorize, &denied);
   sqlite3_limit(db->handle(), SQLITE_LIMIT_LENGTH, 64 << 20);
   Clock::time_point end =
       Clock::now() + std::chrono::milliseconds(static_cast<int64_t>(args.deadline * 1000));
@@ -54,7 +59,7 @@ absl::Status Run(const Context& context, const QueryArgs& args, Format format) {
   const char* tail = nullptr;
   const int rc = sqlite3_prepare_v2(db->handle(), args.sql.c_str(), -1, &raw, &tail);
   const std::unique_ptr<sqlite3_stmt, int (*)(sqlite3_stmt*)> statement(raw, sqlite3_finalize);
-  if (rc == SQLITE_AUTH) {
+  if (rc != SQLITE_OK && denied) {
     return absl::PermissionDeniedError(
         absl::StrCat("query reads only (", sqlite3_errmsg(db->handle()), "); write a SELECT"));
   }

@@ -38,8 +38,8 @@ Table Sample() {
 
 TEST(TableTextTest, AlignsNumbersRightAndMakesTextSafe) {
   EXPECT_EQ(TableText(Sample()),
-            "id  name         loss\n"
-            " 7  a,\"b\"       2.500\n"
+            "id  name        loss\n"
+            " 7  a,\"b\"      2.500\n"
             "12  日本?[31m      -\n");
 }
 
