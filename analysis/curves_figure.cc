@@ -222,10 +222,11 @@ std::string Svg(const CurvesFigure& f) {
 }
 
 std::string Csv(const CurvesFigure& f) {
-  std::string out = "curve,group,x,y\n";
-  for (const Curve& c : f.curves) {
+  std::string out = "curve,group,line,x,y\n";
+  for (size_t line = 0; line < f.curves.size(); ++line) {
+    const Curve& c = f.curves[line];
     for (const auto& [x, y] : c.points) {
-      absl::StrAppend(&out, "\"", c.label, "\",", c.group, ",", absl::StrFormat("%.10g", x), ",", std::isfinite(y) ? absl::StrFormat("%.10g", y) : "", "\n");
+      absl::StrAppend(&out, "\"", c.label, "\",", c.group, ",", line, ",", absl::StrFormat("%.10g", x), ",", std::isfinite(y) ? absl::StrFormat("%.10g", y) : "", "\n");
     }
   }
   return out;

@@ -41,7 +41,8 @@ struct CurvesFigure {
 };
 std::string Terminal(const CurvesFigure& figure, const TerminalOptions& options);
 std::string Svg(const CurvesFigure& figure);
-std::string Csv(const CurvesFigure& figure);  // label, group, x, y of every point, not the drawn ones
+// label, group, line (one per curve: replicates differ in it), x, y of every point, not only of the drawn ones.
+std::string Csv(const CurvesFigure& figure);
 
 // Fewer points for drawing: in each of `buckets` equal parts of the (log) x range the first, smallest, largest and last, so
 // that no extreme is lost.

@@ -87,7 +87,7 @@ TEST(Curves, DrawGapsForWhatIsNotFinite) {
   const std::string svg = Svg(f);
   EXPECT_TRUE(WellFormed(svg));
   EXPECT_THAT(svg, testing::Not(testing::HasSubstr("nan")));
-  EXPECT_THAT(Csv(f), testing::HasSubstr("\"a\",0,10,\n"));
+  EXPECT_THAT(Csv(f), testing::HasSubstr("\"a\",0,0,10,\n"));
   EXPECT_THAT(Terminal(f, {.width = 60}), testing::HasSubstr("ends at 1.5000 (n=1)"));
 }
 
