@@ -88,7 +88,8 @@ struct DoctorArgs {
 int RunDoctor(const Context& context, const DoctorArgs& args);
 
 struct DataArgs {
-  std::string corpus, tokenizer = "bytes", data_root;
+  std::string corpus, tokenizer = "bytes", data_root, nanogpt;
+  int64_t vocab_size = 0, split_seed = 0;
   std::vector<std::string> files;
 };
 int PrepareData(const Context& context, const DataArgs& args);

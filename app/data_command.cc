@@ -27,6 +27,9 @@ int PrepareData(const Context& context, const DataArgs& args) try {
   options.corpus = args.corpus;
   options.text = args.files;
   options.tokenizer = args.tokenizer;
+  options.nanogpt = args.nanogpt;
+  options.vocab_size = args.vocab_size;
+  options.split_seed = static_cast<uint64_t>(args.split_seed);
   options.root = Root(args);
   options.progress = [](const std::string& step) { std::fprintf(stderr, "%s\n", step.c_str()); };
   const data::Manifest m = data::Prepare(options);
