@@ -4,9 +4,11 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "app/commands.h"
+#include "app/database.h"
 #include "app/exit_code.h"
 #include "app/submit.h"
 #include "app/table.h"
@@ -36,6 +38,21 @@ absl::StatusOr<sweeps::CorpusInfo> LookUp(const std::string& root, const std::st
   } catch (const std::exception& e) {  // the data room throws; statuses begin here
     return absl::FailedPreconditionError(e.what());
   }
+}
+
+// The median rate of a trial alone that this database has measured; 0 where there is none.
+double MeasuredFlopsPerSecond(const std::string& db_path) {
+  if (!std::filesystem::exists(db_path)) return 0;
+  absl::StatusOr<store::Database> db = OpenResults(db_path);
+  if (!db.ok()) return 0;
+  absl::StatusOr<store::Statement> rates = db->Prepare(
+      "SELECT m.value FROM series s JOIN measurement m ON m.series_id = s.id "
+      "WHERE s.name = 'timing/solo_flops_per_s' AND m.value > 0 ORDER BY m.value");
+  if (!rates.ok()) return 0;
+  std::vector<double> values;
+  for (auto row = rates->Step(); row.ok() && *row; row = rates->Step())
+    values.push_back(rates->Double(0));
+  return values.empty() ? 0 : values[values.size() / 2];
 }
 
 constexpr char kInitFile[] =
@@ -70,7 +87,9 @@ int PlanSweepCommand(const Context& context, const SweepArgs& args) {
     return LookUp(root, c, t);
   });
   if (!plan.ok()) return Finish(plan.status());
-  const sweeps::PlanSummary summary = sweeps::Summarize(*plan, args.flops_per_second);
+  const double measured = args.flops_per_second > 0 ? 0 : MeasuredFlopsPerSecond(context.db);
+  const sweeps::PlanSummary summary =
+      sweeps::Summarize(*plan, args.flops_per_second > 0 ? args.flops_per_second : measured);
   if (*format == Format::kJson || *format == Format::kJsonl) {
     std::string json = sweeps::SummaryJson(summary);
     if (json.empty() || json.back() != '\n') json += '\n';
@@ -94,6 +113,14 @@ int PlanSweepCommand(const Context& context, const SweepArgs& args) {
     std::fputs(TableCsv(table).c_str(), stdout);
   } else {
     std::fputs(sweeps::SummaryText(summary).c_str(), stdout);
+    if (measured > 0) {
+      std::printf("\nTime: at the median rate of a trial alone in %s; evaluation not counted.\n",
+                  context.db.c_str());
+    } else if (args.flops_per_second <= 0) {
+      std::printf(
+          "\nTime: unknown; --db FILE of a sweep with `timing: true`, or --flops-per-second, "
+          "predicts it.\n");
+    }
   }
   return kDone;
 }
