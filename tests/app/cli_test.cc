@@ -218,7 +218,7 @@ TEST_F(CliTest, CurvesLeaveOutTheControlAndNameTheSeriesThereAre) {
   const Ran csv = Plumb("plot curves --db r.db -o csv --x tokens");
   ASSERT_EQ(csv.code, 0) << csv.err;
   EXPECT_EQ(std::count(csv.out.begin(), csv.out.end(), '\n'), 1 + 8 * 3);
-  EXPECT_THAT(csv.out, HasSubstr("\"n_layers=1 d_model=32\",0,102400,3\n"));
+  EXPECT_THAT(csv.out, HasSubstr("\"n_layers=1 d_model=32\",0,0,102400,3\n"));
   const Ran near = Plumb("plot curves --db r.db --series val/bits_per_bite");
   EXPECT_EQ(near.code, 3);
   EXPECT_THAT(near.err, HasSubstr("did you mean val/bits_per_byte?"));
