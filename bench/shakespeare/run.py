@@ -62,11 +62,12 @@ def main():
     ids = {c: i for i, c in enumerate(sorted(set(text)))}
     tokens = array.array("q", [ids[c] for c in text])
     cut = int(0.9 * len(tokens))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     with tempfile.TemporaryDirectory() as folder:
         train, val = os.path.join(folder, "train"), os.path.join(folder, "val")
-        tokens[:cut].tofile(train)
-        tokens[cut:].tofile(val)
+        for path, part in ((train, tokens[:cut]), (val, tokens[cut:])):
+            with open(path, "wb") as file:
+                part.tofile(file)
         common = [train, val, str(len(ids)), str(steps), "1", str(seeds)]
         commands = {"ours": [program], "peer": [sys.executable, os.path.join(HERE, "peer.py")]}
         running = {side: subprocess.Popen(c + common, stdout=subprocess.PIPE, text=True, env=environment)

@@ -36,7 +36,7 @@ class Side:
     """A process that trains on command."""
 
     def __init__(self, command):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                         env=environment)
 
@@ -96,7 +96,8 @@ def main():
                 shape = {**shape, "steps": max(1, shape["steps"] // 2)}
             tokens = os.path.join(folder, "tokens")
             steps = random.Random(3).choices([1, 3, 7, 11], k=64 * shape["batch"] * (shape["seq_len"] + 1))
-            array.array("q", (at % shape["vocab"] for at in itertools.accumulate(steps))).tofile(tokens)
+            with open(tokens, "wb") as file:
+                array.array("q", (at % shape["vocab"] for at in itertools.accumulate(steps))).tofile(file)
             measure(name, preset, shape, rows, arguments.repeats or (5 if arguments.quick else 7), program, tokens)
 
 
