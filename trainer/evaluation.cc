@@ -25,7 +25,7 @@ Score Evaluate(const Bundle& bundle, int64_t row, const data::Shard& shard, int6
 
   Score score;
   std::vector<DocumentScore> per_document;
-  if (documents != nullptr && whole) {
+  if (documents != nullptr) {
     for (int64_t i = 0; i < shard.documents(); ++i) per_document.push_back({.document = i, .bytes = shard.DocumentBytes(i)});
   }
   int64_t document = 0;  // of the target at hand; targets come in order
@@ -67,6 +67,7 @@ Score Evaluate(const Bundle& bundle, int64_t row, const data::Shard& shard, int6
   for (int64_t i = 0; i < shard.documents(); ++i) bytes += shard.DocumentBytes(i);
   const int64_t scorable = shard.tokens() - shard.documents();
   score.bytes = static_cast<double>(bytes) * static_cast<double>(score.tokens) / static_cast<double>(scorable);
+  if (!whole) std::erase_if(per_document, [](const DocumentScore& d) { return d.tokens == 0; });
   if (documents != nullptr) *documents = std::move(per_document);
   return score;
 }

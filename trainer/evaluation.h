@@ -21,8 +21,8 @@ struct Score {
 };
 
 // Windows of `seq_len` inputs, about `tokens` tokens in all (0: every window). The last window of the split may be shorter
-// than the others and is then scored only in a whole evaluation. `documents`, when not null, receives one score per document
-// of the split (whole evaluations only).
+// than the others and is then scored only in a whole evaluation. `documents`, when not null, receives the score of each
+// document (where windows were chosen, of each one they touch): `tokens` says how many of its tokens were scored.
 Score Evaluate(const Bundle& bundle, int64_t row, const data::Shard& shard, int64_t seq_len, int64_t tokens,
                std::vector<DocumentScore>* documents);
 

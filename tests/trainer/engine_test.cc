@@ -238,6 +238,23 @@ TEST_F(EngineTest, DocumentScoresSumToTheSplitsLoss) {
   }
 }
 
+TEST_F(EngineTest, ACappedEvaluationScoresDocumentsToo) {
+  Open(1);
+  spec::TrialSpec s = Tiny("llama");
+  s.eval.final_tokens = 48;
+  engine->AddRow(Request("a", s));
+  Run();
+  double nll = 0;
+  int64_t tokens = 0;
+  for (const DocumentScore& d : sink.documents.at("a").at("test")) {
+    EXPECT_GT(d.tokens, 0);
+    EXPECT_LT(d.tokens, d.bytes);
+    nll += d.nll, tokens += d.tokens;
+  }
+  EXPECT_LE(tokens, 48);
+  EXPECT_NEAR(nll / static_cast<double>(tokens), (sink.points.at("a").at({"test/loss", -1, s.train.steps})), 1e-9);
+}
+
 TEST_F(EngineTest, EvaluationOfAUniformModelIsTheLogOfTheVocabulary) {
   const spec::TrialSpec s = Tiny("llama");
   Bundle bundle(s.model, 16, 1, at::kCPU);
