@@ -28,7 +28,8 @@ class Scale {
   bool empty() const { return !(x_low <= x_high); }
   double X(double x) const { return Place(x, x_low, x_high, log_x_); }
   double Y(double y) const { return Place(y, y_low, y_high, log_y_); }
-  double x_low = std::numeric_limits<double>::infinity(), x_high = -x_low, y_low = x_low, y_high = -x_low;
+  double x_low = std::numeric_limits<double>::infinity(), x_high = -x_low, y_low = x_low,
+         y_high = -x_low;
 
  private:
   static double Place(double v, double low, double high, bool log) {
@@ -44,14 +45,19 @@ std::vector<double> Ticks(double low, double high, bool log) {
   if (log) {
     for (double decade = std::pow(10, std::floor(std::log10(low))); decade <= high; decade *= 10) {
       for (double m : {1.0, 2.0, 5.0}) {
-        if (decade * m >= low * (1 - 1e-9) && decade * m <= high * (1 + 1e-9)) out.push_back(decade * m);
+        if (decade * m >= low * (1 - 1e-9) && decade * m <= high * (1 + 1e-9))
+          out.push_back(decade * m);
       }
     }
     return out;
   }
   const double raw = (high - low) / 5, magnitude = std::pow(10, std::floor(std::log10(raw)));
-  const double step = magnitude * (raw / magnitude < 1.5 ? 1 : raw / magnitude < 3.5 ? 2 : raw / magnitude < 7.5 ? 5 : 10);
-  for (double v = std::ceil(low / step) * step; v <= high + step * 1e-9; v += step) out.push_back(v);
+  const double step = magnitude * (raw / magnitude < 1.5   ? 1
+                                   : raw / magnitude < 3.5 ? 2
+                                   : raw / magnitude < 7.5 ? 5
+                                                           : 10);
+  for (double v = std::ceil(low / step) * step; v <= high + step * 1e-9; v += step)
+    out.push_back(v);
   return out;
 }
 
@@ -76,7 +82,8 @@ constexpr int kAnsi[] = {34, 31, 32, 35, 33, 36, 37, 94, 90};
 
 std::string Short(double v) {
   const double a = std::abs(v);
-  static constexpr std::pair<double, const char*> kUnits[] = {{1e18, "E"}, {1e15, "P"}, {1e12, "T"}, {1e9, "G"}, {1e6, "M"}, {1e3, "k"}};
+  static constexpr std::pair<double, const char*> kUnits[] = {{1e18, "E"}, {1e15, "P"}, {1e12, "T"},
+                                                              {1e9, "G"},  {1e6, "M"},  {1e3, "k"}};
   for (const auto& [unit, letter] : kUnits) {
     if (a >= unit && (a >= 10000 || unit > 1e3)) return absl::StrFormat("%.3g%s", v / unit, letter);
   }
@@ -84,14 +91,19 @@ std::string Short(double v) {
   return absl::StrFormat("%.3g", v);
 }
 
-std::vector<std::pair<double, double>> Bucketed(const std::vector<std::pair<double, double>>& points, int buckets, bool log_x) {
+std::vector<std::pair<double, double>> Bucketed(
+    const std::vector<std::pair<double, double>>& points, int buckets, bool log_x) {
   if (static_cast<int>(points.size()) <= 4 * buckets) return points;
   const auto place = [&](double x) { return log_x ? std::log(std::max(x, 1e-300)) : x; };
   const double low = place(points.front().first), high = place(points.back().first);
   std::vector<std::pair<double, double>> out;
   size_t i = 0;
   while (i < points.size()) {
-    const auto bucket = [&](size_t k) { return high > low ? std::min(buckets - 1, static_cast<int>((place(points[k].first) - low) / (high - low) * buckets)) : 0; };
+    const auto bucket = [&](size_t k) {
+      return high > low ? std::min(buckets - 1, static_cast<int>((place(points[k].first) - low) /
+                                                                 (high - low) * buckets))
+                        : 0;
+    };
     const int b = bucket(i);
     size_t end = i, smallest = i, largest = i;
     for (; end < points.size() && bucket(end) == b; ++end) {
@@ -112,9 +124,11 @@ std::string Terminal(const CurvesFigure& f, const TerminalOptions& options) {
   std::vector<uint8_t> dots(columns * rows, 0);
   std::vector<int> owner(columns * rows, -1);
   const auto plot = [&](double u, double v, int group) {  // u, v in [0, 1]
-    const int px = static_cast<int>(std::lround(u * (2 * columns - 1))), py = static_cast<int>(std::lround((1 - v) * (4 * rows - 1)));
+    const int px = static_cast<int>(std::lround(u * (2 * columns - 1))),
+              py = static_cast<int>(std::lround((1 - v) * (4 * rows - 1)));
     if (px < 0 || py < 0 || px >= 2 * columns || py >= 4 * rows) return;
-    static constexpr uint8_t kDot[4][2] = {{0x01, 0x08}, {0x02, 0x10}, {0x04, 0x20}, {0x40, 0x80}};  // Unicode's braille order
+    static constexpr uint8_t kDot[4][2] = {
+        {0x01, 0x08}, {0x02, 0x10}, {0x04, 0x20}, {0x40, 0x80}};  // Unicode's braille order
     const int cell = py / 4 * columns + px / 2;
     dots[cell] |= kDot[py % 4][px % 2];
     owner[cell] = group;
@@ -125,17 +139,23 @@ std::string Terminal(const CurvesFigure& f, const TerminalOptions& options) {
       const auto& [x, y] = points[i];
       if (!std::isfinite(y) || (f.log_x && x <= 0) || (f.log_y && y <= 0)) continue;
       plot(scale.X(x), scale.Y(y), c.group);
-      if (i == 0 || !std::isfinite(points[i - 1].second) || (f.log_x && points[i - 1].first <= 0)) continue;
-      const double u0 = scale.X(points[i - 1].first), v0 = scale.Y(points[i - 1].second), u1 = scale.X(x), v1 = scale.Y(y);
-      const int n = static_cast<int>(std::max(std::abs(u1 - u0) * 2 * columns, std::abs(v1 - v0) * 4 * rows));
+      if (i == 0 || !std::isfinite(points[i - 1].second) || (f.log_x && points[i - 1].first <= 0))
+        continue;
+      const double u0 = scale.X(points[i - 1].first), v0 = scale.Y(points[i - 1].second),
+                   u1 = scale.X(x), v1 = scale.Y(y);
+      const int n =
+          static_cast<int>(std::max(std::abs(u1 - u0) * 2 * columns, std::abs(v1 - v0) * 4 * rows));
       for (int k = 1; k < n; ++k) plot(u0 + (u1 - u0) * k / n, v0 + (v1 - v0) * k / n, c.group);
     }
   }
   absl::StrAppend(&out, f.y_label, "\n");
   for (int row = 0; row < rows; ++row) {
     const double v = 1 - static_cast<double>(row) / (rows - 1);
-    const double y = f.log_y ? scale.y_low * std::pow(scale.y_high / scale.y_low, v) : scale.y_low + v * (scale.y_high - scale.y_low);
-    absl::StrAppend(&out, row % 5 == 0 || row == rows - 1 ? absl::StrFormat("%9.4g ", y) : std::string(10, ' '), "|");
+    const double y = f.log_y ? scale.y_low * std::pow(scale.y_high / scale.y_low, v)
+                             : scale.y_low + v * (scale.y_high - scale.y_low);
+    absl::StrAppend(
+        &out, row % 5 == 0 || row == rows - 1 ? absl::StrFormat("%9.4g ", y) : std::string(10, ' '),
+        "|");
     for (int column = 0; column < columns; ++column) {
       const int cell = row * columns + column;
       if (dots[cell] == 0) {
@@ -152,8 +172,10 @@ std::string Terminal(const CurvesFigure& f, const TerminalOptions& options) {
   absl::StrAppend(&out, std::string(10, ' '), "+", std::string(columns, '-'), "\n");
   const std::string left = Short(scale.x_low), right = Short(scale.x_high);
   const std::string middle = absl::StrCat(f.x_label, f.log_x ? " (log)" : "");
-  const int room = std::max(2, columns - static_cast<int>(left.size() + right.size() + middle.size()));
-  absl::StrAppend(&out, std::string(11, ' '), left, std::string(room / 2, ' '), middle, std::string(room - room / 2, ' '), right, "\n");
+  const int room =
+      std::max(2, columns - static_cast<int>(left.size() + right.size() + middle.size()));
+  absl::StrAppend(&out, std::string(11, ' '), left, std::string(room / 2, ' '), middle,
+                  std::string(room - room / 2, ' '), right, "\n");
   // Which curve ends where, best first: readable without colour.
   struct End {
     std::string label;
@@ -165,14 +187,16 @@ std::string Terminal(const CurvesFigure& f, const TerminalOptions& options) {
   for (const auto& [group, label] : Groups(f)) {
     End e{label, 0, group};
     for (const Curve& c : f.curves) {
-      if (c.group == group && !c.points.empty() && std::isfinite(c.points.back().second)) e.y += c.points.back().second, ++e.n;
+      if (c.group == group && !c.points.empty() && std::isfinite(c.points.back().second))
+        e.y += c.points.back().second, ++e.n;
     }
     if (e.n > 0) e.y /= e.n;
     ends.push_back(e);
   }
   std::sort(ends.begin(), ends.end(), [](const End& a, const End& b) { return a.y < b.y; });
   for (const End& e : ends) {
-    const std::string key = options.color ? absl::StrFormat("\x1b[%dm──\x1b[0m", kAnsi[e.group % 9]) : "--";
+    const std::string key =
+        options.color ? absl::StrFormat("\x1b[%dm──\x1b[0m", kAnsi[e.group % 9]) : "--";
     absl::StrAppendFormat(&out, "  %s %-36s ends at %.4f (n=%d)\n", key, e.label, e.y, e.n);
   }
   return out;
@@ -182,7 +206,8 @@ std::string Svg(const CurvesFigure& f) {
   const Scale scale(f);
   constexpr double kLeft = 80, kTop = 50, kW = 560, kH = 340;
   const auto groups = Groups(f);
-  SvgPage svg(kLeft + kW + 220, std::max(kTop + kH + 70, kTop + 18.0 * static_cast<double>(groups.size()) + 30));
+  SvgPage svg(kLeft + kW + 220,
+              std::max(kTop + kH + 70, kTop + 18.0 * static_cast<double>(groups.size()) + 30));
   svg.Text(20, 28, f.title, {.size = 16, .bold = true});
   svg.Rect(kLeft, kTop, kW, kH, "none", "#888888", 1);
   if (!scale.empty()) {
@@ -208,8 +233,10 @@ std::string Svg(const CurvesFigure& f) {
       svg.Path(line, PaletteColor(c.group), 1.6);
     }
   }
-  svg.Text(kLeft + kW / 2, kTop + kH + 42, absl::StrCat(f.x_label, f.log_x ? " (log scale)" : ""), {.anchor = "middle"});
-  svg.Text(24, kTop + kH / 2, absl::StrCat(f.y_label, f.log_y ? " (log scale)" : ""), {.anchor = "middle", .rotate = -90});
+  svg.Text(kLeft + kW / 2, kTop + kH + 42, absl::StrCat(f.x_label, f.log_x ? " (log scale)" : ""),
+           {.anchor = "middle"});
+  svg.Text(24, kTop + kH / 2, absl::StrCat(f.y_label, f.log_y ? " (log scale)" : ""),
+           {.anchor = "middle", .rotate = -90});
   double y = kTop + 12;
   for (const auto& [group, label] : groups) {
     int n = 0;
@@ -226,7 +253,9 @@ std::string Csv(const CurvesFigure& f) {
   for (size_t line = 0; line < f.curves.size(); ++line) {
     const Curve& c = f.curves[line];
     for (const auto& [x, y] : c.points) {
-      absl::StrAppend(&out, "\"", c.label, "\",", c.group, ",", line, ",", absl::StrFormat("%.10g", x), ",", std::isfinite(y) ? absl::StrFormat("%.10g", y) : "", "\n");
+      absl::StrAppend(&out, "\"", c.label, "\",", c.group, ",", line, ",",
+                      absl::StrFormat("%.10g", x), ",",
+                      std::isfinite(y) ? absl::StrFormat("%.10g", y) : "", "\n");
     }
   }
   return out;

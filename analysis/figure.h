@@ -17,8 +17,8 @@ struct TerminalOptions {
 
 // A map of cells over two axes.
 struct MapFigure {
-  std::string title;     // "test bits per byte, python-docs-en"
-  std::string metric;    // "bits per byte"
+  std::string title;   // "test bits per byte, python-docs-en"
+  std::string metric;  // "bits per byte"
   std::string x_label = "width (d_model)", y_label = "depth (n_layers)";
   std::vector<CellResult> cells;
   MapReading reading;
@@ -41,12 +41,14 @@ struct CurvesFigure {
 };
 std::string Terminal(const CurvesFigure& figure, const TerminalOptions& options);
 std::string Svg(const CurvesFigure& figure);
-// label, group, line (one per curve: replicates differ in it), x, y of every point, not only of the drawn ones.
+// label, group, line (one per curve: replicates differ in it), x, y of every point, not only of the
+// drawn ones.
 std::string Csv(const CurvesFigure& figure);
 
-// Fewer points for drawing: in each of `buckets` equal parts of the (log) x range the first, smallest, largest and last, so
-// that no extreme is lost.
-std::vector<std::pair<double, double>> Bucketed(const std::vector<std::pair<double, double>>& points, int buckets, bool log_x);
+// Fewer points for drawing: in each of `buckets` equal parts of the (log) x range the first,
+// smallest, largest and last, so that no extreme is lost.
+std::vector<std::pair<double, double>> Bucketed(
+    const std::vector<std::pair<double, double>>& points, int buckets, bool log_x);
 
 // "1.5e8" → "150 M", for axes: three figures at most.
 std::string Short(double v);

@@ -21,25 +21,31 @@ std::optional<Noise> NoiseOf(const std::vector<CellResult>& cells, std::optional
   double per_run = 0;
   for (const CellResult& c : cells) {
     if (c.values.empty() || c.aa_values.empty() || c.diverged > 0) continue;
-    const double difference = std::abs(MeanInterval(Values(c.values), 0.9).mean - MeanInterval(Values(c.aa_values), 0.9).mean);
+    const double difference = std::abs(MeanInterval(Values(c.values), 0.9).mean -
+                                       MeanInterval(Values(c.aa_values), 0.9).mean);
     ++noise.cells;
     noise.mean_absolute_difference += difference;
     noise.largest_difference = std::max(noise.largest_difference, difference);
-    per_run += 1.0 / static_cast<double>(c.values.size()) + 1.0 / static_cast<double>(c.aa_values.size());
+    per_run +=
+        1.0 / static_cast<double>(c.values.size()) + 1.0 / static_cast<double>(c.aa_values.size());
   }
   if (noise.cells == 0) return std::nullopt;
   noise.mean_absolute_difference /= static_cast<double>(noise.cells);
-  noise.difference_sd = seed_sd ? *seed_sd * std::sqrt(per_run / static_cast<double>(noise.cells)) : 0;
+  noise.difference_sd =
+      seed_sd ? *seed_sd * std::sqrt(per_run / static_cast<double>(noise.cells)) : 0;
   return noise;
 }
 
-// The paired interval, widened where few replicates happen to agree: its standard error is never below what the pooled
-// spread over seeds gives two independent means, and its degrees of freedom are then the pool's.
-Interval AgainstBest(const CellResult& cell, const CellResult& best, std::optional<double> seed_sd, int64_t pool_freedom, double level) {
+// The paired interval, widened where few replicates happen to agree: its standard error is never
+// below what the pooled spread over seeds gives two independent means, and its degrees of freedom
+// are then the pool's.
+Interval AgainstBest(const CellResult& cell, const CellResult& best, std::optional<double> seed_sd,
+                     int64_t pool_freedom, double level) {
   Interval d = PairedDifference(cell.values, best.values, level);
   if (d.n == 0) d = WelchDifference(Values(cell.values), Values(best.values), level);
   if (!seed_sd) return d;
-  const double floor = *seed_sd * std::sqrt(1.0 / static_cast<double>(cell.values.size()) + 1.0 / static_cast<double>(best.values.size()));
+  const double floor = *seed_sd * std::sqrt(1.0 / static_cast<double>(cell.values.size()) +
+                                            1.0 / static_cast<double>(best.values.size()));
   const double half = StudentQuantile(level, std::max<int64_t>(1, pool_freedom)) * floor;
   if (d.n < 2 || d.sd / std::sqrt(static_cast<double>(d.n)) < floor) {
     // Whichever is wider: few paired differences have heavy tails of their own.
@@ -49,8 +55,10 @@ Interval AgainstBest(const CellResult& cell, const CellResult& best, std::option
   return d;
 }
 
-std::string Sentence(const std::vector<CellResult>& cells, const MapReading& r, const std::string& metric) {
-  if (!r.best) return "No cell has all its replicates finished without divergence: nothing to compare yet.";
+std::string Sentence(const std::vector<CellResult>& cells, const MapReading& r,
+                     const std::string& metric) {
+  if (!r.best)
+    return "No cell has all its replicates finished without divergence: nothing to compare yet.";
   const CellResult& best = cells[*r.best];
   std::vector<std::string> ties;
   int64_t compared = 0, n = 0;
@@ -60,19 +68,26 @@ std::string Sentence(const std::vector<CellResult>& cells, const MapReading& r, 
     n = std::max<int64_t>(n, static_cast<int64_t>(cells[i].values.size()));
     if (r.cells[i].with_best && !r.cells[i].best) ties.push_back(cells[i].name);
   }
-  std::string out = absl::StrFormat("Lowest %s: %s at %.4f (n = %d)", metric, best.name, r.cells[*r.best].value.mean,
-                                    static_cast<int>(best.values.size()));
+  std::string out =
+      absl::StrFormat("Lowest %s: %s at %.4f (n = %d)", metric, best.name,
+                      r.cells[*r.best].value.mean, static_cast<int>(best.values.size()));
   if (compared == 1) return absl::StrCat(out, "; it is the only comparable cell.");
-  if (n < 2 && !r.seed_sd) return absl::StrCat(out, "; with one replicate a cell there is no spread, so no ranking.");
+  if (n < 2 && !r.seed_sd)
+    return absl::StrCat(out, "; with one replicate a cell there is no spread, so no ranking.");
   if (ties.empty()) {
-    absl::StrAppendFormat(&out, "; the other %d cells are worse, each with a %.0f %% interval of the difference above 0.",
-                          static_cast<int>(compared - 1), 100 * r.level);
+    absl::StrAppendFormat(
+        &out,
+        "; the other %d cells are worse, each with a %.0f %% interval of the difference above 0.",
+        static_cast<int>(compared - 1), 100 * r.level);
   } else if (static_cast<int64_t>(ties.size()) + 1 == compared) {
-    absl::StrAppendFormat(&out, "; none of the other %d cells can be told from it (%.0f %% intervals).",
+    absl::StrAppendFormat(&out,
+                          "; none of the other %d cells can be told from it (%.0f %% intervals).",
                           static_cast<int>(ties.size()), 100 * r.level);
   } else {
-    absl::StrAppendFormat(&out, "; not to be told from it: %s; the other %d are worse (%.0f %% intervals).",
-                          absl::StrJoin(ties, ", "), static_cast<int>(compared - 1 - static_cast<int64_t>(ties.size())), 100 * r.level);
+    absl::StrAppendFormat(
+        &out, "; not to be told from it: %s; the other %d are worse (%.0f %% intervals).",
+        absl::StrJoin(ties, ", "),
+        static_cast<int>(compared - 1 - static_cast<int64_t>(ties.size())), 100 * r.level);
   }
   return out;
 }
@@ -95,7 +110,8 @@ MapReading ReadMap(const std::vector<CellResult>& cells, const std::string& metr
   for (size_t i = 0; i < cells.size(); ++i) {
     r.cells.push_back({.value = MeanInterval(Values(cells[i].values), level)});
     if (!cells[i].Comparable()) continue;
-    if (!r.best || r.cells[i].value.mean < r.cells[*r.best].value.mean) r.best = static_cast<int64_t>(i);
+    if (!r.best || r.cells[i].value.mean < r.cells[*r.best].value.mean)
+      r.best = static_cast<int64_t>(i);
   }
   if (r.best) {
     for (size_t i = 0; i < cells.size(); ++i) {

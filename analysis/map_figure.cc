@@ -42,8 +42,12 @@ std::string ValueText(const CellResult& c, const CellReading& r) {
   return absl::StrFormat(c.values.size() < 2 ? "%.4f" : "%.4f ±%.4f", r.value.mean, HalfRange(c));
 }
 std::string CountText(const CellResult& c) {
-  if (c.diverged > 0) return absl::StrFormat("%d of %d diverged", static_cast<int>(c.diverged), static_cast<int>(c.replicates));
-  if (static_cast<int64_t>(c.values.size()) < c.replicates) return absl::StrFormat("%d of %d", static_cast<int>(c.values.size()), static_cast<int>(c.replicates));
+  if (c.diverged > 0)
+    return absl::StrFormat("%d of %d diverged", static_cast<int>(c.diverged),
+                           static_cast<int>(c.replicates));
+  if (static_cast<int64_t>(c.values.size()) < c.replicates)
+    return absl::StrFormat("%d of %d", static_cast<int>(c.values.size()),
+                           static_cast<int>(c.replicates));
   return absl::StrFormat("n=%d", static_cast<int>(c.values.size()));
 }
 
@@ -65,24 +69,31 @@ std::pair<double, double> Range(const MapFigure& f) {
   double low = std::numeric_limits<double>::infinity(), high = -low;
   for (size_t i = 0; i < f.cells.size(); ++i) {
     if (f.cells[i].values.empty() || f.cells[i].diverged > 0) continue;
-    low = std::min(low, f.reading.cells[i].value.mean), high = std::max(high, f.reading.cells[i].value.mean);
+    low = std::min(low, f.reading.cells[i].value.mean),
+    high = std::max(high, f.reading.cells[i].value.mean);
   }
   return {low, high};
 }
 
 std::string Background(double t) {  // grey ramp of the 256-colour cube, better is brighter
-  return absl::StrFormat("\x1b[48;5;%dm\x1b[38;5;%dm", 237 + static_cast<int>(std::lround(14 * (1 - t))), t < 0.5 ? 16 : 255);
+  return absl::StrFormat("\x1b[48;5;%dm\x1b[38;5;%dm",
+                         237 + static_cast<int>(std::lround(14 * (1 - t))), t < 0.5 ? 16 : 255);
 }
 
 std::vector<std::string> Legend(const MapFigure& f) {
   std::vector<std::string> out;
-  out.push_back("* best   ~ cannot be told from the best   mean ± half the range over seeds; lower is better");
+  out.push_back(
+      "* best   ~ cannot be told from the best   mean ± half the range over seeds; lower is "
+      "better");
   const MapReading& r = f.reading;
-  if (r.seed_sd) out.push_back(absl::StrFormat("spread of one run over seeds (pooled sd): %.4f", *r.seed_sd));
+  if (r.seed_sd)
+    out.push_back(absl::StrFormat("spread of one run over seeds (pooled sd): %.4f", *r.seed_sd));
   if (r.noise) {
-    out.push_back(absl::StrFormat("A/A noise: %d cell%s run again on other seeds: means differ by %.4f on average, %.4f at most (expected sd %.4f)",
-                                  static_cast<int>(r.noise->cells), r.noise->cells == 1 ? "" : "s", r.noise->mean_absolute_difference,
-                                  r.noise->largest_difference, r.noise->difference_sd));
+    out.push_back(absl::StrFormat(
+        "A/A noise: %d cell%s run again on other seeds: means differ by %.4f on average, %.4f at "
+        "most (expected sd %.4f)",
+        static_cast<int>(r.noise->cells), r.noise->cells == 1 ? "" : "s",
+        r.noise->mean_absolute_difference, r.noise->largest_difference, r.noise->difference_sd));
   }
   for (const std::string& note : f.notes) out.push_back(note);
   return out;
@@ -116,7 +127,10 @@ std::string Terminal(const MapFigure& f, const TerminalOptions& options) {
   for (size_t row = 0; row < grid.ys.size(); ++row) {
     rule(row);
     for (int line = 0; line < (narrow ? 3 : 2); ++line) {
-      absl::StrAppend(&out, line == 0 ? absl::StrFormat("%*s ", label - 1, Short(grid.ys[row])) : std::string(label, ' '), "|");
+      absl::StrAppend(&out,
+                      line == 0 ? absl::StrFormat("%*s ", label - 1, Short(grid.ys[row]))
+                                : std::string(label, ' '),
+                      "|");
       for (double x : grid.xs) {
         const auto i = Grid::Find(f.cells, x, grid.ys[row]);
         std::string text;
@@ -124,15 +138,22 @@ std::string Terminal(const MapFigure& f, const TerminalOptions& options) {
         if (i) {
           const CellResult& c = f.cells[*i];
           const CellReading& r = f.reading.cells[*i];
-          const std::string count = absl::StrCat(CountText(c), c.flags.empty() ? "" : absl::StrFormat(" !%d", static_cast<int>(c.flags.size())));
+          const std::string count = absl::StrCat(
+              CountText(c),
+              c.flags.empty() ? "" : absl::StrFormat(" !%d", static_cast<int>(c.flags.size())));
           if (narrow) {
-            text = line == 0   ? absl::StrCat(Mark(r), c.values.empty() ? ValueText(c, r) : absl::StrFormat("%.4f", r.value.mean), Mark(r))
+            text = line == 0
+                       ? absl::StrCat(Mark(r),
+                                      c.values.empty() ? ValueText(c, r)
+                                                       : absl::StrFormat("%.4f", r.value.mean),
+                                      Mark(r))
                    : line == 1 ? (c.values.size() < 2 ? "" : absl::StrFormat("±%.4f", HalfRange(c)))
                                : count;
           } else {
             text = line == 0 ? absl::StrCat(Mark(r), " ", ValueText(c, r), " ", Mark(r)) : count;
           }
-          if (!c.values.empty() && c.diverged == 0) t = high > low ? (r.value.mean - low) / (high - low) : 0;
+          if (!c.values.empty() && c.diverged == 0)
+            t = high > low ? (r.value.mean - low) / (high - low) : 0;
         }
         text = Centered(text, width);
         if (options.color && t >= 0) text = absl::StrCat(Background(t), text, "\x1b[0m");
@@ -153,11 +174,14 @@ std::string Terminal(const MapFigure& f, const TerminalOptions& options) {
 std::string Svg(const MapFigure& f) {
   const Grid grid(f.cells);
   constexpr double kCellW = 150, kCellH = 74, kLeft = 90, kTop = 64;
-  const double w = kLeft + kCellW * static_cast<double>(grid.xs.size()) + 30, plot_h = kCellH * static_cast<double>(grid.ys.size());
+  const double w = kLeft + kCellW * static_cast<double>(grid.xs.size()) + 30,
+               plot_h = kCellH * static_cast<double>(grid.ys.size());
   // Words wrap at the page's width.
   std::vector<std::string> lines;
   std::vector<std::string> paragraphs = Legend(f);
-  paragraphs[0] = "heavy outline: best; thin outline: cannot be told from the best. Mean ± half the range over seeds; lower is better";
+  paragraphs[0] =
+      "heavy outline: best; thin outline: cannot be told from the best. Mean ± half the range over "
+      "seeds; lower is better";
   paragraphs.insert(paragraphs.begin(), f.reading.sentence);
   const double page = std::max(w, 560.0);
   const size_t per_line = static_cast<size_t>((page - 40) / 5.9);
@@ -168,7 +192,8 @@ std::string Svg(const MapFigure& f) {
       size_t space = p.find(' ', at);
       if (space == std::string::npos) space = p.size();
       const std::string word = p.substr(at, space - at);
-      if (!line.empty() && line.size() + 1 + word.size() > per_line) lines.push_back(line), line.clear();
+      if (!line.empty() && line.size() + 1 + word.size() > per_line)
+        lines.push_back(line), line.clear();
       absl::StrAppend(&line, line.empty() ? "" : " ", word);
       at = space + 1;
     }
@@ -190,16 +215,28 @@ std::string Svg(const MapFigure& f) {
       const double t = valued && high > low ? 0.85 * (r.value.mean - low) / (high - low) : 0;
       const char* ink = valued && RampIsDark(t) ? "#FFFFFF" : "#222222";
       svg.Rect(x + 3, y + 3, kCellW - 6, kCellH - 6, valued ? RampColor(t) : "#EEEEEE",
-               r.best ? "#D55E00" : r.with_best ? "#D55E00" : "#BBBBBB", r.best ? 5 : r.with_best ? 2.5 : 0.5);
-      svg.Text(x + kCellW / 2, y + 31, c.values.empty() ? ValueText(c, r) : absl::StrFormat("%.4f", r.value.mean), {.size = 16, .anchor = "middle", .fill = ink, .bold = r.best});
-      const std::string spread = c.values.size() < 2 ? "" : absl::StrFormat("±%.4f  ", HalfRange(c));
-      svg.Text(x + kCellW / 2, y + 50, absl::StrCat(spread, CountText(c), c.flags.empty() ? "" : "  flags"), {.size = 11, .anchor = "middle", .fill = ink});
+               r.best        ? "#D55E00"
+               : r.with_best ? "#D55E00"
+                             : "#BBBBBB",
+               r.best        ? 5
+               : r.with_best ? 2.5
+                             : 0.5);
+      svg.Text(x + kCellW / 2, y + 31,
+               c.values.empty() ? ValueText(c, r) : absl::StrFormat("%.4f", r.value.mean),
+               {.size = 16, .anchor = "middle", .fill = ink, .bold = r.best});
+      const std::string spread =
+          c.values.size() < 2 ? "" : absl::StrFormat("±%.4f  ", HalfRange(c));
+      svg.Text(x + kCellW / 2, y + 50,
+               absl::StrCat(spread, CountText(c), c.flags.empty() ? "" : "  flags"),
+               {.size = 11, .anchor = "middle", .fill = ink});
     }
   }
   for (size_t column = 0; column < grid.xs.size(); ++column) {
-    svg.Text(kLeft + kCellW * (static_cast<double>(column) + 0.5), kTop + plot_h + 18, Short(grid.xs[column]), {.anchor = "middle"});
+    svg.Text(kLeft + kCellW * (static_cast<double>(column) + 0.5), kTop + plot_h + 18,
+             Short(grid.xs[column]), {.anchor = "middle"});
   }
-  svg.Text(kLeft + kCellW * static_cast<double>(grid.xs.size()) / 2, kTop + plot_h + 38, f.x_label, {.anchor = "middle"});
+  svg.Text(kLeft + kCellW * static_cast<double>(grid.xs.size()) / 2, kTop + plot_h + 38, f.x_label,
+           {.anchor = "middle"});
   svg.Text(28, kTop + plot_h / 2, f.y_label, {.anchor = "middle", .rotate = -90});
   double y = kTop + plot_h + 64;
   for (const std::string& line : lines) svg.Text(20, y, line, {.size = 11.5}), y += 16;
@@ -208,19 +245,27 @@ std::string Svg(const MapFigure& f) {
 
 std::string Csv(const MapFigure& f) {
   std::string out =
-      "cell,x,y,n,mean,low,high,sd,minus_best,minus_best_low,minus_best_high,best,with_best,diverged,replicates,params_total,"
+      "cell,x,y,n,mean,low,high,sd,minus_best,minus_best_low,minus_best_high,best,with_best,"
+      "diverged,replicates,params_total,"
       "params_non_embedding,flops_per_token,tokens,flops,wall_seconds,solo_tokens_per_s,flags\n";
-  const auto number = [](double v) { return std::isfinite(v) ? absl::StrFormat("%.10g", v) : std::string(); };
+  const auto number = [](double v) {
+    return std::isfinite(v) ? absl::StrFormat("%.10g", v) : std::string();
+  };
   for (size_t i = 0; i < f.cells.size(); ++i) {
     const CellResult& c = f.cells[i];
     const CellReading& r = f.reading.cells[i];
-    const auto difference = [&](double Interval::*field) { return r.minus_best ? number((*r.minus_best).*field) : std::string(); };
-    absl::StrAppend(&out, CsvField(c.name), ",", number(c.x), ",", number(c.y), ",", r.value.n, ",", number(r.value.mean), ",", number(r.value.low), ",",
-                    number(r.value.high), ",", number(r.value.sd), ",");
-    absl::StrAppend(&out, difference(&Interval::mean), ",", difference(&Interval::low), ",", difference(&Interval::high), ",", r.best ? 1 : 0, ",",
-                    r.with_best ? 1 : 0, ",", c.diverged, ",", c.replicates, ",");
-    absl::StrAppend(&out, c.params_total, ",", c.params_non_embedding, ",", c.flops_per_token, ",", c.tokens, ",", number(c.flops), ",",
-                    number(c.wall_seconds), ",", number(c.solo_tokens_per_s), ",", CsvField(absl::StrJoin(c.flags, ";")), "\n");
+    const auto difference = [&](double Interval::*field) {
+      return r.minus_best ? number((*r.minus_best).*field) : std::string();
+    };
+    absl::StrAppend(&out, CsvField(c.name), ",", number(c.x), ",", number(c.y), ",", r.value.n, ",",
+                    number(r.value.mean), ",", number(r.value.low), ",", number(r.value.high), ",",
+                    number(r.value.sd), ",");
+    absl::StrAppend(&out, difference(&Interval::mean), ",", difference(&Interval::low), ",",
+                    difference(&Interval::high), ",", r.best ? 1 : 0, ",", r.with_best ? 1 : 0, ",",
+                    c.diverged, ",", c.replicates, ",");
+    absl::StrAppend(&out, c.params_total, ",", c.params_non_embedding, ",", c.flops_per_token, ",",
+                    c.tokens, ",", number(c.flops), ",", number(c.wall_seconds), ",",
+                    number(c.solo_tokens_per_s), ",", CsvField(absl::StrJoin(c.flags, ";")), "\n");
   }
   return out;
 }

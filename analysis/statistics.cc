@@ -27,15 +27,20 @@ double StudentQuantile(double level, int64_t df) {
 }
 
 Interval MeanInterval(const std::vector<double>& values, double level) {
-  Interval out{.mean = Mean(values), .low = -kInfinity, .high = kInfinity, .n = static_cast<int64_t>(values.size())};
+  Interval out{.mean = Mean(values),
+               .low = -kInfinity,
+               .high = kInfinity,
+               .n = static_cast<int64_t>(values.size())};
   if (out.n < 2) return out;
   out.sd = std::sqrt(SquaresAbout(values, out.mean) / static_cast<double>(out.n - 1));
-  const double half = StudentQuantile(level, out.n - 1) * out.sd / std::sqrt(static_cast<double>(out.n));
+  const double half =
+      StudentQuantile(level, out.n - 1) * out.sd / std::sqrt(static_cast<double>(out.n));
   out.low = out.mean - half, out.high = out.mean + half;
   return out;
 }
 
-Interval PairedDifference(const std::map<int64_t, double>& a, const std::map<int64_t, double>& b, double level) {
+Interval PairedDifference(const std::map<int64_t, double>& a, const std::map<int64_t, double>& b,
+                          double level) {
   std::vector<double> differences;
   for (const auto& [replicate, value] : a) {
     if (const auto it = b.find(replicate); it != b.end()) differences.push_back(value - it->second);
@@ -44,7 +49,10 @@ Interval PairedDifference(const std::map<int64_t, double>& a, const std::map<int
 }
 
 Interval WelchDifference(const std::vector<double>& a, const std::vector<double>& b, double level) {
-  Interval out{.mean = Mean(a) - Mean(b), .low = -kInfinity, .high = kInfinity, .n = static_cast<int64_t>(std::min(a.size(), b.size()))};
+  Interval out{.mean = Mean(a) - Mean(b),
+               .low = -kInfinity,
+               .high = kInfinity,
+               .n = static_cast<int64_t>(std::min(a.size(), b.size()))};
   if (out.n < 2) return out;
   const auto error = [](const std::vector<double>& v) {  // squared standard error of the mean
     const double n = static_cast<double>(v.size());
@@ -56,9 +64,11 @@ Interval WelchDifference(const std::vector<double>& a, const std::vector<double>
     return out;
   }
   out.sd = std::sqrt(ea + eb);
-  const double df = (ea + eb) * (ea + eb) /
-                    (ea * ea / static_cast<double>(a.size() - 1) + eb * eb / static_cast<double>(b.size() - 1));
-  const double half = StudentQuantile(level, std::max<int64_t>(1, static_cast<int64_t>(df))) * out.sd;
+  const double df =
+      (ea + eb) * (ea + eb) /
+      (ea * ea / static_cast<double>(a.size() - 1) + eb * eb / static_cast<double>(b.size() - 1));
+  const double half =
+      StudentQuantile(level, std::max<int64_t>(1, static_cast<int64_t>(df))) * out.sd;
   out.low = out.mean - half, out.high = out.mean + half;
   return out;
 }

@@ -1,5 +1,6 @@
-// SVG elements as text, escaped. Fonts are named, not outlined; colours come from one palette that colour-blind readers can
-// tell apart (Okabe & Ito 2008) and one sequential ramp that is monotone in lightness.
+// SVG elements as text, escaped. Fonts are named, not outlined; colours come from one palette that
+// colour-blind readers can tell apart (Okabe & Ito 2008) and one sequential ramp that is monotone
+// in lightness.
 #pragma once
 
 #include <string>
@@ -19,9 +20,12 @@ class SvgPage {
     double rotate = 0;  // degrees about (x, y)
   };
   void Text(double x, double y, const std::string& text, const TextStyle& style);
-  void Rect(double x, double y, double w, double h, const std::string& fill, const std::string& stroke, double stroke_width);
-  void Line(double x1, double y1, double x2, double y2, const std::string& stroke, double stroke_width);
-  void Path(const std::vector<std::pair<double, double>>& points, const std::string& stroke, double stroke_width);
+  void Rect(double x, double y, double w, double h, const std::string& fill,
+            const std::string& stroke, double stroke_width);
+  void Line(double x1, double y1, double x2, double y2, const std::string& stroke,
+            double stroke_width);
+  void Path(const std::vector<std::pair<double, double>>& points, const std::string& stroke,
+            double stroke_width);
   std::string Finish();
 
  private:

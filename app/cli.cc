@@ -230,7 +230,8 @@ void AddRest(Builder& b, CLI::App* root, Line& l) {
                 "bytes, sentencepiece:SIZE, or a SentencePiece model's path");
   c->add_option("--text", l.data.files, "Files and folders of text");
   c->add_option("--nanogpt", l.data.nanogpt, "A folder with nanoGPT's train.bin and val.bin");
-  c->add_option("--vocab", l.data.vocab_size, "Vocabulary of --nanogpt's ids (0: the largest id + 1)");
+  c->add_option("--vocab", l.data.vocab_size,
+                "Vocabulary of --nanogpt's ids (0: the largest id + 1)");
   c->add_option("--split-seed", l.data.split_seed, "Another split of the same documents");
   const auto root_option = [&l](CLI::App* to) {
     to->add_option("--data-root", l.data.data_root, "Where prepared corpora lie");

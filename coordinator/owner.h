@@ -145,13 +145,13 @@ class Owner {
 
   mutable std::mutex queue_mutex_;
   std::condition_variable queue_changed_;
-  std::deque<Batch> queue_;         // by queue_mutex_
+  std::deque<Batch> queue_;            // by queue_mutex_
   std::atomic<int64_t> finished_ = 0;  // batches the store is done with
-  bool halted_ = false;             // by queue_mutex_
-  bool queue_idle_ = false;         // by queue_mutex_: the store thread has nothing in hand
-  bool queue_ended_ = false;        // by queue_mutex_: the owner thread is gone
-  absl::Status fatal_;              // by queue_mutex_
-  std::function<void()> on_fatal_;  // by queue_mutex_
+  bool halted_ = false;                // by queue_mutex_
+  bool queue_idle_ = false;            // by queue_mutex_: the store thread has nothing in hand
+  bool queue_ended_ = false;           // by queue_mutex_: the owner thread is gone
+  absl::Status fatal_;                 // by queue_mutex_
+  std::function<void()> on_fatal_;     // by queue_mutex_
 
   absl::StatusCode last_error_ = absl::StatusCode::kOk;  // the store thread's
 

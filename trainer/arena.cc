@@ -19,10 +19,12 @@ at::Tensor Slice(const at::Tensor& arena, const spec::Parameter& p, int64_t firs
     stride /= s;
     strides.push_back(stride);
   }
-  return arena.as_strided(sizes, strides, arena.storage_offset() + first * arena.stride(0) + p.offset);
+  return arena.as_strided(sizes, strides,
+                          arena.storage_offset() + first * arena.stride(0) + p.offset);
 }
 
-Arena::Arena(spec::ParameterLayout layout, int64_t capacity, at::Device device) : layout_(std::move(layout)) {
+Arena::Arena(spec::ParameterLayout layout, int64_t capacity, at::Device device)
+    : layout_(std::move(layout)) {
   const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
   const auto make = [&] { return at::zeros({capacity, layout_.row_size}, options); };
   weights_ = make(), grads_ = make(), m_ = make(), v_ = make();
@@ -48,17 +50,22 @@ const ParameterView& Arena::Leaves(int64_t n) {
 }
 
 void Arena::InitRow(int64_t k, int64_t seed, const spec::ParameterLayout& drawn) {
-  if (drawn.row_size != layout_.row_size) throw std::invalid_argument("InitRow: a layout of another shape");
+  if (drawn.row_size != layout_.row_size)
+    throw std::invalid_argument("InitRow: a layout of another shape");
   at::NoGradGuard no_grad;
   at::Tensor row = at::zeros({layout_.row_size}, at::kFloat);
   float* w = row.data_ptr<float>();
   for (const spec::Parameter& p : drawn.parameters) {
     switch (p.init.kind) {
-      case spec::Init::Kind::kZeros: break;
-      case spec::Init::Kind::kOnes: std::fill_n(w + p.offset, p.size(), 1.0f); break;
+      case spec::Init::Kind::kZeros:
+        break;
+      case spec::Init::Kind::kOnes:
+        std::fill_n(w + p.offset, p.size(), 1.0f);
+        break;
       case spec::Init::Kind::kNormal: {
         const CounterRandom random(HashOf(p.name) ^ Mix(static_cast<uint64_t>(seed)));
-        for (int64_t i = 0; i < p.size(); ++i) w[p.offset + i] = static_cast<float>(p.init.std * random.Normal(i));
+        for (int64_t i = 0; i < p.size(); ++i)
+          w[p.offset + i] = static_cast<float>(p.init.std * random.Normal(i));
         break;
       }
     }

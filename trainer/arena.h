@@ -1,10 +1,13 @@
-// The parameters of K trials in one block of memory: weights, gradients and AdamW's two moments, each [K, P] float32,
-// row k one trial. What a layer sees is a strided view [K, in, out] of it; nothing is copied, forward or backward.
+// The parameters of K trials in one block of memory: weights, gradients and AdamW's two moments,
+// each [K, P] float32, row k one trial. What a layer sees is a strided view [K, in, out] of it;
+// nothing is copied, forward or backward.
 //
 // Invariants:
 //  1. Row k of a tensor is written only on behalf of trial k.
-//  2. The leaves of Leaves(n) alias rows [0, n) of the weights, and their preset .grad the same rows of the gradients, so
-//     that backward accumulates in place. Gradients are zero outside of a step (AdamW zeroes what it reads).
+//  2. The leaves of Leaves(n) alias rows [0, n) of the weights, and their preset .grad the same
+//  rows of the gradients, so
+//     that backward accumulates in place. Gradients are zero outside of a step (AdamW zeroes what
+//     it reads).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -32,9 +35,10 @@ class Arena {
   // Rows [0, n) as leaves with preset gradients. Cached until n changes.
   const ParameterView& Leaves(int64_t n);
 
-  // Draws row k from `seed`: each parameter has a stream of its own, keyed by its name, so that two models that share a
-  // parameter share its values. Moments and gradients become zero. Bits depend on seed, name and shape alone.
-  // `drawn`: the layout whose inits to use, equal to layout() but for them (a row's init_std is its own).
+  // Draws row k from `seed`: each parameter has a stream of its own, keyed by its name, so that two
+  // models that share a parameter share its values. Moments and gradients become zero. Bits depend
+  // on seed, name and shape alone. `drawn`: the layout whose inits to use, equal to layout() but
+  // for them (a row's init_std is its own).
   void InitRow(int64_t k, int64_t seed) { InitRow(k, seed, layout_); }
   void InitRow(int64_t k, int64_t seed, const spec::ParameterLayout& drawn);
   // Moves a row: weights, moments, gradients.

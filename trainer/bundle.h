@@ -1,5 +1,5 @@
-// K trials trained together: arena, forward, loss, clipping, AdamW. Knows nothing of files, schedules or protocols; parity
-// tests and measurements drive it directly.
+// K trials trained together: arena, forward, loss, clipping, AdamW. Knows nothing of files,
+// schedules or protocols; parity tests and measurements drive it directly.
 //
 // Live rows are a prefix: rows [0, n). Add() appends, Remove(k) moves the last row into k.
 #pragma once
@@ -29,7 +29,8 @@ struct RowUpdate {
 struct StepResult {
   std::vector<double> loss;       // [n] mean over the row's scored tokens, nats, before the update
   std::vector<double> grad_norm;  // [n] before clipping
-  std::vector<bool> finite;       // [n] false: loss or gradient is not finite, and the row was not updated
+  std::vector<bool>
+      finite;  // [n] false: loss or gradient is not finite, and the row was not updated
 };
 
 class Bundle {
@@ -39,23 +40,26 @@ class Bundle {
 
   int64_t capacity() const { return arena_.capacity(); }
   int64_t rows() const { return rows_; }
-  // Appends a row initialised from `seed`; returns its index; throws std::length_error when full. `model`: the row's own,
-  // equal to model() but for init_std.
+  // Appends a row initialised from `seed`; returns its index; throws std::length_error when full.
+  // `model`: the row's own, equal to model() but for init_std.
   int64_t Add(int64_t seed, const spec::ModelSpec& model);
   int64_t Add(int64_t seed) { return Add(seed, model_); }
-  void Remove(int64_t k);        // the last row takes its place
+  void Remove(int64_t k);  // the last row takes its place
   Arena& arena() { return arena_; }
   const spec::ModelSpec& model() const { return model_; }
   at::Device device() const { return device_; }
 
-  // One optimizer step of all live rows. ids, targets [n, B, T] int64; a target < 0 is not scored. The loss of a row is the
-  // sum over its scored tokens divided by their number, over all micro-batches of `micro_batch` sequences (0: B at once).
-  // `layer_norms`: when not null, receives per row the gradient norm of each block.
-  StepResult Step(const at::Tensor& ids, const at::Tensor& targets, const std::vector<RowUpdate>& updates,
-                  int64_t micro_batch = 0, std::vector<std::vector<double>>* layer_norms = nullptr);
+  // One optimizer step of all live rows. ids, targets [n, B, T] int64; a target < 0 is not scored.
+  // The loss of a row is the sum over its scored tokens divided by their number, over all
+  // micro-batches of `micro_batch` sequences (0: B at once). `layer_norms`: when not null, receives
+  // per row the gradient norm of each block.
+  StepResult Step(const at::Tensor& ids, const at::Tensor& targets,
+                  const std::vector<RowUpdate>& updates, int64_t micro_batch = 0,
+                  std::vector<std::vector<double>>* layer_norms = nullptr);
 
   // −log p of each target, rows [first, first + n), without gradient: [n, B*T].
-  at::Tensor NegativeLogLikelihoods(int64_t first, int64_t n, const at::Tensor& ids, const at::Tensor& targets) const;
+  at::Tensor NegativeLogLikelihoods(int64_t first, int64_t n, const at::Tensor& ids,
+                                    const at::Tensor& targets) const;
 
  private:
   const spec::ModelSpec model_;

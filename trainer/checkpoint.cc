@@ -37,18 +37,23 @@ std::string StepName(int64_t step) {
 }
 
 // Row k of a [K, P] tensor as contiguous CPU memory, cut into the layout's tensors.
-std::map<std::string, FloatTensor> Tensors(const spec::ParameterLayout& layout, const at::Tensor& row, const std::string& prefix) {
+std::map<std::string, FloatTensor> Tensors(const spec::ParameterLayout& layout,
+                                           const at::Tensor& row, const std::string& prefix) {
   std::map<std::string, FloatTensor> out;
-  for (const spec::Parameter& p : layout.parameters) out[prefix + p.name] = {p.shape, row.data_ptr<float>() + p.offset};
+  for (const spec::Parameter& p : layout.parameters)
+    out[prefix + p.name] = {p.shape, row.data_ptr<float>() + p.offset};
   return out;
 }
 
-void Fill(const spec::ParameterLayout& layout, const TensorFile& file, const std::string& prefix, at::Tensor row, const std::string& path) {
+void Fill(const spec::ParameterLayout& layout, const TensorFile& file, const std::string& prefix,
+          at::Tensor row, const std::string& path) {
   at::Tensor cpu = at::zeros({layout.row_size}, at::kFloat);
   for (const spec::Parameter& p : layout.parameters) {
     const auto it = file.tensors().find(prefix + p.name);
-    if (it == file.tensors().end()) throw std::runtime_error(path + ": no tensor " + prefix + p.name);
-    if (it->second.shape != p.shape) throw std::runtime_error(path + ": " + prefix + p.name + " has another shape than the model");
+    if (it == file.tensors().end())
+      throw std::runtime_error(path + ": no tensor " + prefix + p.name);
+    if (it->second.shape != p.shape)
+      throw std::runtime_error(path + ": " + prefix + p.name + " has another shape than the model");
     std::copy_n(it->second.data, p.size(), cpu.data_ptr<float>() + p.offset);
   }
   row.copy_(cpu);
@@ -99,8 +104,8 @@ void Retain(const std::string& dir, const fs::path& newest) {
 
 }  // namespace
 
-SavedCheckpoint SaveCheckpoint(const std::string& dir, const Arena& arena, int64_t k, const RowProgress& progress,
-                               const std::string& config_json) {
+SavedCheckpoint SaveCheckpoint(const std::string& dir, const Arena& arena, int64_t k,
+                               const RowProgress& progress, const std::string& config_json) {
   fs::create_directories(dir);
   const fs::path final = fs::path(dir) / StepName(progress.step);
   if (!IsDone(final) || !Intact(final)) {
@@ -109,7 +114,9 @@ SavedCheckpoint SaveCheckpoint(const std::string& dir, const Arena& arena, int64
     fs::remove_all(final);
     fs::create_directory(temporary);
     Arena& a = const_cast<Arena&>(arena);
-    const auto row = [&](const at::Tensor& t) { return t.select(0, k).detach().cpu().contiguous(); };
+    const auto row = [&](const at::Tensor& t) {
+      return t.select(0, k).detach().cpu().contiguous();
+    };
     const at::Tensor w = row(a.weights()), m = row(a.m()), v = row(a.v());
     WriteSafetensors(temporary / "weights.safetensors", Tensors(arena.layout(), w, ""));
     auto moments = Tensors(arena.layout(), m, "m.");
@@ -117,7 +124,8 @@ SavedCheckpoint SaveCheckpoint(const std::string& dir, const Arena& arena, int64
     WriteSafetensors(temporary / "optimizer.safetensors", moments);
     json files = json::object();
     for (const char* name : {"weights.safetensors", "optimizer.safetensors"}) {
-      files[name] = {{"bytes", fs::file_size(temporary / name)}, {"sha256", spec::Sha256HexOfFile(temporary / name)}};
+      files[name] = {{"bytes", fs::file_size(temporary / name)},
+                     {"sha256", spec::Sha256HexOfFile(temporary / name)}};
     }
     const json manifest = {{"format", 1},
                            {"step", progress.step},
@@ -136,36 +144,48 @@ SavedCheckpoint SaveCheckpoint(const std::string& dir, const Arena& arena, int64
     SyncFolder(final);
   }
   SavedCheckpoint out{.path = final, .digest = spec::Sha256HexOfFile(final / "manifest.json")};
-  for (const auto& e : fs::directory_iterator(final)) out.bytes += static_cast<int64_t>(e.file_size());
+  for (const auto& e : fs::directory_iterator(final))
+    out.bytes += static_cast<int64_t>(e.file_size());
   Retain(dir, final);
   return out;
 }
 
 RowProgress LoadCheckpoint(const CheckpointRef& ref, Arena& arena, int64_t k) {
   const fs::path dir = ref.path;
-  if (!IsDone(dir)) throw std::runtime_error(ref.path + ": not a committed checkpoint (no DONE marker)");
+  if (!IsDone(dir))
+    throw std::runtime_error(ref.path + ": not a committed checkpoint (no DONE marker)");
   const std::string text = ReadText(dir / "manifest.json");
-  if (!ref.digest.empty() && spec::Sha256Hex(text) != ref.digest) throw std::runtime_error(ref.path + ": the manifest is not the one that was committed");
+  if (!ref.digest.empty() && spec::Sha256Hex(text) != ref.digest)
+    throw std::runtime_error(ref.path + ": the manifest is not the one that was committed");
   const json manifest = json::parse(text, nullptr, false);
   if (manifest.is_discarded()) throw std::runtime_error(ref.path + ": damaged manifest");
   RowProgress progress;
   try {
     for (const std::string name : {"weights.safetensors", "optimizer.safetensors"}) {
       if (!fs::exists(dir / name)) throw std::runtime_error(ref.path + "/" + name + ": missing");
-      if (spec::Sha256HexOfFile(dir / name) != manifest.at("files").at(name).at("sha256").get<std::string>()) throw std::runtime_error(ref.path + "/" + name + ": damaged (its SHA-256 is another)");
+      if (spec::Sha256HexOfFile(dir / name) !=
+          manifest.at("files").at(name).at("sha256").get<std::string>())
+        throw std::runtime_error(ref.path + "/" + name + ": damaged (its SHA-256 is another)");
     }
-    const auto number = [&](const char* name) { return std::strtod(manifest.at("progress").at(name).get<std::string>().c_str(), nullptr); };
-    progress = {.step = manifest.at("step").get<int64_t>(), .first_loss = number("first_loss"), .smoothed_loss = number("smoothed_loss"),
-                .wall_seconds = number("wall_seconds"), .cpu_seconds = number("cpu_seconds")};
+    const auto number = [&](const char* name) {
+      return std::strtod(manifest.at("progress").at(name).get<std::string>().c_str(), nullptr);
+    };
+    progress = {.step = manifest.at("step").get<int64_t>(),
+                .first_loss = number("first_loss"),
+                .smoothed_loss = number("smoothed_loss"),
+                .wall_seconds = number("wall_seconds"),
+                .cpu_seconds = number("cpu_seconds")};
   } catch (const json::exception&) {
     throw std::runtime_error(ref.path + ": damaged manifest");
   }
   at::NoGradGuard no_grad;
-  const std::string weights = dir / "weights.safetensors", optimizer = dir / "optimizer.safetensors";
+  const std::string weights = dir / "weights.safetensors",
+                    optimizer = dir / "optimizer.safetensors";
   const auto read = [&](const std::string& path, size_t per_parameter) {
     TensorFile file = TensorFile::Read(path);
     if (file.tensors().size() != per_parameter * arena.layout().parameters.size()) {
-      throw std::runtime_error(path + ": " + std::to_string(file.tensors().size()) + " tensors, but the model has " +
+      throw std::runtime_error(path + ": " + std::to_string(file.tensors().size()) +
+                               " tensors, but the model has " +
                                std::to_string(arena.layout().parameters.size()) + " parameters");
     }
     return file;

@@ -1,6 +1,6 @@
-// Random numbers as pure functions of (key, counter): no state, the same bits whatever the order asked. Bits() and
-// Uniform() are the same on every machine; Normal() is as exact as the C library's log and cos.
-// The mixer is splitmix64's finaliser (Steele, Lea & Flood 2014), twice.
+// Random numbers as pure functions of (key, counter): no state, the same bits whatever the order
+// asked. Bits() and Uniform() are the same on every machine; Normal() is as exact as the C
+// library's log and cos. The mixer is splitmix64's finaliser (Steele, Lea & Flood 2014), twice.
 #pragma once
 
 #include <cmath>
@@ -29,7 +29,9 @@ class CounterRandom {
   explicit CounterRandom(uint64_t key) : key_(Mix(key)) {}
   uint64_t Bits(uint64_t counter) const { return Mix(Mix(key_ ^ counter) + key_); }
   // In (0, 1): 53 bits, never 0.
-  double Uniform(uint64_t counter) const { return (static_cast<double>(Bits(counter) >> 11) + 0.5) * 0x1p-53; }
+  double Uniform(uint64_t counter) const {
+    return (static_cast<double>(Bits(counter) >> 11) + 0.5) * 0x1p-53;
+  }
   // Standard normal, by Box and Muller (1958); each counter is one draw.
   double Normal(uint64_t counter) const {
     const double r = std::sqrt(-2 * std::log(Uniform(2 * counter)));

@@ -1,6 +1,9 @@
 // The engine of plumb-trainer: rows of a bundle from request to outcome.
 //
-// A row's numbers depend on its config and checkpoint alone: not on the rows beside it, nor on when it joined.
+// A row's numbers depend on its config and checkpoint alone: not on the rows beside it, nor on when
+// it joined.
+#include "trainer/protocol/engine.h"
+
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
@@ -20,7 +23,6 @@
 #include "trainer/evaluation.h"
 #include "trainer/measure_plan.h"
 #include "trainer/process_usage.h"
-#include "trainer/protocol/engine.h"
 #include "trainer/schedule.h"
 #include "trainer/spec/cost.h"
 #include "trainer/spec/parse.h"
@@ -34,7 +36,8 @@ using Clock = std::chrono::steady_clock;
 
 double Seconds(Clock::duration d) { return std::chrono::duration<double>(d).count(); }
 
-// The smoothed loss forgets with this factor a step; divergence is judged once it has seen 1 / (1 - kSmoothing) of them.
+// The smoothed loss forgets with this factor a step; divergence is judged once it has seen 1 / (1 -
+// kSmoothing) of them.
 constexpr double kSmoothing = 0.95;
 constexpr int64_t kSmoothingSteps = 20;
 
@@ -62,9 +65,11 @@ class TorchEngine : public Engine {
 
   std::string Description() const override { return std::string("torch ") + TORCH_VERSION; }
 
-  void Open(const std::string& bundle, int64_t capacity, const std::string& data_dir, int64_t threads) override {
+  void Open(const std::string& bundle, int64_t capacity, const std::string& data_dir,
+            int64_t threads) override {
     Close();
-    if (capacity < 1 || capacity > 4096) throw std::invalid_argument("capacity must be in [1, 4096]");
+    if (capacity < 1 || capacity > 4096)
+      throw std::invalid_argument("capacity must be in [1, 4096]");
     if (threads < 1) throw std::invalid_argument("threads must be at least 1");
     at::set_num_threads(static_cast<int>(threads));
     threads_ = threads;
@@ -76,20 +81,26 @@ class TorchEngine : public Engine {
 
   void AddRow(const RowRequest& request) override {
     if (!open_) throw std::logic_error("no bundle is open");
-    if (static_cast<int64_t>(rows_.size()) >= capacity_) throw std::length_error("all rows of the bundle are taken");
+    if (static_cast<int64_t>(rows_.size()) >= capacity_)
+      throw std::length_error("all rows of the bundle are taken");
     for (const Row& r : rows_) {
-      if (r.name() == request.row) throw std::invalid_argument("row " + request.row + " is live already");
+      if (r.name() == request.row)
+        throw std::invalid_argument("row " + request.row + " is live already");
     }
     const std::string fusion_key = spec::FusionKey(request.spec);
-    if (!rows_.empty() && fusion_key != fusion_key_) throw std::invalid_argument("the bundle holds rows of another fusion key");
+    if (!rows_.empty() && fusion_key != fusion_key_)
+      throw std::invalid_argument("the bundle holds rows of another fusion key");
     Guarded(request.row, 0, [&] {
       if (request.kind != "pretrain" && request.kind != "timing") {
-        sink_.RowEnded(request.row, 0, RowOutcome::kInfeasible, "this trainer does not run stages of kind " + request.kind, "{}");
+        sink_.RowEnded(request.row, 0, RowOutcome::kInfeasible,
+                       "this trainer does not run stages of kind " + request.kind, "{}");
         return;
       }
       if (request.spec.numerics.device == spec::DeviceKind::kCuda && !at::hasCUDA()) {
         sink_.RowEnded(request.row, 0, RowOutcome::kInfeasible,
-                       "numerics.device is cuda, but this trainer sees no CUDA device; use a worker with a GPU and a LibTorch built for it", "{}");
+                       "numerics.device is cuda, but this trainer sees no CUDA device; use a "
+                       "worker with a GPU and a LibTorch built for it",
+                       "{}");
         return;
       }
       if (!rows_.empty() && (request.kind == "timing" || rows_.front().request.kind == "timing")) {
@@ -156,7 +167,8 @@ class TorchEngine : public Engine {
   }
   Row& Find(const std::string& row) { return rows_[IndexOf(row)]; }
 
-  // Runs `fn`; what it throws ends the row. The name is a copy: `fn` may end the row whose name it is.
+  // Runs `fn`; what it throws ends the row. The name is a copy: `fn` may end the row whose name it
+  // is.
   template <typename Fn>
   void Guarded(const std::string row, int64_t step, Fn fn) {
     const auto end = [&](RowOutcome outcome, const std::string& cause) {
@@ -180,48 +192,62 @@ class TorchEngine : public Engine {
 
   void Prepare(const RowRequest& request, const std::string& fusion_key) {
     const spec::TrialSpec& s = request.spec;
-    if (dataset_ == nullptr) dataset_ = std::make_unique<data::Dataset>(data::Dataset::Open(data_dir_));
+    if (dataset_ == nullptr)
+      dataset_ = std::make_unique<data::Dataset>(data::Dataset::Open(data_dir_));
     const data::Manifest& manifest = dataset_->manifest();
-    const auto refuse = [&](const std::string& why) { sink_.RowEnded(request.row, 0, RowOutcome::kInfeasible, why, "{}"); };
+    const auto refuse = [&](const std::string& why) {
+      sink_.RowEnded(request.row, 0, RowOutcome::kInfeasible, why, "{}");
+    };
     if (!s.data.digest.empty() && s.data.digest != manifest.digest) {
-      return refuse("the corpus in " + data_dir_ + " is not the one the trial was planned for (data.digest differs); prepare it again");
+      return refuse(
+          "the corpus in " + data_dir_ +
+          " is not the one the trial was planned for (data.digest differs); prepare it again");
     }
     if (manifest.vocab_size > s.model.vocab_size) {
-      return refuse("the corpus has a vocabulary of " + std::to_string(manifest.vocab_size) + ", model.vocab_size is " + std::to_string(s.model.vocab_size));
+      return refuse("the corpus has a vocabulary of " + std::to_string(manifest.vocab_size) +
+                    ", model.vocab_size is " + std::to_string(s.model.vocab_size));
     }
     Row row;
     row.request = request;
     try {
-      row.order = std::make_unique<DataOrder>(dataset_->split(data::Split::kTrain).tokens(), s.data.seq_len, s.seed.data);
+      row.order = std::make_unique<DataOrder>(dataset_->split(data::Split::kTrain).tokens(),
+                                              s.data.seq_len, s.seed.data);
     } catch (const std::invalid_argument& e) {
       return refuse(e.what());
     }
-    const at::Device device = s.numerics.device == spec::DeviceKind::kCuda ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
+    const at::Device device = s.numerics.device == spec::DeviceKind::kCuda
+                                  ? at::Device(at::kCUDA, 0)
+                                  : at::Device(at::kCPU);
     if (rows_.empty() && (bundle_ == nullptr || fusion_key != fusion_key_)) {
       bundle_.reset();
-      bundle_ = std::make_unique<Bundle>(s.model, std::max(s.data.seq_len, s.eval.seq_len), capacity_, device);
+      bundle_ = std::make_unique<Bundle>(s.model, std::max(s.data.seq_len, s.eval.seq_len),
+                                         capacity_, device);
       fusion_key_ = fusion_key;
     }
     const int64_t k = bundle_->Add(s.seed.init, s.model);
     try {
-      if (request.checkpoint) row.progress = LoadCheckpoint(*request.checkpoint, bundle_->arena(), k);
+      if (request.checkpoint)
+        row.progress = LoadCheckpoint(*request.checkpoint, bundle_->arena(), k);
     } catch (...) {
       bundle_->Remove(k);
       throw;
     }
-    row.until = request.until_step < 0 ? s.train.steps : std::min(request.until_step, s.train.steps);
+    row.until =
+        request.until_step < 0 ? s.train.steps : std::min(request.until_step, s.train.steps);
     row.last_checkpoint = Clock::now();
     row.last_checkpoint_step = row.progress.step;
     sink_.RowStarted(request.row, row.progress.step);
     rows_.push_back(std::move(row));
     // A checkpoint at the lease's end or the stage's: nothing is left to do but say so.
-    if (request.kind == "pretrain" && rows_.back().progress.step >= rows_.back().until) Conclude(rows_.size() - 1);
+    if (request.kind == "pretrain" && rows_.back().progress.step >= rows_.back().until)
+      Conclude(rows_.size() - 1);
   }
 
   // ids and targets of the next batch of all rows, in buffers that are used again.
   void FillBatch() {
     const spec::TrialSpec& s = rows_.front().spec();
-    const int64_t n = static_cast<int64_t>(rows_.size()), T = s.data.seq_len, B = s.train.batch_tokens / T;
+    const int64_t n = static_cast<int64_t>(rows_.size()), T = s.data.seq_len,
+                  B = s.train.batch_tokens / T;
     if (!ids_.defined() || ids_.sizes() != at::IntArrayRef({n, B, T})) {
       ids_ = at::empty({n, B, T}, at::kLong);
       targets_ = at::empty({n, B, T}, at::kLong);
@@ -249,13 +275,19 @@ class TorchEngine : public Engine {
       const spec::TrainSpec& t = r.spec().train;
       const int64_t step = r.progress.step + 1;
       evaluates |= IsEvalStep(r.spec(), step);
-      updates.push_back({.lr = LearningRate(t, step), .beta1 = t.beta1, .beta2 = t.beta2, .eps = t.adam_eps,
-                         .weight_decay = t.weight_decay, .grad_clip = t.grad_clip, .step = step});
+      updates.push_back({.lr = LearningRate(t, step),
+                         .beta1 = t.beta1,
+                         .beta2 = t.beta2,
+                         .eps = t.adam_eps,
+                         .weight_decay = t.weight_decay,
+                         .grad_clip = t.grad_clip,
+                         .step = step});
     }
     std::vector<std::vector<double>> layer_norms;
     const at::Device device = bundle_->device();
     const StepResult result = bundle_->Step(ids_.to(device), targets_.to(device), updates,
-                                            rows_.front().spec().execution.micro_batch, evaluates ? &layer_norms : nullptr);
+                                            rows_.front().spec().execution.micro_batch,
+                                            evaluates ? &layer_norms : nullptr);
     // Each row pays its share of the step.
     const double share = 1.0 / static_cast<double>(rows_.size());
     const double wall = Seconds(Clock::now() - start), cpu_spent = CpuSeconds() - cpu;
@@ -268,50 +300,63 @@ class TorchEngine : public Engine {
     // From the last row to the first: ending one moves the last into its place.
     for (size_t k = rows_.size(); k-- > 0;) {
       Guarded(rows_[k].name(), rows_[k].progress.step, [&] {
-        AfterStep(k, result.loss[k], result.grad_norm[k], result.finite[k], updates[k].lr, evaluates ? &layer_norms[k] : nullptr);
+        AfterStep(k, result.loss[k], result.grad_norm[k], result.finite[k], updates[k].lr,
+                  evaluates ? &layer_norms[k] : nullptr);
       });
     }
   }
 
   // What falls due once a row has made a step.
-  void AfterStep(size_t k, double loss, double grad_norm, bool finite, double lr, const std::vector<double>* layer_norms) {
+  void AfterStep(size_t k, double loss, double grad_norm, bool finite, double lr,
+                 const std::vector<double>* layer_norms) {
     Row& r = rows_[k];
     const spec::TrialSpec& s = r.spec();
     const int64_t step = r.progress.step + 1;
     if (!finite) {
       sink_.Points(r.name(), step, {{.name = "train/loss", .value = loss}});
-      return End(k, RowOutcome::kDiverged, "loss or gradient is not finite at step " + std::to_string(step));
+      return End(k, RowOutcome::kDiverged,
+                 "loss or gradient is not finite at step " + std::to_string(step));
     }
     r.progress.step = step;
     r.progress.first_loss = step == 1 ? loss : r.progress.first_loss;
-    r.progress.smoothed_loss = step == 1 ? loss : kSmoothing * r.progress.smoothed_loss + (1 - kSmoothing) * loss;
+    r.progress.smoothed_loss =
+        step == 1 ? loss : kSmoothing * r.progress.smoothed_loss + (1 - kSmoothing) * loss;
 
     std::vector<PointValue> points;
-    const auto add = [&](const std::string& name, double value, int64_t layer = -1) { points.push_back({.name = name, .layer = layer, .value = value}); };
+    const auto add = [&](const std::string& name, double value, int64_t layer = -1) {
+      points.push_back({.name = name, .layer = layer, .value = value});
+    };
     if (IsLogStep(s, step)) {
-      const double rate = r.window_seconds > 0 ? static_cast<double>(r.window_tokens) / r.window_seconds : 0;
+      const double rate =
+          r.window_seconds > 0 ? static_cast<double>(r.window_tokens) / r.window_seconds : 0;
       add("train/loss", loss);
       add("train/lr", lr);
       add("train/grad_norm", grad_norm);
       add("train/tokens_per_s", rate);
-      add("train/flops_per_s", rate * static_cast<double>(spec::TrainingFlopsPerToken(s.model, s.data.seq_len)));
+      add("train/flops_per_s",
+          rate * static_cast<double>(spec::TrainingFlopsPerToken(s.model, s.data.seq_len)));
       r.window_seconds = 0, r.window_tokens = 0;
     }
     if (IsEvalStep(s, step)) {
-      for (size_t l = 0; l < layer_norms->size(); ++l) add("train/grad_norm_layer", (*layer_norms)[l], static_cast<int64_t>(l));
+      for (size_t l = 0; l < layer_norms->size(); ++l)
+        add("train/grad_norm_layer", (*layer_norms)[l], static_cast<int64_t>(l));
       EvaluateRow(k, &points);
     }
     if (!points.empty()) sink_.Points(r.name(), step, points);
 
     const double factor = s.train.divergence_factor;
-    if (factor > 0 && step >= kSmoothingSteps && r.progress.smoothed_loss > factor * r.progress.first_loss) {
+    if (factor > 0 && step >= kSmoothingSteps &&
+        r.progress.smoothed_loss > factor * r.progress.first_loss) {
       return End(k, RowOutcome::kDiverged,
-                 "smoothed loss " + std::to_string(r.progress.smoothed_loss) + " at step " + std::to_string(step) + " is above " +
-                     std::to_string(factor) + " times the first loss (train.divergence_factor)");
+                 "smoothed loss " + std::to_string(r.progress.smoothed_loss) + " at step " +
+                     std::to_string(step) + " is above " + std::to_string(factor) +
+                     " times the first loss (train.divergence_factor)");
     }
     if (step >= r.until) return Conclude(k);
-    const bool due = (s.execution.checkpoint_steps > 0 && step % s.execution.checkpoint_steps == 0) ||
-                     (s.execution.checkpoint_seconds > 0 && Seconds(Clock::now() - r.last_checkpoint) >= s.execution.checkpoint_seconds);
+    const bool due =
+        (s.execution.checkpoint_steps > 0 && step % s.execution.checkpoint_steps == 0) ||
+        (s.execution.checkpoint_seconds > 0 &&
+         Seconds(Clock::now() - r.last_checkpoint) >= s.execution.checkpoint_seconds);
     if (due || r.checkpoint_asked) Checkpoint(k);
   }
 
@@ -323,10 +368,13 @@ class TorchEngine : public Engine {
     const bool last = r.finished();
     const bool with_bytes = dataset_->manifest().reversible;
     const int64_t tokens = last ? s.eval.final_tokens : s.eval.tokens;
-    const auto add = [&](const std::string& name, double value) { points->push_back({.name = name, .value = value}); };
+    const auto add = [&](const std::string& name, double value) {
+      points->push_back({.name = name, .value = value});
+    };
     const auto score = [&](data::Split split) {
       std::vector<DocumentScore> documents;
-      const Score e = Evaluate(*bundle_, static_cast<int64_t>(k), dataset_->split(split), s.eval.seq_len, tokens, last ? &documents : nullptr);
+      const Score e = Evaluate(*bundle_, static_cast<int64_t>(k), dataset_->split(split),
+                               s.eval.seq_len, tokens, last ? &documents : nullptr);
       const std::string name = data::Name(split);
       add(name + "/loss", e.loss());
       add(name + "/perplexity", e.perplexity());
@@ -336,7 +384,10 @@ class TorchEngine : public Engine {
     score(data::Split::kTune);
     score(data::Split::kVal);
     if (s.eval.train_tokens > 0) {
-      add("train_subset/loss", Evaluate(*bundle_, static_cast<int64_t>(k), dataset_->split(data::Split::kTrain), s.eval.seq_len, s.eval.train_tokens, nullptr).loss());
+      add("train_subset/loss",
+          Evaluate(*bundle_, static_cast<int64_t>(k), dataset_->split(data::Split::kTrain),
+                   s.eval.seq_len, s.eval.train_tokens, nullptr)
+              .loss());
     }
     if (last) score(data::Split::kTest);  // once, and never for choosing
     r.progress.wall_seconds += Seconds(Clock::now() - start);
@@ -349,8 +400,9 @@ class TorchEngine : public Engine {
 
   void Checkpoint(size_t k) {
     Row& r = rows_[k];
-    const SavedCheckpoint saved = SaveCheckpoint(r.request.checkpoint_dir, bundle_->arena(), static_cast<int64_t>(k), r.progress,
-                                                 spec::Canonical(r.spec(), spec::With::kExecution).dump());
+    const SavedCheckpoint saved =
+        SaveCheckpoint(r.request.checkpoint_dir, bundle_->arena(), static_cast<int64_t>(k),
+                       r.progress, spec::Canonical(r.spec(), spec::With::kExecution).dump());
     sink_.Checkpoint(r.name(), r.progress.step, saved.path, saved.digest, saved.bytes);
     r.last_checkpoint = Clock::now();
     r.last_checkpoint_step = r.progress.step;
@@ -366,10 +418,14 @@ class TorchEngine : public Engine {
   void Time() {
     Row& r = rows_.front();
     const json settings = json::parse(r.request.stage_json);
-    const TimingResult t = TimeTraining(*bundle_, r.spec(), dataset_->split(data::Split::kTrain), *r.order, settings.value("seconds", 1.0));
-    sink_.Points(r.name(), 1, {{.name = "timing/solo_tokens_per_s", .value = t.tokens_per_s},
-                               {.name = "timing/solo_flops_per_s", .value = t.tokens_per_s * static_cast<double>(spec::TrainingFlopsPerToken(r.spec().model, r.spec().data.seq_len))},
-                               {.name = "timing/steps", .value = static_cast<double>(t.steps)}});
+    const TimingResult t = TimeTraining(*bundle_, r.spec(), dataset_->split(data::Split::kTrain),
+                                        *r.order, settings.value("seconds", 1.0));
+    sink_.Points(r.name(), 1,
+                 {{.name = "timing/solo_tokens_per_s", .value = t.tokens_per_s},
+                  {.name = "timing/solo_flops_per_s",
+                   .value = t.tokens_per_s * static_cast<double>(spec::TrainingFlopsPerToken(
+                                                 r.spec().model, r.spec().data.seq_len))},
+                  {.name = "timing/steps", .value = static_cast<double>(t.steps)}});
     r.progress.step = 1;
     End(0, RowOutcome::kSucceeded, "");
   }
@@ -412,6 +468,8 @@ class TorchEngine : public Engine {
 
 }  // namespace
 
-std::unique_ptr<Engine> MakeTorchEngine(EventSink& sink) { return std::make_unique<TorchEngine>(sink); }
+std::unique_ptr<Engine> MakeTorchEngine(EventSink& sink) {
+  return std::make_unique<TorchEngine>(sink);
+}
 
 }  // namespace plumb::trainer

@@ -11,7 +11,8 @@
 #endif
 
 int main(int argc, char** argv) {
-  // Freed activations stay with the process: returning them would fault every page in again at each step.
+  // Freed activations stay with the process: returning them would fault every page in again at each
+  // step.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
   try {

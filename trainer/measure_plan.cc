@@ -11,7 +11,9 @@ void AddSplit(const std::string& split, bool with_bytes, std::vector<std::string
 }
 }  // namespace
 
-bool IsLogStep(const spec::TrialSpec& s, int64_t step) { return step % s.train.log_every == 0 || step == s.train.steps; }
+bool IsLogStep(const spec::TrialSpec& s, int64_t step) {
+  return step % s.train.log_every == 0 || step == s.train.steps;
+}
 
 bool IsEvalStep(const spec::TrialSpec& s, int64_t step) {
   // The i with round(i S / P) == step, if there is one.
@@ -32,7 +34,9 @@ std::vector<std::string> EvalSeries(const spec::TrialSpec& s, bool with_bytes) {
   AddSplit("tune", with_bytes, &out);
   AddSplit("val", with_bytes, &out);
   if (s.eval.train_tokens > 0) out.push_back("train_subset/loss");
-  for (const char* name : {"time/wall_seconds", "time/cpu_seconds", "memory/peak_bytes", "data/epochs"}) out.push_back(name);
+  for (const char* name :
+       {"time/wall_seconds", "time/cpu_seconds", "memory/peak_bytes", "data/epochs"})
+    out.push_back(name);
   return out;
 }
 

@@ -1,5 +1,5 @@
-// Which series carry a point at which step: a pure function of the config, so that anyone can count what a finished stage
-// must have left. Torch-free.
+// Which series carry a point at which step: a pure function of the config, so that anyone can count
+// what a finished stage must have left. Torch-free.
 #pragma once
 
 #include <cstdint>
@@ -10,13 +10,18 @@
 
 namespace plumb::trainer {
 
-bool IsLogStep(const spec::TrialSpec& resolved, int64_t step);   // every train.log_every steps, and the last
-bool IsEvalStep(const spec::TrialSpec& resolved, int64_t step);  // round(i · steps / points), i = 1 … points; ends with the last
+bool IsLogStep(const spec::TrialSpec& resolved,
+               int64_t step);  // every train.log_every steps, and the last
+bool IsEvalStep(const spec::TrialSpec& resolved,
+                int64_t step);  // round(i · steps / points), i = 1 … points; ends with the last
 
-// Names at such a step, layer −1 all; `with_bytes`: the corpus's tokenizer is reversible, so bits per byte exist.
+// Names at such a step, layer −1 all; `with_bytes`: the corpus's tokenizer is reversible, so bits
+// per byte exist.
 std::vector<std::string> LogSeries();
-std::vector<std::string> EvalSeries(const spec::TrialSpec& resolved, bool with_bytes);   // plus train/grad_norm_layer, per layer
-std::vector<std::string> FinalSeries(const spec::TrialSpec& resolved, bool with_bytes);  // at the last step only: the test split
+std::vector<std::string> EvalSeries(const spec::TrialSpec& resolved,
+                                    bool with_bytes);  // plus train/grad_norm_layer, per layer
+std::vector<std::string> FinalSeries(const spec::TrialSpec& resolved,
+                                     bool with_bytes);  // at the last step only: the test split
 
 // Measurement rows a pretrain stage leaves when it succeeds.
 int64_t CountPoints(const spec::TrialSpec& resolved, bool with_bytes);

@@ -1,5 +1,5 @@
-// The forward pass of a decoder-only transformer, as a function of (spec, parameters of any rows, token ids). No module
-// owns a parameter: training, evaluation and timing are the same code.
+// The forward pass of a decoder-only transformer, as a function of (spec, parameters of any rows,
+// token ids). No module owns a parameter: training, evaluation and timing are the same code.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -22,7 +22,7 @@ class ForwardTables {
 
 // ids [K, B, T] int64 → logits [K, B*T, V]. Pre-norm blocks:
 //   x ← x + Wo attention(norm(x));  x ← x + mlp(norm(x));  logits = head(norm(x))
-at::Tensor Forward(const spec::ModelSpec& resolved, const ForwardTables& tables, const ParameterView& parameters,
-                   const at::Tensor& ids);
+at::Tensor Forward(const spec::ModelSpec& resolved, const ForwardTables& tables,
+                   const ParameterView& parameters, const at::Tensor& ids);
 
 }  // namespace plumb::trainer

@@ -12,7 +12,8 @@ namespace plumb::trainer {
 inline double CpuSeconds() {
   rusage u;
   getrusage(RUSAGE_SELF, &u);
-  return static_cast<double>(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + 1e-6 * static_cast<double>(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+  return static_cast<double>(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+         1e-6 * static_cast<double>(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
 }
 
 // A line of /proc/self/status in bytes ("VmHWM", "VmRSS"); 0 where there is none.
@@ -22,7 +23,9 @@ inline int64_t StatusBytes(const char* name) {
   char line[256];
   long long kib = 0;
   while (std::fgets(line, sizeof line, f) != nullptr) {
-    if (std::strncmp(line, name, std::strlen(name)) == 0 && std::sscanf(line + std::strlen(name), ": %lld", &kib) == 1) break;
+    if (std::strncmp(line, name, std::strlen(name)) == 0 &&
+        std::sscanf(line + std::strlen(name), ": %lld", &kib) == 1)
+      break;
   }
   std::fclose(f);
   return kib * 1024;

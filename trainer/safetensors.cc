@@ -17,11 +17,14 @@ namespace {
 using nlohmann::json;
 constexpr uint64_t kMaxHeader = 16 << 20;
 
-[[noreturn]] void Fail(const std::string& path, const std::string& what) { throw std::runtime_error(path + ": " + what); }
+[[noreturn]] void Fail(const std::string& path, const std::string& what) {
+  throw std::runtime_error(path + ": " + what);
+}
 
 class SyncedFile {
  public:
-  explicit SyncedFile(const std::string& path) : path_(path), fd_(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) {
+  explicit SyncedFile(const std::string& path)
+      : path_(path), fd_(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) {
     if (fd_ < 0) Fail(path, std::strerror(errno));
   }
   ~SyncedFile() {
@@ -99,14 +102,18 @@ TensorFile TensorFile::Read(const std::string& path) {
   uint64_t length = 0;
   if (out.bytes_.size() < 8) Fail(path, "shorter than its header");
   std::memcpy(&length, out.bytes_.data(), 8);
-  if (length > kMaxHeader || length > out.bytes_.size() - 8 || length % 8 != 0) Fail(path, "bad header length");
+  if (length > kMaxHeader || length > out.bytes_.size() - 8 || length % 8 != 0)
+    Fail(path, "bad header length");
   std::set<std::string> names;
   bool twice = false;
   const auto watch = [&](int depth, json::parse_event_t event, json& parsed) {
-    if (event == json::parse_event_t::key && depth == 1) twice |= !names.insert(parsed.get<std::string>()).second;
+    if (event == json::parse_event_t::key && depth == 1)
+      twice |= !names.insert(parsed.get<std::string>()).second;
     return depth < 8;
   };
-  const json header = json::parse(out.bytes_.begin() + 8, out.bytes_.begin() + 8 + static_cast<ptrdiff_t>(length), watch, false);
+  const json header =
+      json::parse(out.bytes_.begin() + 8, out.bytes_.begin() + 8 + static_cast<ptrdiff_t>(length),
+                  watch, false);
   if (header.is_discarded() || !header.is_object() || twice) Fail(path, "bad header");
   const uint64_t size = out.bytes_.size() - 8 - length;
   std::vector<std::pair<uint64_t, uint64_t>> ranges;
@@ -115,15 +122,19 @@ TensorFile TensorFile::Read(const std::string& path) {
       if (name == "__metadata__") continue;
       if (entry.at("dtype") != "F32") Fail(path, name + ": only F32 is read here");
       const auto shape = entry.at("shape").get<std::vector<int64_t>>();
-      const auto begin = entry.at("data_offsets").at(0).get<uint64_t>(), end = entry.at("data_offsets").at(1).get<uint64_t>();
+      const auto begin = entry.at("data_offsets").at(0).get<uint64_t>(),
+                 end = entry.at("data_offsets").at(1).get<uint64_t>();
       uint64_t n = 4;
       for (int64_t s : shape) {
-        if (s < 0 || (s > 0 && n > size / static_cast<uint64_t>(s))) Fail(path, name + ": bad shape");
+        if (s < 0 || (s > 0 && n > size / static_cast<uint64_t>(s)))
+          Fail(path, name + ": bad shape");
         n *= static_cast<uint64_t>(s);
       }
-      if (begin > end || end > size || end - begin != n || begin % 4 != 0) Fail(path, name + ": offsets disagree with the shape");
+      if (begin > end || end > size || end - begin != n || begin % 4 != 0)
+        Fail(path, name + ": offsets disagree with the shape");
       ranges.emplace_back(begin, end);
-      out.tensors_[name] = {shape, reinterpret_cast<const float*>(out.bytes_.data() + 8 + length + begin)};
+      out.tensors_[name] = {shape,
+                            reinterpret_cast<const float*>(out.bytes_.data() + 8 + length + begin)};
     }
   } catch (const json::exception&) {
     Fail(path, "bad header entry");

@@ -1,5 +1,5 @@
-// The safetensors format: 8-byte little-endian header length, JSON header, data. Strict: holes, overlaps, offsets outside,
-// sizes that disagree with shapes and duplicate names are refused.
+// The safetensors format: 8-byte little-endian header length, JSON header, data. Strict: holes,
+// overlaps, offsets outside, sizes that disagree with shapes and duplicate names are refused.
 #pragma once
 
 #include <cstdint>

@@ -13,7 +13,9 @@ struct TimingResult {
   int64_t steps = 0;        // timed
 };
 
-// Trains row 0 for about `seconds` after a few steps of warm-up. The weights are of no use afterwards.
-TimingResult TimeTraining(Bundle& bundle, const spec::TrialSpec& spec, const data::Shard& train, const DataOrder& order, double seconds);
+// Trains row 0 for about `seconds` after a few steps of warm-up. The weights are of no use
+// afterwards.
+TimingResult TimeTraining(Bundle& bundle, const spec::TrialSpec& spec, const data::Shard& train,
+                          const DataOrder& order, double seconds);
 
 }  // namespace plumb::trainer

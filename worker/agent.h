@@ -9,9 +9,10 @@
 namespace plumb::worker {
 
 struct WorkerOptions {
-  std::string server;        // "127.0.0.1:PORT", or "file:PATH" to read the address from PATH each time it connects
-  std::string name;          // "" : the host's name
-  std::string dir;           // workspace: trainers, journals, checkpoints; one worker a workspace, by lock
+  std::string server;  // "127.0.0.1:PORT", or "file:PATH" to read the address from PATH each time
+                       // it connects
+  std::string name;    // "" : the host's name
+  std::string dir;  // workspace: trainers, journals, checkpoints; one worker a workspace, by lock
   std::string data_root;     // prepared corpora ("" : data::DefaultRoot())
   std::string trainer_path;  // plumb-trainer ("" : beside this program)
   std::string guard_path;    // the program whose "__guard" command is the guard ("" : this program)
@@ -19,12 +20,13 @@ struct WorkerOptions {
   int exit_when_idle_seconds = 0;  // > 0: leave after so long without an assignment
 };
 
-// Runs until *stop, then drains: trainers checkpoint, their outcomes are reported, the session ends. Restarting it
-// re-adopts live trainers. Returns an error only for what waiting does not mend (workspace in use, refused version).
+// Runs until *stop, then drains: trainers checkpoint, their outcomes are reported, the session
+// ends. Restarting it re-adopts live trainers. Returns an error only for what waiting does not mend
+// (workspace in use, refused version).
 absl::Status RunWorker(const WorkerOptions& options, const std::atomic<bool>* stop);
 
-// The guard: starts the trainer of folder `dir`, waits for it and appends its exit to the journal. Returns the exit
-// code for main. Called as: PROGRAM __guard DIR -- TRAINER ARGS…
+// The guard: starts the trainer of folder `dir`, waits for it and appends its exit to the journal.
+// Returns the exit code for main. Called as: PROGRAM __guard DIR -- TRAINER ARGS…
 int RunGuard(int argc, char** argv);
 
 }  // namespace plumb::worker

@@ -60,7 +60,8 @@ bool TakeLock(int fd) {
 
 // Starts the trainer with clean signals, its output to DIR/trainer.log. Returns 0 or an errno.
 int Spawn(const std::string& dir, char** args, pid_t* pid) {
-  // Threads that wait by spinning starve the trials beside them; the OpenMP library reads this as it loads.
+  // Threads that wait by spinning starve the trials beside them; the OpenMP library reads this as
+  // it loads.
   setenv("OMP_WAIT_POLICY", "PASSIVE", /*overwrite=*/0);
   const std::string log = dir + "/trainer.log";
   std::rename(log.c_str(), (log + ".1").c_str());

@@ -32,8 +32,8 @@ class TrainerProcess {
     bool hello = false;
     std::vector<std::string> rows;  // hello: rows that have not ended
     std::string bundle;             // hello: the open one, "" for none
-    // hello: what commands not yet answered when it came are about. Their answers may lie in the same read: what hello
-    // says is older than they are.
+    // hello: what commands not yet answered when it came are about. Their answers may lie in the
+    // same read: what hello says is older than they are.
     std::vector<std::string> unanswered;
     int64_t n = 0;
     std::string row;    // what the command was about, "" for none

@@ -48,8 +48,8 @@ std::vector<double> ValidationLoss(const Bundle& bundle, const std::vector<int64
           .expand({rows, n, kContext})
           .contiguous();
     };
-    const at::Tensor nll = bundle.NegativeLogLikelihoods(0, rows, part(first * kContext),
-                                                         part(first * kContext + 1));
+    const at::Tensor nll =
+        bundle.NegativeLogLikelihoods(0, rows, part(first * kContext), part(first * kContext + 1));
     const at::Tensor sum = nll.to(at::kDouble).sum(1);
     for (int64_t k = 0; k < rows; ++k) sums[k] += sum[k].item<double>();
   }

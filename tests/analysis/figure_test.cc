@@ -15,7 +15,10 @@ MapFigure SmallMap() {
   MapFigure f{.title = "bits & bytes <test>", .metric = "bits per byte"};
   for (int depth : {1, 2}) {
     for (int width : {32, 64}) {
-      CellResult c{.name = absl::StrFormat("n_layers=%d d_model=%d", depth, width), .x = 1.0 * width, .y = 1.0 * depth, .replicates = 2};
+      CellResult c{.name = absl::StrFormat("n_layers=%d d_model=%d", depth, width),
+                   .x = 1.0 * width,
+                   .y = 1.0 * depth,
+                   .replicates = 2};
       c.values = {{0, 2.5 + depth + width / 100.0}, {1, 2.52 + depth + width / 100.0}};
       f.cells.push_back(c);
     }
@@ -32,7 +35,9 @@ MapFigure SmallMap() {
 bool WellFormed(const std::string& svg) {
   int depth = 0;
   for (size_t i = 0; i < svg.size(); ++i) {
-    if (svg[i] == '&' && svg.compare(i, 5, "&amp;") != 0 && svg.compare(i, 4, "&lt;") != 0 && svg.compare(i, 4, "&gt;") != 0 && svg.compare(i, 6, "&quot;") != 0) return false;
+    if (svg[i] == '&' && svg.compare(i, 5, "&amp;") != 0 && svg.compare(i, 4, "&lt;") != 0 &&
+        svg.compare(i, 4, "&gt;") != 0 && svg.compare(i, 6, "&quot;") != 0)
+      return false;
     if (svg[i] != '<') continue;
     const size_t end = svg.find('>', i);
     if (end == std::string::npos) return false;
@@ -50,7 +55,8 @@ TEST(MapSvg, IsWellFormedAndHoldsEveryValue) {
   const MapFigure f = SmallMap();
   const std::string svg = Svg(f);
   EXPECT_TRUE(WellFormed(svg));
-  for (const char* value : {"3.8300", "4.1500", "4.8300", "1 of 2 diverged", "bits &amp; bytes", "xz: 1.9"}) {
+  for (const char* value :
+       {"3.8300", "4.1500", "4.8300", "1 of 2 diverged", "bits &amp; bytes", "xz: 1.9"}) {
     EXPECT_THAT(svg, testing::HasSubstr(value));
   }
 }
@@ -83,7 +89,13 @@ TEST(Bucketed, KeepsEveryExtreme) {
 }
 
 TEST(Curves, DrawGapsForWhatIsNotFinite) {
-  CurvesFigure f{.title = "t", .curves = {{.label = "a", .group = 0, .points = {{1, 3}, {10, std::numeric_limits<double>::quiet_NaN()}, {100, 2}, {1000, 1.5}}}}};
+  CurvesFigure f{
+      .title = "t",
+      .curves = {
+          {.label = "a",
+           .group = 0,
+           .points = {
+               {1, 3}, {10, std::numeric_limits<double>::quiet_NaN()}, {100, 2}, {1000, 1.5}}}}};
   const std::string svg = Svg(f);
   EXPECT_TRUE(WellFormed(svg));
   EXPECT_THAT(svg, testing::Not(testing::HasSubstr("nan")));

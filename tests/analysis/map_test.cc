@@ -6,7 +6,8 @@
 namespace plumb::analysis {
 namespace {
 
-CellResult Cell(const std::string& name, double x, double y, std::vector<double> values, std::vector<double> aa = {}) {
+CellResult Cell(const std::string& name, double x, double y, std::vector<double> values,
+                std::vector<double> aa = {}) {
   CellResult c{.name = name, .x = x, .y = y, .replicates = static_cast<int64_t>(values.size())};
   for (size_t i = 0; i < values.size(); ++i) c.values[static_cast<int64_t>(i)] = values[i];
   for (size_t i = 0; i < aa.size(); ++i) c.aa_values[static_cast<int64_t>(i)] = aa[i];
@@ -15,8 +16,10 @@ CellResult Cell(const std::string& name, double x, double y, std::vector<double>
 
 TEST(ReadMap, AFarCellIsWorseAndANearOneCannotBeTold) {
   // Seeds spread by about 0.01 a run over four degrees of freedom and more.
-  const MapReading r = ReadMap({Cell("best", 1, 1, {2.00, 2.01, 2.02}), Cell("near", 2, 1, {2.01, 2.02, 2.00}), Cell("far", 3, 1, {3.00, 3.01, 3.02})},
-                               "loss", 0.9);
+  const MapReading r =
+      ReadMap({Cell("best", 1, 1, {2.00, 2.01, 2.02}), Cell("near", 2, 1, {2.01, 2.02, 2.00}),
+               Cell("far", 3, 1, {3.00, 3.01, 3.02})},
+              "loss", 0.9);
   EXPECT_EQ(*r.best, 0);
   EXPECT_TRUE(r.cells[0].with_best);
   EXPECT_TRUE(r.cells[1].with_best);
@@ -27,8 +30,10 @@ TEST(ReadMap, AFarCellIsWorseAndANearOneCannotBeTold) {
 }
 
 TEST(ReadMap, TwoPairsThatHappenToAgreeDoNotBeatTheSpreadOverSeeds) {
-  // Paired differences 0.010 and 0.010: a naive paired interval is a point above 0. The spread over seeds is 0.14.
-  const MapReading r = ReadMap({Cell("a", 1, 1, {2.0, 2.2}), Cell("b", 2, 1, {2.01, 2.21})}, "loss", 0.9);
+  // Paired differences 0.010 and 0.010: a naive paired interval is a point above 0. The spread over
+  // seeds is 0.14.
+  const MapReading r =
+      ReadMap({Cell("a", 1, 1, {2.0, 2.2}), Cell("b", 2, 1, {2.01, 2.21})}, "loss", 0.9);
   EXPECT_TRUE(r.cells[1].with_best);
 }
 
@@ -54,7 +59,9 @@ TEST(ReadMap, OneReplicateEachGivesNoRanking) {
 }
 
 TEST(ReadMap, TheNoiseIsTheDifferenceOfACellFromItself) {
-  const MapReading r = ReadMap({Cell("a", 1, 1, {1.0, 1.2}, {1.3, 1.1}), Cell("b", 2, 1, {2.0, 2.0}, {2.0, 2.3})}, "loss", 0.9);
+  const MapReading r =
+      ReadMap({Cell("a", 1, 1, {1.0, 1.2}, {1.3, 1.1}), Cell("b", 2, 1, {2.0, 2.0}, {2.0, 2.3})},
+              "loss", 0.9);
   ASSERT_TRUE(r.noise.has_value());
   EXPECT_EQ(r.noise->cells, 2);
   EXPECT_NEAR(r.noise->mean_absolute_difference, (0.1 + 0.15) / 2, 1e-12);

@@ -30,14 +30,16 @@ TEST(MeanInterval, OfOneValueHoldsEverything) {
 }
 
 TEST(PairedDifference, UsesOnlyReplicatesThatBothHave) {
-  const Interval d = PairedDifference({{0, 1.0}, {1, 2.0}, {2, 9.0}}, {{0, 0.5}, {1, 1.5}, {3, 7.0}}, 0.9);
+  const Interval d =
+      PairedDifference({{0, 1.0}, {1, 2.0}, {2, 9.0}}, {{0, 0.5}, {1, 1.5}, {3, 7.0}}, 0.9);
   EXPECT_EQ(d.n, 2);
   EXPECT_DOUBLE_EQ(d.mean, 0.5);
   EXPECT_DOUBLE_EQ(d.low, 0.5);  // both differences are 0.5: no spread
 }
 
 TEST(WelchDifference, MatchesAHandCalculation) {
-  // a = {1, 3}: mean 2, var 2, error 1; b = {2, 4, 6}: mean 4, var 4, error 4/3; sd = sqrt(7/3); df = (7/3)^2/(1+8/9) = 2.88 -> 2
+  // a = {1, 3}: mean 2, var 2, error 1; b = {2, 4, 6}: mean 4, var 4, error 4/3; sd = sqrt(7/3); df
+  // = (7/3)^2/(1+8/9) = 2.88 -> 2
   const Interval d = WelchDifference({1, 3}, {2, 4, 6}, 0.95);
   EXPECT_DOUBLE_EQ(d.mean, -2);
   EXPECT_NEAR(d.sd, std::sqrt(7.0 / 3), 1e-12);

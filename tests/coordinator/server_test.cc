@@ -155,7 +155,8 @@ TEST_F(ServerTest, ShutdownAnswersHeldPolls) {
   Stop();
   held.join();
   // Held, it is told; still on its way, gRPC ends it.
-  EXPECT_THAT(s.error_code(), ::testing::AnyOf(grpc::StatusCode::UNAVAILABLE, grpc::StatusCode::CANCELLED));
+  EXPECT_THAT(s.error_code(),
+              ::testing::AnyOf(grpc::StatusCode::UNAVAILABLE, grpc::StatusCode::CANCELLED));
 }
 
 TEST_F(ServerTest, CancelRetryAndExplainOverRpc) {

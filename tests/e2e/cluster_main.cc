@@ -3,8 +3,8 @@
 //   plumb-e2e server DB DATA_ROOT
 //   plumb-e2e worker SERVER DIR SLOTS TRAINER DATA_ROOT
 //   plumb-e2e submit SERVER FILE REQUEST_ID               prints the sweep's id; may be sent again
-//   plumb-e2e count KIND < CONFIG                         measurements a stage that succeeds leaves (trainer/measure_plan.h)
-//   plumb-e2e __guard DIR -- TRAINER ARGS...
+//   plumb-e2e count KIND < CONFIG                         measurements a stage that succeeds leaves
+//   (trainer/measure_plan.h) plumb-e2e __guard DIR -- TRAINER ARGS...
 #include <grpcpp/grpcpp.h>
 #include <signal.h>
 

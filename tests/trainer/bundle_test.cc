@@ -17,12 +17,14 @@ namespace {
 at::Tensor Ids(int64_t rows, int64_t batch, int64_t length, int64_t vocab, uint64_t key) {
   at::Tensor t = at::empty({rows, batch, length}, at::kLong);
   const CounterRandom random(key);
-  for (int64_t i = 0; i < t.numel(); ++i) t.data_ptr<int64_t>()[i] = static_cast<int64_t>(random.Bits(i) % static_cast<uint64_t>(vocab));
+  for (int64_t i = 0; i < t.numel(); ++i)
+    t.data_ptr<int64_t>()[i] = static_cast<int64_t>(random.Bits(i) % static_cast<uint64_t>(vocab));
   return t;
 }
 
 std::vector<RowUpdate> Updates(int64_t rows, double lr, int64_t step) {
-  return std::vector<RowUpdate>(rows, RowUpdate{.lr = lr, .weight_decay = 0.1, .grad_clip = 1.0, .step = step});
+  return std::vector<RowUpdate>(
+      rows, RowUpdate{.lr = lr, .weight_decay = 0.1, .grad_clip = 1.0, .step = step});
 }
 
 class EveryPreset : public testing::TestWithParam<std::string> {
@@ -33,10 +35,18 @@ class EveryPreset : public testing::TestWithParam<std::string> {
 TEST_P(EveryPreset, ArenaHoldsExactlyTheCountedParameters) {
   std::mt19937 random(1);
   for (int i = 0; i < 20; ++i) {
-    const int64_t kv = 1 + random() % 3, heads = kv * (1 + random() % 3), head_dim = 2 * (1 + random() % 4);
-    const nlohmann::json j = {{"model", {{"preset", GetParam()}, {"n_layers", 1 + random() % 4}, {"d_model", 4 * (1 + random() % 12)}, {"n_heads", heads},
-                                         {"n_kv_heads", kv}, {"head_dim", head_dim}, {"d_ff", 1 + random() % 50}}},
-                              {"train", {{"steps", 1}, {"batch_tokens", 8}}}, {"data", {{"seq_len", 8}}}};
+    const int64_t kv = 1 + random() % 3, heads = kv * (1 + random() % 3),
+                  head_dim = 2 * (1 + random() % 4);
+    const nlohmann::json j = {{"model",
+                               {{"preset", GetParam()},
+                                {"n_layers", 1 + random() % 4},
+                                {"d_model", 4 * (1 + random() % 12)},
+                                {"n_heads", heads},
+                                {"n_kv_heads", kv},
+                                {"head_dim", head_dim},
+                                {"d_ff", 1 + random() % 50}}},
+                              {"train", {{"steps", 1}, {"batch_tokens", 8}}},
+                              {"data", {{"seq_len", 8}}}};
     const spec::TrialSpec s = Resolved(j.dump());
     Bundle bundle(s.model, 8, 1, at::kCPU);
     bundle.Add(0);
@@ -78,12 +88,14 @@ TEST_P(EveryPreset, OverfitsOneBatch) {
   const at::Tensor ids = Ids(1, 2, 17, 256, 1);
   const at::Tensor x = ids.narrow(2, 0, 16).contiguous(), y = ids.narrow(2, 1, 16).contiguous();
   double loss = 0;
-  for (int64_t step = 1; step <= 120; ++step) loss = bundle.Step(x, y, Updates(1, 1e-2, step)).loss[0];
+  for (int64_t step = 1; step <= 120; ++step)
+    loss = bundle.Step(x, y, Updates(1, 1e-2, step)).loss[0];
   EXPECT_LT(loss, 0.3);
 }
 
 TEST_P(EveryPreset, GradientsAgreeWithFiniteDifferences) {
-  // Along a random direction: (L(w + e) - L(w - e)) / 2e against the sum of the gradient's parts, in float32.
+  // Along a random direction: (L(w + e) - L(w - e)) / 2e against the sum of the gradient's parts,
+  // in float32.
   const spec::TrialSpec s = Tiny(GetParam());
   const at::Tensor ids = Ids(1, 4, 16, 256, 1), targets = Ids(1, 4, 16, 256, 2);
   Bundle bundle(s.model, 16, 1, at::kCPU);
@@ -91,12 +103,16 @@ TEST_P(EveryPreset, GradientsAgreeWithFiniteDifferences) {
   at::Tensor& w = bundle.arena().weights();
   w.mul_(3);  // away from the flat start
   const at::Tensor start = w.clone();
-  const auto loss = [&] { return bundle.NegativeLogLikelihoods(0, 1, ids, targets).to(at::kDouble).mean().item<double>(); };
-  // The gradient's norm, without clipping, is what Step reports; a step along it of length e must raise the loss by norm * e.
+  const auto loss = [&] {
+    return bundle.NegativeLogLikelihoods(0, 1, ids, targets).to(at::kDouble).mean().item<double>();
+  };
+  // The gradient's norm, without clipping, is what Step reports; a step along it of length e must
+  // raise the loss by norm * e.
   std::vector<RowUpdate> u = {{.lr = 0, .step = 1, .active = false}};
   const double norm = bundle.Step(ids, targets, u).grad_norm[0];
   const ParameterView& leaves = bundle.arena().Leaves(1);
-  // Recompute the gradient by a step that leaves it in place: one SGD-like probe through AdamW's first moment.
+  // Recompute the gradient by a step that leaves it in place: one SGD-like probe through AdamW's
+  // first moment.
   u[0] = {.lr = 0, .beta1 = 0, .beta2 = 0, .step = 1};
   bundle.Step(ids, targets, u);
   const at::Tensor gradient = bundle.arena().m().clone();
@@ -145,29 +161,38 @@ TEST_P(EveryPreset, ARowRemovedMakesRoomAndLeavesTheOthersBits) {
   Bundle alone(s.model, 16, 1, at::kCPU);
   alone.Add(30);
   std::vector<double> expected;
-  for (int64_t step = 1; step <= 6; ++step) expected.push_back(alone.Step(c, c, Updates(1, 1e-3, step)).loss[0]);
+  for (int64_t step = 1; step <= 6; ++step)
+    expected.push_back(alone.Step(c, c, Updates(1, 1e-3, step)).loss[0]);
 
   Bundle bundle(s.model, 16, 3, at::kCPU);
   for (int64_t seed : {10, 20, 30}) bundle.Add(seed);
   std::vector<double> got;
-  for (int64_t step = 1; step <= 3; ++step) got.push_back(bundle.Step(at::cat({a, b, c}), at::cat({a, b, c}), Updates(3, 1e-3, step)).loss[2]);
+  for (int64_t step = 1; step <= 3; ++step)
+    got.push_back(
+        bundle.Step(at::cat({a, b, c}), at::cat({a, b, c}), Updates(3, 1e-3, step)).loss[2]);
   bundle.Remove(0);  // the last row, 30, moves to the front
-  for (int64_t step = 4; step <= 6; ++step) got.push_back(bundle.Step(at::cat({c, b}), at::cat({c, b}), Updates(2, 1e-3, step)).loss[0]);
+  for (int64_t step = 4; step <= 6; ++step)
+    got.push_back(bundle.Step(at::cat({c, b}), at::cat({c, b}), Updates(2, 1e-3, step)).loss[0]);
   EXPECT_EQ(got, expected);
   EXPECT_NO_THROW(bundle.Add(40));
   EXPECT_THROW(bundle.Add(50), std::length_error);
 }
 
 TEST_P(EveryPreset, SharedParametersStartFromTheSameValuesInEveryModel) {
-  spec::TrialSpec shallow = Tiny(GetParam()), deep = Resolved(R"({"model": {"preset": ")" + GetParam() + R"(", "n_layers": 2, "d_model": 32, "d_ff": 40},
+  spec::TrialSpec shallow = Tiny(GetParam()),
+                  deep = Resolved(R"({"model": {"preset": ")" + GetParam() +
+                                  R"(", "n_layers": 2, "d_model": 32, "d_ff": 40},
       "data": {"seq_len": 16}, "train": {"steps": 1, "batch_tokens": 16}})");
   Bundle a(shallow.model, 16, 1, at::kCPU), b(deep.model, 16, 1, at::kCPU);
   a.Add(9), b.Add(9);
-  EXPECT_TRUE(at::equal(a.arena().View(0, 1).at("embed.weight"), b.arena().View(0, 1).at("embed.weight")));
-  EXPECT_TRUE(at::equal(a.arena().View(0, 1).at("blocks.1.attn.out.weight"), b.arena().View(0, 1).at("blocks.1.attn.out.weight")));
+  EXPECT_TRUE(
+      at::equal(a.arena().View(0, 1).at("embed.weight"), b.arena().View(0, 1).at("embed.weight")));
+  EXPECT_TRUE(at::equal(a.arena().View(0, 1).at("blocks.1.attn.out.weight"),
+                        b.arena().View(0, 1).at("blocks.1.attn.out.weight")));
 }
 
-INSTANTIATE_TEST_SUITE_P(Presets, EveryPreset, testing::Values("llama", "gpt2"), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Presets, EveryPreset, testing::Values("llama", "gpt2"),
+                         [](const auto& info) { return info.param; });
 
 }  // namespace
 }  // namespace plumb::trainer

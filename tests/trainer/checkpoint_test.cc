@@ -22,7 +22,10 @@ class CheckpointTest : public testing::Test {
     arena.v().uniform_();
   }
   CheckpointRef Save(int64_t step, double smoothed = 2.5) {
-    const SavedCheckpoint s = SaveCheckpoint(dir / "ck", arena, 0, {.step = step, .first_loss = 5.1, .smoothed_loss = smoothed, .wall_seconds = 1.0 / 3}, "{}");
+    const SavedCheckpoint s = SaveCheckpoint(
+        dir / "ck", arena, 0,
+        {.step = step, .first_loss = 5.1, .smoothed_loss = smoothed, .wall_seconds = 1.0 / 3},
+        "{}");
     EXPECT_GT(s.bytes, 0);
     return {s.path, s.digest, step, true};
   }
@@ -42,7 +45,8 @@ TEST_F(CheckpointTest, AnotherRowReadsTheSameBits) {
   EXPECT_EQ(p.wall_seconds, 1.0 / 3);
   EXPECT_TRUE(std::isnan(p.smoothed_loss));
   for (const at::Tensor& t : {arena.weights(), arena.m(), arena.v()}) {
-    for (const spec::Parameter& q : arena.layout().parameters) EXPECT_TRUE(at::equal(Slice(t, q, 0, 1), Slice(t, q, 1, 1))) << q.name;
+    for (const spec::Parameter& q : arena.layout().parameters)
+      EXPECT_TRUE(at::equal(Slice(t, q, 0, 1), Slice(t, q, 1, 1))) << q.name;
   }
 }
 
@@ -63,14 +67,16 @@ TEST_F(CheckpointTest, WhatACrashLeftIsNoCheckpointAndIsSweptAway) {
   const CheckpointRef ref = Save(1);
   fs::create_directories(dir / "ck/step-000000000002.tmp-99");
   fs::create_directories(dir / "ck/step-000000000003");  // renamed, but the marker never came
-  EXPECT_THROW(LoadCheckpoint({dir / "ck/step-000000000003", "", 3, true}, arena, 1), std::runtime_error);
+  EXPECT_THROW(LoadCheckpoint({dir / "ck/step-000000000003", "", 3, true}, arena, 1),
+               std::runtime_error);
   Save(4);
   EXPECT_THAT(Folders(), testing::UnorderedElementsAre("step-000000000001", "step-000000000004"));
 }
 
 TEST_F(CheckpointTest, DamageIsRefusedAndNamed) {
   const CheckpointRef ref = Save(1);
-  EXPECT_THROW(LoadCheckpoint({ref.path, std::string(64, '0'), 1, true}, arena, 1), std::runtime_error);  // another manifest
+  EXPECT_THROW(LoadCheckpoint({ref.path, std::string(64, '0'), 1, true}, arena, 1),
+               std::runtime_error);  // another manifest
   for (const char* file : {"weights.safetensors", "optimizer.safetensors"}) {
     const std::string path = ref.path + "/" + file;
     std::fstream f(path, std::ios::binary | std::ios::in | std::ios::out);
@@ -79,7 +85,8 @@ TEST_F(CheckpointTest, DamageIsRefusedAndNamed) {
     f.seekp(-5, std::ios::end);
     f.put(static_cast<char>(old ^ 1));
     f.flush();
-    EXPECT_THAT([&] { LoadCheckpoint(ref, arena, 1); }, testing::ThrowsMessage<std::runtime_error>(testing::HasSubstr(file)));
+    EXPECT_THAT([&] { LoadCheckpoint(ref, arena, 1); },
+                testing::ThrowsMessage<std::runtime_error>(testing::HasSubstr(file)));
     f.seekp(-5, std::ios::end);
     f.put(old);
     f.flush();

@@ -1,3 +1,5 @@
+#include "trainer/protocol/engine.h"
+
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,7 +12,6 @@
 #include "trainer/bundle.h"
 #include "trainer/evaluation.h"
 #include "trainer/measure_plan.h"
-#include "trainer/protocol/engine.h"
 
 namespace plumb::trainer {
 namespace {
@@ -24,17 +25,25 @@ class Recorder : public EventSink {
     std::string cause, summary;
   };
   void RowStarted(const std::string& row, int64_t step) override { started[row] = step; }
-  void Points(const std::string& row, int64_t step, const std::vector<PointValue>& values) override {
+  void Points(const std::string& row, int64_t step,
+              const std::vector<PointValue>& values) override {
     for (const PointValue& v : values) {
-      EXPECT_TRUE(points[row].emplace(std::make_tuple(v.name, v.layer, step), v.value).second) << "twice: " << v.name << " " << step;
+      EXPECT_TRUE(points[row].emplace(std::make_tuple(v.name, v.layer, step), v.value).second)
+          << "twice: " << v.name << " " << step;
     }
   }
-  void Documents(const std::string& row, const std::string& split, const std::vector<DocumentScore>& scores) override { documents[row][split] = scores; }
-  void Checkpoint(const std::string& row, int64_t step, const std::string& path, const std::string& digest, int64_t) override {
+  void Documents(const std::string& row, const std::string& split,
+                 const std::vector<DocumentScore>& scores) override {
+    documents[row][split] = scores;
+  }
+  void Checkpoint(const std::string& row, int64_t step, const std::string& path,
+                  const std::string& digest, int64_t) override {
     checkpoints[row].push_back({path, digest, step, true});
   }
-  void RowEnded(const std::string& row, int64_t step, RowOutcome outcome, const std::string& cause, const std::string& summary) override {
-    EXPECT_TRUE(ended.emplace(row, End{step, outcome, cause, summary}).second) << row << " ended twice";
+  void RowEnded(const std::string& row, int64_t step, RowOutcome outcome, const std::string& cause,
+                const std::string& summary) override {
+    EXPECT_TRUE(ended.emplace(row, End{step, outcome, cause, summary}).second)
+        << row << " ended twice";
   }
 
   using Points_ = std::map<std::tuple<std::string, int64_t, int64_t>, double>;
@@ -43,7 +52,9 @@ class Recorder : public EventSink {
     Points_ out;
     for (const auto& [key, value] : points.at(row)) {
       const std::string& name = std::get<0>(key);
-      if (name.rfind("time/", 0) != 0 && name.rfind("memory/", 0) != 0 && name.find("_per_s") == std::string::npos) out[key] = value;
+      if (name.rfind("time/", 0) != 0 && name.rfind("memory/", 0) != 0 &&
+          name.find("_per_s") == std::string::npos)
+        out[key] = value;
     }
     return out;
   }
@@ -61,7 +72,9 @@ class EngineTest : public testing::Test {
     engine = MakeTorchEngine(sink);
     engine->Open("b", capacity, corpus, 1);
   }
-  RowRequest Request(const std::string& row, spec::TrialSpec s) { return {.row = row, .kind = "pretrain", .spec = s, .checkpoint_dir = dir / ("ck-" + row)}; }
+  RowRequest Request(const std::string& row, spec::TrialSpec s) {
+    return {.row = row, .kind = "pretrain", .spec = s, .checkpoint_dir = dir / ("ck-" + row)};
+  }
   void Run() {
     while (engine->Step()) {
     }
@@ -89,7 +102,8 @@ TEST_F(EngineTest, ResumingAnywhereIsTheUndisturbedRunBitForBit) {
   engine->AddRow(Request("whole", s));
   Run();
   for (int64_t stop_after : {1, 7, 11, 22}) {
-    const std::string first = "first" + std::to_string(stop_after), second = "second" + std::to_string(stop_after);
+    const std::string first = "first" + std::to_string(stop_after),
+                      second = "second" + std::to_string(stop_after);
     engine->AddRow(Request(first, s));
     for (int64_t i = 0; i < stop_after; ++i) engine->Step();
     engine->StopRow(first, Engine::StopMode::kPreempt);
@@ -107,7 +121,8 @@ TEST_F(EngineTest, ResumingAnywhereIsTheUndisturbedRunBitForBit) {
     joined.merge(sink.Results(second));
     EXPECT_EQ(joined, sink.Results("whole")) << "stopped after " << stop_after;
     for (const char* split : {"tune", "val", "test"}) {
-      const auto &a = sink.documents.at(second).at(split), &b = sink.documents.at("whole").at(split);
+      const auto &a = sink.documents.at(second).at(split),
+                 &b = sink.documents.at("whole").at(split);
       ASSERT_EQ(a.size(), b.size());
       for (size_t i = 0; i < a.size(); ++i) EXPECT_EQ(a[i].nll, b[i].nll);
     }
@@ -120,7 +135,10 @@ TEST_F(EngineTest, RowsTogetherAreTheBitsOfRowsAloneWheneverTheyJoinAndLeave) {
     s.train.lr = lr, s.seed.init = seed, s.seed.data = seed + 100;
     return s;
   };
-  const std::map<std::string, spec::TrialSpec> trials = {{"a", with(1e-3, 1, 20)}, {"b", with(1e-2, 2, 9)}, {"c", with(3e-3, 3, 14)}, {"d", with(1e-4, 4, 20)}};
+  const std::map<std::string, spec::TrialSpec> trials = {{"a", with(1e-3, 1, 20)},
+                                                         {"b", with(1e-2, 2, 9)},
+                                                         {"c", with(3e-3, 3, 14)},
+                                                         {"d", with(1e-4, 4, 20)}};
   std::map<std::string, Recorder::Points_> alone;
   for (const auto& [name, s] : trials) {
     Open(1);
@@ -134,7 +152,8 @@ TEST_F(EngineTest, RowsTogetherAreTheBitsOfRowsAloneWheneverTheyJoinAndLeave) {
   for (int i = 0; i < 4; ++i) engine->Step();
   engine->AddRow(Request("c", trials.at("c")));
   EXPECT_THROW(engine->AddRow(Request("d", trials.at("d"))), std::length_error);  // full
-  while (engine->LiveRows().size() == 3) engine->Step();                          // b ends first, and its row is taken again
+  while (engine->LiveRows().size() == 3)
+    engine->Step();  // b ends first, and its row is taken again
   engine->AddRow(Request("d", trials.at("d")));
   Run();
   for (const auto& [name, s] : trials) EXPECT_EQ(sink.Results(name), alone[name]) << name;
@@ -157,7 +176,8 @@ TEST_F(EngineTest, ADivergedRowEndsAloneAndKeepsItsPlaceInTheRecord) {
   engine->AddRow(Request("calm", calm));
   Run();
   EXPECT_EQ(sink.ended.at("wild").outcome, RowOutcome::kDiverged);
-  EXPECT_THAT(sink.ended.at("wild").cause, testing::AnyOf(testing::HasSubstr("divergence_factor"), testing::HasSubstr("not finite")));
+  EXPECT_THAT(sink.ended.at("wild").cause, testing::AnyOf(testing::HasSubstr("divergence_factor"),
+                                                          testing::HasSubstr("not finite")));
   EXPECT_EQ(sink.ended.at("calm").outcome, RowOutcome::kSucceeded);
   Open(1);
   engine->AddRow(Request("calm-alone", calm));
@@ -225,7 +245,8 @@ TEST_F(EngineTest, DocumentScoresSumToTheSplitsLoss) {
   engine->AddRow(Request("a", s));
   Run();
   const data::Dataset dataset = data::Dataset::Open(corpus);
-  for (const auto& [split, name] : {std::pair{data::Split::kVal, "val"}, std::pair{data::Split::kTest, "test"}}) {
+  for (const auto& [split, name] :
+       {std::pair{data::Split::kVal, "val"}, std::pair{data::Split::kTest, "test"}}) {
     double nll = 0;
     int64_t tokens = 0, bytes = 0;
     for (const DocumentScore& d : sink.documents.at("a").at(name)) {
@@ -233,8 +254,11 @@ TEST_F(EngineTest, DocumentScoresSumToTheSplitsLoss) {
       nll += d.nll, tokens += d.tokens, bytes += d.bytes;
     }
     EXPECT_EQ(tokens, dataset.split(split).tokens() - dataset.split(split).documents());
-    EXPECT_NEAR(nll / static_cast<double>(tokens), (sink.points.at("a").at({std::string(name) + "/loss", -1, s.train.steps})), 1e-9);
-    EXPECT_NEAR(nll / std::log(2.0) / static_cast<double>(bytes), (sink.points.at("a").at({std::string(name) + "/bits_per_byte", -1, s.train.steps})), 1e-9);
+    EXPECT_NEAR(nll / static_cast<double>(tokens),
+                (sink.points.at("a").at({std::string(name) + "/loss", -1, s.train.steps})), 1e-9);
+    EXPECT_NEAR(nll / std::log(2.0) / static_cast<double>(bytes),
+                (sink.points.at("a").at({std::string(name) + "/bits_per_byte", -1, s.train.steps})),
+                1e-9);
   }
 }
 
@@ -252,7 +276,8 @@ TEST_F(EngineTest, ACappedEvaluationScoresDocumentsToo) {
     nll += d.nll, tokens += d.tokens;
   }
   EXPECT_LE(tokens, 48);
-  EXPECT_NEAR(nll / static_cast<double>(tokens), (sink.points.at("a").at({"test/loss", -1, s.train.steps})), 1e-9);
+  EXPECT_NEAR(nll / static_cast<double>(tokens),
+              (sink.points.at("a").at({"test/loss", -1, s.train.steps})), 1e-9);
 }
 
 TEST_F(EngineTest, EvaluationOfAUniformModelIsTheLogOfTheVocabulary) {

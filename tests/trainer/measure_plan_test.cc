@@ -30,13 +30,15 @@ TEST(MeasurePlan, EvaluatesAtEvenFractionsAndAlwaysAtTheEnd) {
 TEST(MeasurePlan, HasExactlyPointsEvaluationsForEveryBudget) {
   for (int64_t steps = 1; steps < 200; ++steps) {
     for (int64_t points = 1; points <= std::min<int64_t>(steps, 12); ++points) {
-      ASSERT_EQ(static_cast<int64_t>(EvalSteps(Spec(steps, points, 10)).size()), points) << steps << " " << points;
+      ASSERT_EQ(static_cast<int64_t>(EvalSteps(Spec(steps, points, 10)).size()), points)
+          << steps << " " << points;
     }
   }
 }
 
 TEST(MeasurePlan, CountsByHand) {
-  // 25 steps, a log step at 10, 20 and 25: 3 · 5; 2 evaluations of (3 + 3 + 1 + 4) series and 3 layers; test 3.
+  // 25 steps, a log step at 10, 20 and 25: 3 · 5; 2 evaluations of (3 + 3 + 1 + 4) series and 3
+  // layers; test 3.
   EXPECT_EQ(CountPoints(Spec(25, 2, 10), true), 3 * 5 + 2 * (11 + 3) + 3);
   // Without bytes two fewer an evaluation, one fewer at the end.
   EXPECT_EQ(CountPoints(Spec(25, 2, 10), false), 3 * 5 + 2 * (9 + 3) + 2);

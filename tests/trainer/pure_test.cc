@@ -16,21 +16,31 @@ namespace plumb::trainer {
 namespace {
 
 TEST(LearningRate, WarmsUpLinearly) {
-  spec::TrainSpec t{.steps = 100, .lr = 2.0, .schedule = spec::ScheduleKind::kConstant, .warmup_steps = 4};
+  spec::TrainSpec t{
+      .steps = 100, .lr = 2.0, .schedule = spec::ScheduleKind::kConstant, .warmup_steps = 4};
   EXPECT_DOUBLE_EQ(LearningRate(t, 1), 0.5);
   EXPECT_DOUBLE_EQ(LearningRate(t, 4), 2.0);
   EXPECT_DOUBLE_EQ(LearningRate(t, 100), 2.0);
 }
 
 TEST(LearningRate, CosineIsHalfWayInTheMiddleAndEndsAtItsFraction) {
-  spec::TrainSpec t{.steps = 110, .lr = 1.0, .schedule = spec::ScheduleKind::kCosine, .warmup_steps = 10, .final_lr_fraction = 0.1};
+  spec::TrainSpec t{.steps = 110,
+                    .lr = 1.0,
+                    .schedule = spec::ScheduleKind::kCosine,
+                    .warmup_steps = 10,
+                    .final_lr_fraction = 0.1};
   EXPECT_DOUBLE_EQ(LearningRate(t, 60), 0.55);
   EXPECT_NEAR(LearningRate(t, 35), 0.1 + 0.9 * (1 + std::sqrt(0.5)) / 2, 1e-12);
   EXPECT_NEAR(LearningRate(t, 110), 0.1, 1e-15);
 }
 
 TEST(LearningRate, WsdIsFlatThenFallsLinearly) {
-  spec::TrainSpec t{.steps = 100, .lr = 1.0, .schedule = spec::ScheduleKind::kWsd, .warmup_steps = 10, .final_lr_fraction = 0.2, .decay_fraction = 0.2};
+  spec::TrainSpec t{.steps = 100,
+                    .lr = 1.0,
+                    .schedule = spec::ScheduleKind::kWsd,
+                    .warmup_steps = 10,
+                    .final_lr_fraction = 0.2,
+                    .decay_fraction = 0.2};
   EXPECT_DOUBLE_EQ(LearningRate(t, 80), 1.0);
   EXPECT_DOUBLE_EQ(LearningRate(t, 90), 0.6);
   EXPECT_DOUBLE_EQ(LearningRate(t, 100), 0.2);
@@ -77,7 +87,8 @@ TEST(DataOrder, VisitsEveryWindowOnceAnEpochAndStaysInside) {
         starts.insert(begin);
       }
       ASSERT_EQ(static_cast<int64_t>(starts.size()), order.windows());
-      for (auto it = starts.begin(); std::next(it) != starts.end(); ++it) ASSERT_EQ(*std::next(it) - *it, 16);
+      for (auto it = starts.begin(); std::next(it) != starts.end(); ++it)
+        ASSERT_EQ(*std::next(it) - *it, 16);
     }
   }
 }
@@ -93,7 +104,9 @@ TEST(DataOrder, DiffersBySeedAndByEpoch) {
   EXPECT_LT(same_epoch, 10);
 }
 
-TEST(DataOrder, RefusesASplitShorterThanAWindow) { EXPECT_THROW(DataOrder(16, 16, 0), std::invalid_argument); }
+TEST(DataOrder, RefusesASplitShorterThanAWindow) {
+  EXPECT_THROW(DataOrder(16, 16, 0), std::invalid_argument);
+}
 
 TEST(Safetensors, RoundTripsAndRefusesDamage) {
   const TempDir dir;

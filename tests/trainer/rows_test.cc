@@ -1,7 +1,5 @@
 // The bundle without files: layout, causality, arrays, NaN, what a first and a hundredth step look
 // like.
-#include "trainer/bundle.h"
-
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <gmock/gmock.h>
@@ -10,6 +8,7 @@
 #include <cstring>
 
 #include "tests/spec/specs.h"
+#include "trainer/bundle.h"
 #include "trainer/counter_random.h"
 #include "trainer/spec/cost.h"
 

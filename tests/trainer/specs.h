@@ -23,10 +23,12 @@ inline spec::TrialSpec Resolved(const std::string& json) {
 }
 
 inline spec::TrialSpec Tiny(const std::string& preset, int64_t steps = 20) {
-  return Resolved(R"({"model": {"preset": ")" + preset +
-                  R"(", "n_layers": 2, "d_model": 32, "n_heads": 4}, "data": {"seq_len": 16},
-      "train": {"batch_tokens": 64, "lr": 3e-3, "log_every": 5, "steps": )" + std::to_string(steps) +
-                  R"(}, "eval": {"points": 4, "tokens": 64, "train_tokens": 64}, "execution": {"checkpoint_seconds": 0}})");
+  return Resolved(
+      R"({"model": {"preset": ")" + preset +
+      R"(", "n_layers": 2, "d_model": 32, "n_heads": 4}, "data": {"seq_len": 16},
+      "train": {"batch_tokens": 64, "lr": 3e-3, "log_every": 5, "steps": )" +
+      std::to_string(steps) +
+      R"(}, "eval": {"points": 4, "tokens": 64, "train_tokens": 64}, "execution": {"checkpoint_seconds": 0}})");
 }
 
 class TempDir {
@@ -45,7 +47,8 @@ class TempDir {
 };
 
 // Documents as a prepared corpus of bytes: each begins with the separator 0.
-inline void WriteShard(const std::string& dir, const std::string& split, const std::vector<std::string>& documents) {
+inline void WriteShard(const std::string& dir, const std::string& split,
+                       const std::vector<std::string>& documents) {
   std::vector<uint16_t> tokens;
   std::vector<uint64_t> docs = {documents.size()};
   for (const std::string& d : documents) {
@@ -57,13 +60,18 @@ inline void WriteShard(const std::string& dir, const std::string& split, const s
   int32_t header[256] = {20240520, 1, static_cast<int32_t>(tokens.size())};
   std::ofstream bin(dir + "/" + split + ".bin", std::ios::binary);
   bin.write(reinterpret_cast<const char*>(header), sizeof header);
-  bin.write(reinterpret_cast<const char*>(tokens.data()), static_cast<std::streamsize>(tokens.size() * 2));
-  std::ofstream(dir + "/" + split + ".docs", std::ios::binary).write(reinterpret_cast<const char*>(docs.data()), static_cast<std::streamsize>(docs.size() * 8));
+  bin.write(reinterpret_cast<const char*>(tokens.data()),
+            static_cast<std::streamsize>(tokens.size() * 2));
+  std::ofstream(dir + "/" + split + ".docs", std::ios::binary)
+      .write(reinterpret_cast<const char*>(docs.data()),
+             static_cast<std::streamsize>(docs.size() * 8));
 }
 
 inline std::string Prose(int n, const std::string& about) {
   std::string out;
-  for (int i = 0; i < n; ++i) out += "Line " + std::to_string(i) + " says something of " + about + ", and line " + std::to_string(i * 7 % n) + " answers.\n";
+  for (int i = 0; i < n; ++i)
+    out += "Line " + std::to_string(i) + " says something of " + about + ", and line " +
+           std::to_string(i * 7 % n) + " answers.\n";
   return out;
 }
 
@@ -71,13 +79,20 @@ inline std::string Prose(int n, const std::string& about) {
 inline std::string WriteCorpus(const TempDir& dir) {
   const std::string path = dir / "corpus";
   std::filesystem::create_directories(path);
-  nlohmann::json manifest = {{"corpus", "c"}, {"tokenizer", "bytes"}, {"digest", "d"}, {"vocab_size", 256}, {"reversible", true}};
+  nlohmann::json manifest = {{"corpus", "c"},
+                             {"tokenizer", "bytes"},
+                             {"digest", "d"},
+                             {"vocab_size", 256},
+                             {"reversible", true}};
   const auto add = [&](const std::string& split, const std::vector<std::string>& documents) {
     WriteShard(path, split, documents);
     int64_t bytes = 0;
     for (const auto& d : documents) bytes += static_cast<int64_t>(d.size());
-    manifest["splits"][split] = {{"documents", documents.size()}, {"bytes", bytes}, {"characters", bytes},
-                                 {"tokens", bytes + static_cast<int64_t>(documents.size())}, {"sha256", ""}};
+    manifest["splits"][split] = {{"documents", documents.size()},
+                                 {"bytes", bytes},
+                                 {"characters", bytes},
+                                 {"tokens", bytes + static_cast<int64_t>(documents.size())},
+                                 {"sha256", ""}};
   };
   add("train", {Prose(40, "trees"), Prose(30, "stones"), Prose(50, "rivers")});
   add("tune", {Prose(3, "birds"), Prose(2, "fish")});

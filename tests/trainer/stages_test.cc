@@ -1,6 +1,4 @@
 // Rows from request to outcome: points, leases, resume, checkpoints, bad requests; and evaluation.
-#include "trainer/protocol/engine.h"
-
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 
@@ -17,6 +15,7 @@
 #include "trainer/checkpoint.h"
 #include "trainer/evaluation.h"
 #include "trainer/measure_plan.h"
+#include "trainer/protocol/engine.h"
 #include "trainer/safetensors.h"
 
 namespace plumb::trainer {

@@ -1,10 +1,10 @@
-// What the protocol's server drives: the Torch engine in plumb-trainer, a no-op engine in tests and measurements.
-// Torch-free. One thread calls; errors are exceptions of std::exception.
+// What the protocol's server drives: the Torch engine in plumb-trainer, a no-op engine in tests and
+// measurements. Torch-free. One thread calls; errors are exceptions of std::exception.
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json_fwd.hpp>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,13 +18,14 @@ struct CheckpointRef {
   std::string path;    // the folder step-…
   std::string digest;  // SHA-256 of its manifest.json
   int64_t step = 0;
-  bool resume = true;  // true: continue this stage bit for bit; false: the parent's, take its weights
+  bool resume =
+      true;  // true: continue this stage bit for bit; false: the parent's, take its weights
 };
 
 // The arguments of add_row (docs/trainer-protocol.md).
 struct RowRequest {
-  std::string row;   // name, unique in the trainer's life
-  std::string kind;  // "pretrain", "timing", "noop"
+  std::string row;       // name, unique in the trainer's life
+  std::string kind;      // "pretrain", "timing", "noop"
   spec::TrialSpec spec;  // resolved
   std::string stage_json = "{}";
   int64_t until_step = -1;
@@ -46,7 +47,16 @@ struct DocumentScore {
   int64_t bytes = 0;
 };
 
-enum class RowOutcome { kSucceeded, kPaused, kInfeasible, kDiverged, kOutOfMemory, kFailed, kPreempted, kCancelled };
+enum class RowOutcome {
+  kSucceeded,
+  kPaused,
+  kInfeasible,
+  kDiverged,
+  kOutOfMemory,
+  kFailed,
+  kPreempted,
+  kCancelled
+};
 const char* Name(RowOutcome outcome);
 
 // Where an engine says what happened; the journal behind it. Order is the order of calls.
@@ -54,38 +64,46 @@ class EventSink {
  public:
   virtual ~EventSink() = default;
   virtual void RowStarted(const std::string& row, int64_t step) = 0;
-  virtual void Points(const std::string& row, int64_t step, const std::vector<PointValue>& values) = 0;
-  virtual void Documents(const std::string& row, const std::string& split, const std::vector<DocumentScore>& scores) = 0;
+  virtual void Points(const std::string& row, int64_t step,
+                      const std::vector<PointValue>& values) = 0;
+  virtual void Documents(const std::string& row, const std::string& split,
+                         const std::vector<DocumentScore>& scores) = 0;
   // Only after the files are durable.
-  virtual void Checkpoint(const std::string& row, int64_t step, const std::string& path, const std::string& digest,
-                          int64_t bytes) = 0;
-  virtual void RowEnded(const std::string& row, int64_t step, RowOutcome outcome, const std::string& cause,
-                        const std::string& summary_json) = 0;
+  virtual void Checkpoint(const std::string& row, int64_t step, const std::string& path,
+                          const std::string& digest, int64_t bytes) = 0;
+  virtual void RowEnded(const std::string& row, int64_t step, RowOutcome outcome,
+                        const std::string& cause, const std::string& summary_json) = 0;
 };
 
 class Engine {
  public:
   virtual ~Engine() = default;
   virtual std::string Description() const = 0;  // "torch 2.13.0"
-  virtual void Open(const std::string& bundle, int64_t capacity, const std::string& data_dir, int64_t threads) = 0;
-  // A request that cannot run (a shape the data refuses, a bad checkpoint, no memory) ends the row through the sink
-  // (RowEnded with infeasible, failed, …); only a call that makes no sense (full bundle, other fusion key) throws.
+  virtual void Open(const std::string& bundle, int64_t capacity, const std::string& data_dir,
+                    int64_t threads) = 0;
+  // A request that cannot run (a shape the data refuses, a bad checkpoint, no memory) ends the row
+  // through the sink (RowEnded with infeasible, failed, …); only a call that makes no sense (full
+  // bundle, other fusion key) throws.
   virtual void AddRow(const RowRequest& request) = 0;
   virtual void ExtendRow(const std::string& row, int64_t until_step) = 0;
   virtual void CheckpointRow(const std::string& row) = 0;
   enum class StopMode { kPreempt, kCancel };
   virtual void StopRow(const std::string& row, StopMode mode) = 0;
-  // One step of every live row, with what falls due at it (points, evaluation, checkpoint, end). False: no live row.
+  // One step of every live row, with what falls due at it (points, evaluation, checkpoint, end).
+  // False: no live row.
   virtual bool Step() = 0;
   virtual std::vector<std::string> LiveRows() const = 0;
-  virtual void Close() = 0;  // cancels live rows, frees memory; nothing to do when no bundle is open
+  virtual void
+  Close() = 0;  // cancels live rows, frees memory; nothing to do when no bundle is open
 };
 
 // The engine linked into plumb-trainer. `sink` must outlive it.
 std::unique_ptr<Engine> MakeTorchEngine(EventSink& sink);
 
-// Runs no arithmetic: a "noop" row reports one point ("noop/value" = 1 at its last step) and succeeds at once, or after
-// {"seconds": s} of its stage settings. For measuring the orchestrator and for tests without LibTorch.
+// Runs no arithmetic: a "noop" row reports one point ("noop/value" = 1 at its last step) and
+// succeeds at once, or after
+// {"seconds": s} of its stage settings. For measuring the orchestrator and for tests without
+// LibTorch.
 std::unique_ptr<Engine> MakeNoopEngine(EventSink& sink);
 
 }  // namespace plumb::trainer

@@ -1,9 +1,10 @@
 // Exact counts of a resolved spec: parameters, training FLOPs, predicted memory.
 //
-// FLOP convention (stated wherever a FLOP is printed): a multiply-add is 2 FLOPs; matrix products of the blocks and the
-// head are counted, and the two products of attention over the full T x T score matrix (not halved for causality);
-// look-ups, norms, activations, softmax, RoPE, biases, loss and optimizer are not; backward is twice forward.
-// Per token: forward = 2 (sum of linear weights, head included, tied or not) + 4 T H h n_layers; training = 3 forward.
+// FLOP convention (stated wherever a FLOP is printed): a multiply-add is 2 FLOPs; matrix products
+// of the blocks and the head are counted, and the two products of attention over the full T x T
+// score matrix (not halved for causality); look-ups, norms, activations, softmax, RoPE, biases,
+// loss and optimizer are not; backward is twice forward. Per token: forward = 2 (sum of linear
+// weights, head included, tied or not) + 4 T H h n_layers; training = 3 forward.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,8 @@ namespace plumb::spec {
 
 struct ParameterCounts {
   int64_t total = 0;
-  int64_t embedding = 0;      // roles embedding, position and readout (token table, learned positions, untied head)
+  int64_t embedding =
+      0;  // roles embedding, position and readout (token table, learned positions, untied head)
   int64_t non_embedding = 0;  // total - embedding
   std::map<std::string, int64_t> by_role;
   friend bool operator==(const ParameterCounts&, const ParameterCounts&) = default;
@@ -26,12 +28,13 @@ ParameterCounts CountParameters(const ModelSpec& resolved);
 int64_t ForwardFlopsPerToken(const ModelSpec& resolved, int64_t seq_len);
 int64_t TrainingFlopsPerToken(const ModelSpec& resolved, int64_t seq_len);  // 3 x forward
 
-int64_t TotalTokens(const TrialSpec& resolved);       // steps * batch_tokens
-double TotalTrainingFlops(const TrialSpec& resolved);  // tokens * FLOPs per token, evaluation not counted
+int64_t TotalTokens(const TrialSpec& resolved);  // steps * batch_tokens
+double TotalTrainingFlops(
+    const TrialSpec& resolved);  // tokens * FLOPs per token, evaluation not counted
 
-// Predicted high-water mark of a trainer's memory, bytes, for `rows` rows in one bundle: a constant for the process,
-// 16 bytes per parameter (weight, gradient, two moments) and what autograd keeps for one micro-batch. An estimate;
-// the measured value is recorded beside it.
+// Predicted high-water mark of a trainer's memory, bytes, for `rows` rows in one bundle: a constant
+// for the process, 16 bytes per parameter (weight, gradient, two moments) and what autograd keeps
+// for one micro-batch. An estimate; the measured value is recorded beside it.
 int64_t PredictedPeakBytes(const TrialSpec& resolved, int64_t rows);
 
 }  // namespace plumb::spec

@@ -26,8 +26,8 @@ struct Field {
   std::string path;  // "model.d_model"
   FieldType type = FieldType::kNumber;
   std::string doc;
-  std::string unit;  // "" where there is none
-  double min = 0, max = 0;  // inclusive; numbers only
+  std::string unit;                  // "" where there is none
+  double min = 0, max = 0;           // inclusive; numbers only
   std::vector<std::string> choices;  // kChoice only
   Identity identity = Identity::kResult;
   Fusion fusion = Fusion::kKey;

@@ -18,20 +18,24 @@ using nlohmann::json;
 constexpr int64_t kMaxAttentionWidth = 1 << 22;
 constexpr double kMaxTokens = 9007199254740992.0;  // 2^53
 
-// What each component computes is versioned on its own: a change of one component's numbers leaves the keys of trials
-// that do not use it as they were.
+// What each component computes is versioned on its own: a change of one component's numbers leaves
+// the keys of trials that do not use it as they were.
 const std::map<std::string, int>& SemanticsVersions() {
   static const auto* versions = new std::map<std::string, int>{
-      {"attention", 1}, {"data_order", 1}, {"evaluation", 1}, {"gelu", 1},   {"init", 1},  {"layernorm", 1},
-      {"learned", 1},   {"optimizer", 1},  {"rmsnorm", 1},    {"rope", 1},   {"swiglu", 1}, {"schedule", 1}};
+      {"attention", 1}, {"data_order", 1}, {"evaluation", 1}, {"gelu", 1},
+      {"init", 1},      {"layernorm", 1},  {"learned", 1},    {"optimizer", 1},
+      {"rmsnorm", 1},   {"rope", 1},       {"swiglu", 1},     {"schedule", 1}};
   return *versions;
 }
 
 // The preset's row: fields that differ from the defaults of ModelSpec.
 json PresetRow(const std::string& name) {
   if (name == "gpt2") {
-    return {{"model.norm", "layernorm"}, {"model.position", "learned"}, {"model.mlp", "gelu"},
-            {"model.bias", true},        {"model.tied_head", true}};
+    return {{"model.norm", "layernorm"},
+            {"model.position", "learned"},
+            {"model.mlp", "gelu"},
+            {"model.bias", true},
+            {"model.tied_head", true}};
   }
   return json::object();  // llama is the default
 }
@@ -47,7 +51,8 @@ const std::map<std::string, json>& Defaults() {
   return *defaults;
 }
 
-// A spec and the table bound to it, reused: building the table takes longer than what is done with it.
+// A spec and the table bound to it, reused: building the table takes longer than what is done with
+// it.
 struct BoundSpec {
   TrialSpec spec;
   std::vector<Field> fields = Fields(spec);
@@ -67,7 +72,8 @@ const std::set<std::string>& Sections() {
   return *sections;
 }
 
-// Nested objects to dotted paths. Two spellings of one field, or a value where a section belongs, are errors.
+// Nested objects to dotted paths. Two spellings of one field, or a value where a section belongs,
+// are errors.
 void Flatten(const json& j, const std::string& prefix, int depth, std::map<std::string, json>* out,
              std::vector<SpecError>* errors) {
   if (depth > 16) {
@@ -109,7 +115,8 @@ std::optional<int64_t> TokenizerVocabSize(const std::string& tokenizer) {
     std::string prefix;
     int64_t least;
   };
-  // SentencePiece: 256 bytes to fall back on, and some pieces. "ids": token ids that were made elsewhere.
+  // SentencePiece: 256 bytes to fall back on, and some pieces. "ids": token ids that were made
+  // elsewhere.
   for (const auto& [prefix, least] : {Kind{"sentencepiece:", 300}, Kind{"ids:", 2}}) {
     if (tokenizer.rfind(prefix, 0) != 0) continue;
     const std::string digits = tokenizer.substr(prefix.size());
@@ -129,10 +136,12 @@ std::vector<SpecError> Parse(const json& j, TrialSpec* spec) {
   BoundSpec& scratch = Scratch(TrialSpec());
   TrialSpec& s = scratch.spec;
   const auto apply = [&](const std::string& path, const json& value) {
-    const auto it = std::find_if(scratch.fields.begin(), scratch.fields.end(), [&](const Field& f) { return f.path == path; });
+    const auto it = std::find_if(scratch.fields.begin(), scratch.fields.end(),
+                                 [&](const Field& f) { return f.path == path; });
     if (it == scratch.fields.end()) {
       const std::string near = NearestField(path);
-      errors.push_back({path, "no such field" + (near.empty() ? "; plumb schema trial lists them" : "; did you mean " + near + "?")});
+      errors.push_back({path, "no such field" + (near.empty() ? "; plumb schema trial lists them"
+                                                              : "; did you mean " + near + "?")});
       return;
     }
     const std::string wrong = it->set(value);
@@ -150,7 +159,8 @@ std::vector<SpecError> Parse(const json& j, TrialSpec* spec) {
 
 std::vector<SpecError> ParseText(const std::string& text, TrialSpec* spec) {
   if (text.size() > 1 << 20) return {{"", "config larger than 1 MiB"}};
-  // A SAX pass would find duplicate keys; a callback that remembers the keys of each open object does too.
+  // A SAX pass would find duplicate keys; a callback that remembers the keys of each open object
+  // does too.
   std::vector<std::set<std::string>> open;
   std::vector<SpecError> duplicates;
   const auto watch = [&](int depth, json::parse_event_t event, json& parsed) {
@@ -175,7 +185,9 @@ std::vector<SpecError> ParseText(const std::string& text, TrialSpec* spec) {
 std::vector<SpecError> Resolve(TrialSpec* spec) {
   TrialSpec s = *spec;
   std::vector<SpecError> errors;
-  const auto wrong = [&](const char* path, const std::string& message) { errors.push_back({path, message}); };
+  const auto wrong = [&](const char* path, const std::string& message) {
+    errors.push_back({path, message});
+  };
   const auto str = [](int64_t v) { return std::to_string(v); };
 
   ModelSpec& m = s.model;
@@ -185,33 +197,39 @@ std::vector<SpecError> Resolve(TrialSpec* spec) {
     } else if (m.d_model % m.head_dim == 0) {
       m.n_heads = m.d_model / m.head_dim;
     } else {
-      wrong("model.head_dim", str(m.head_dim) + " does not divide d_model " + str(m.d_model) + "; give n_heads too, or another width");
+      wrong("model.head_dim", str(m.head_dim) + " does not divide d_model " + str(m.d_model) +
+                                  "; give n_heads too, or another width");
     }
   }
   if (m.head_dim == 0 && m.n_heads > 0) {
     if (m.d_model % m.n_heads == 0) {
       m.head_dim = m.d_model / m.n_heads;
     } else {
-      wrong("model.n_heads", str(m.n_heads) + " does not divide d_model " + str(m.d_model) + "; give head_dim too, or another width");
+      wrong("model.n_heads", str(m.n_heads) + " does not divide d_model " + str(m.d_model) +
+                                 "; give head_dim too, or another width");
     }
   }
   if (m.n_kv_heads == 0) m.n_kv_heads = m.n_heads;
   // Keeps every count of parameters and FLOPs within 64 bits.
   if (m.n_heads * m.head_dim > kMaxAttentionWidth) {
-    wrong("model.head_dim", str(m.n_heads) + " heads of width " + str(m.head_dim) + " are wider than " + str(kMaxAttentionWidth) + " together");
+    wrong("model.head_dim", str(m.n_heads) + " heads of width " + str(m.head_dim) +
+                                " are wider than " + str(kMaxAttentionWidth) + " together");
   }
   if (m.n_kv_heads > 0 && m.n_heads % m.n_kv_heads != 0) {
     wrong("model.n_kv_heads", str(m.n_kv_heads) + " does not divide n_heads " + str(m.n_heads));
   }
   if (m.position == PositionKind::kRope && m.head_dim % 2 != 0) {
-    wrong("model.head_dim", "RoPE turns pairs: the head width " + str(m.head_dim) + " must be even");
+    wrong("model.head_dim",
+          "RoPE turns pairs: the head width " + str(m.head_dim) + " must be even");
   }
   if (m.d_ff == 0) {
-    m.d_ff = m.mlp == MlpKind::kSwiGlu ? (8 * m.d_model + 23) / 24 * 8 : 4 * m.d_model;  // ceil(8d/3) to a multiple of 8
+    m.d_ff = m.mlp == MlpKind::kSwiGlu ? (8 * m.d_model + 23) / 24 * 8
+                                       : 4 * m.d_model;  // ceil(8d/3) to a multiple of 8
   }
   const auto vocab = TokenizerVocabSize(s.data.tokenizer);
   if (!vocab) {
-    wrong("data.tokenizer", "unknown tokenizer \"" + s.data.tokenizer + "\"; bytes, or sentencepiece:<300 or more>");
+    wrong("data.tokenizer",
+          "unknown tokenizer \"" + s.data.tokenizer + "\"; bytes, or sentencepiece:<300 or more>");
   } else if (m.vocab_size == 0) {
     m.vocab_size = *vocab;
   } else if (m.vocab_size < *vocab) {
@@ -222,7 +240,8 @@ std::vector<SpecError> Resolve(TrialSpec* spec) {
   if (m.position == PositionKind::kLearned) {
     if (m.max_positions == 0) m.max_positions = longest;
     if (m.max_positions < longest) {
-      wrong("model.max_positions", str(m.max_positions) + " is less than the longest sequence, " + str(longest));
+      wrong("model.max_positions",
+            str(m.max_positions) + " is less than the longest sequence, " + str(longest));
     }
   } else {
     m.max_positions = 0;
@@ -230,21 +249,25 @@ std::vector<SpecError> Resolve(TrialSpec* spec) {
 
   TrainSpec& t = s.train;
   if (t.batch_tokens % s.data.seq_len != 0) {
-    wrong("train.batch_tokens", str(t.batch_tokens) + " is not a multiple of data.seq_len " + str(s.data.seq_len));
+    wrong("train.batch_tokens",
+          str(t.batch_tokens) + " is not a multiple of data.seq_len " + str(s.data.seq_len));
   }
   const int budgets = (t.steps > 0) + (t.tokens > 0) + (t.flops > 0);
   if (budgets != 1) {
     wrong("train", budgets == 0 ? "no budget: give one of train.steps, train.tokens, train.flops"
                                 : "give only one of train.steps, train.tokens, train.flops");
   }
-  if (t.warmup_steps > 0 && t.warmup_fraction > 0) wrong("train.warmup_steps", "give warmup_steps or warmup_fraction, not both");
+  if (t.warmup_steps > 0 && t.warmup_fraction > 0)
+    wrong("train.warmup_steps", "give warmup_steps or warmup_fraction, not both");
   if (!errors.empty()) return errors;
 
   if (t.flops > 0) {
-    const double per_step = static_cast<double>(TrainingFlopsPerToken(m, s.data.seq_len)) * static_cast<double>(t.batch_tokens);
+    const double per_step = static_cast<double>(TrainingFlopsPerToken(m, s.data.seq_len)) *
+                            static_cast<double>(t.batch_tokens);
     const double steps = std::round(t.flops / per_step);
     if (steps < 1) {
-      wrong("train.flops", "less than one step of " + std::to_string(per_step) + " FLOPs; raise it or make batch_tokens smaller");
+      wrong("train.flops", "less than one step of " + std::to_string(per_step) +
+                               " FLOPs; raise it or make batch_tokens smaller");
     } else if (steps > 1e12) {
       wrong("train.flops", "more than 1e12 steps");
     } else {
@@ -255,14 +278,19 @@ std::vector<SpecError> Resolve(TrialSpec* spec) {
   }
   t.flops = 0, t.tokens = 0;
   if (t.warmup_fraction > 0 && errors.empty()) {
-    t.warmup_steps = static_cast<int64_t>(std::round(t.warmup_fraction * static_cast<double>(t.steps)));
+    t.warmup_steps =
+        static_cast<int64_t>(std::round(t.warmup_fraction * static_cast<double>(t.steps)));
     t.warmup_fraction = 0;
   }
   if (static_cast<double>(t.steps) * static_cast<double>(t.batch_tokens) > kMaxTokens) {
-    wrong("train", str(t.steps) + " steps of " + str(t.batch_tokens) + " tokens are more than 2^53 tokens");
+    wrong("train",
+          str(t.steps) + " steps of " + str(t.batch_tokens) + " tokens are more than 2^53 tokens");
   }
-  if (t.warmup_steps > t.steps) wrong("train.warmup_steps", str(t.warmup_steps) + " is more than the " + str(t.steps) + " steps");
-  // Fields that the chosen kind does not read go back to their default, so that they never split a key.
+  if (t.warmup_steps > t.steps)
+    wrong("train.warmup_steps",
+          str(t.warmup_steps) + " is more than the " + str(t.steps) + " steps");
+  // Fields that the chosen kind does not read go back to their default, so that they never split a
+  // key.
   const TrialSpec defaults;
   if (m.position != PositionKind::kRope) m.rope_base = defaults.model.rope_base;
   if (t.schedule == ScheduleKind::kConstant) t.final_lr_fraction = defaults.train.final_lr_fraction;
@@ -291,12 +319,14 @@ json Canonical(const TrialSpec& resolved, With with) {
 std::string Key(const TrialSpec& resolved) {
   const ModelSpec& m = resolved.model;
   json versions = json::object();
-  for (const std::string& used : {std::string("attention"), std::string("data_order"), std::string("evaluation"),
-                                  std::string("init"), std::string("optimizer"), std::string("schedule"),
-                                  std::string(Name(m.norm)), std::string(Name(m.position)), std::string(Name(m.mlp))}) {
+  for (const std::string& used :
+       {std::string("attention"), std::string("data_order"), std::string("evaluation"),
+        std::string("init"), std::string("optimizer"), std::string("schedule"),
+        std::string(Name(m.norm)), std::string(Name(m.position)), std::string(Name(m.mlp))}) {
     versions[used] = SemanticsVersions().at(used);
   }
-  return Sha256Hex(json{{"config", Canonical(resolved, With::kResultOnly)}, {"semantics", versions}}.dump());
+  return Sha256Hex(
+      json{{"config", Canonical(resolved, With::kResultOnly)}, {"semantics", versions}}.dump());
 }
 
 std::string FusionKey(const TrialSpec& resolved) {
@@ -312,11 +342,17 @@ json FieldReference() {
   TrialSpec fresh;
   json out = json::array();
   for (const Field& f : Fields(fresh)) {
-    json row = {{"path", f.path}, {"type", kTypes[static_cast<int>(f.type)]}, {"default", f.get()}, {"doc", f.doc},
+    json row = {{"path", f.path},
+                {"type", kTypes[static_cast<int>(f.type)]},
+                {"default", f.get()},
+                {"doc", f.doc},
                 {"identity", f.identity == Identity::kResult ? "result" : "execution"},
-                {"fusion", f.fusion == Fusion::kKey ? "key" : f.fusion == Fusion::kRow ? "row" : "free"}};
+                {"fusion", f.fusion == Fusion::kKey   ? "key"
+                           : f.fusion == Fusion::kRow ? "row"
+                                                      : "free"}};
     if (!f.unit.empty()) row["unit"] = f.unit;
-    if (f.type == FieldType::kInteger || f.type == FieldType::kNumber) row["min"] = f.min, row["max"] = f.max;
+    if (f.type == FieldType::kInteger || f.type == FieldType::kNumber)
+      row["min"] = f.min, row["max"] = f.max;
     if (!f.choices.empty()) row["choices"] = f.choices;
     out.push_back(std::move(row));
   }
@@ -331,8 +367,10 @@ json Schema() {
     json& section = sections[path.substr(0, dot)];
     section["type"] = "object";
     section["additionalProperties"] = false;
-    json p = {{"description", f["doc"].get<std::string>() + (f.contains("unit") ? " [" + f["unit"].get<std::string>() + "]" : "")},
-              {"default", f["default"]}};
+    json p = {
+        {"description", f["doc"].get<std::string>() +
+                            (f.contains("unit") ? " [" + f["unit"].get<std::string>() + "]" : "")},
+        {"default", f["default"]}};
     const auto type = f["type"].get<std::string>();
     p["type"] = type == "choice" ? "string" : type;
     if (f.contains("choices")) p["enum"] = f["choices"];

@@ -1,5 +1,6 @@
-// SHA-256 (FIPS 180-4), for digests of configs, data and checkpoints. Here and not from a library because the trainer
-// builds on a machine that has LibTorch and one JSON header (docs/decisions/0001-own-sha256.md).
+// SHA-256 (FIPS 180-4), for digests of configs, data and checkpoints. Here and not from a library
+// because the trainer builds on a machine that has LibTorch and one JSON header
+// (docs/decisions/0001-own-sha256.md).
 #pragma once
 
 #include <array>
@@ -26,6 +27,7 @@ class Sha256 {
 };
 
 std::string Sha256Hex(std::string_view data);
-std::string Sha256HexOfFile(const std::string& path);  // throws std::runtime_error when it cannot be read
+std::string Sha256HexOfFile(
+    const std::string& path);  // throws std::runtime_error when it cannot be read
 
 }  // namespace plumb::spec
