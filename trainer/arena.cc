@@ -36,36 +36,68 @@ ParameterView Arena::View(int64_t first, int64_t n) const {
   return out;
 }
 
-const ParameterView& Arena::Leaves(int64_t n) {
-  if (n == leaves_rows_) return leaves_;
-  leaves_.clear();
+const ParameterView& Arena::Leaves(int64_t first, int64_t n) {
+  ParameterView& leaves = leaves_[{first, n}];
+  if (!leaves.empty()) return leaves;
   for (const spec::Parameter& p : layout_.parameters) {
-    at::Tensor leaf = Slice(weights_, p, 0, n).detach();
-    leaf.requires_grad_(true);
-    leaf.mutable_grad() = Slice(grads_, p, 0, n).detach();
-    leaves_[p.name] = leaf;
+    at::Tensor leaf = Slice(weights_, p, first, n).detach();
+    if (p.trainable) {
+      leaf.requires_grad_(true);
+      leaf.mutable_grad() = Slice(grads_, p, first, n).detach();
+    }
+    leaves[p.name] = leaf;
   }
-  leaves_rows_ = n;
-  return leaves_;
+  return leaves;
 }
+
+namespace {
+
+// Uniform over the orthogonal group: Q of a normal matrix, with the signs that make it unique.
+at::Tensor Orthogonal(int64_t n, const CounterRandom& random) {
+  at::Tensor normal = at::empty({n, n}, at::kDouble);
+  for (int64_t i = 0; i < n * n; ++i) normal.data_ptr<double>()[i] = random.Normal(i);
+  const auto [q, r] = at::linalg_qr(normal);
+  return (q * r.diagonal().sign().unsqueeze(0)).to(at::kFloat).contiguous();
+}
+
+}  // namespace
 
 void Arena::InitRow(int64_t k, int64_t seed, const spec::ParameterLayout& drawn) {
   if (drawn.row_size != layout_.row_size)
     throw std::invalid_argument("InitRow: a layout of another shape");
+  using Kind = spec::Init::Kind;
   at::NoGradGuard no_grad;
   at::Tensor row = at::zeros({layout_.row_size}, at::kFloat);
   float* w = row.data_ptr<float>();
   for (const spec::Parameter& p : drawn.parameters) {
+    const CounterRandom random(HashOf(p.name) ^ Mix(static_cast<uint64_t>(seed)));
     switch (p.init.kind) {
-      case spec::Init::Kind::kZeros:
+      case Kind::kZeros:
         break;
-      case spec::Init::Kind::kOnes:
+      case Kind::kOnes:
         std::fill_n(w + p.offset, p.size(), 1.0f);
         break;
-      case spec::Init::Kind::kNormal: {
-        const CounterRandom random(HashOf(p.name) ^ Mix(static_cast<uint64_t>(seed)));
+      case Kind::kConstant:
+        std::fill_n(w + p.offset, p.size(), static_cast<float>(p.init.value));
+        break;
+      case Kind::kOneHot:
+        w[p.offset + std::stoll(p.init.source)] = static_cast<float>(p.init.value);
+        break;
+      case Kind::kNormal:
         for (int64_t i = 0; i < p.size(); ++i)
           w[p.offset + i] = static_cast<float>(p.init.std * random.Normal(i));
+        break;
+      case Kind::kOrthogonal: {
+        const at::Tensor q = Orthogonal(p.shape[0], random);
+        std::copy_n(q.data_ptr<float>(), p.size(), w + p.offset);
+        break;
+      }
+      case Kind::kTransposeOf: {
+        const float* source = w + drawn.at(p.init.source).offset;
+        const int64_t n = p.shape[0];
+        for (int64_t i = 0; i < n; ++i) {
+          for (int64_t j = 0; j < n; ++j) w[p.offset + i * n + j] = source[j * n + i];
+        }
         break;
       }
     }

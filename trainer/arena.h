@@ -4,7 +4,7 @@
 //
 // Invariants:
 //  1. Row k of a tensor is written only on behalf of trial k.
-//  2. The leaves of Leaves(n) alias rows [0, n) of the weights, and their preset .grad the same
+//  2. The leaves of Leaves() alias their rows of the weights, and their preset .grad the same
 //  rows of the gradients, so
 //     that backward accumulates in place. Gradients are zero outside of a step (AdamW zeroes what
 //     it reads).
@@ -14,6 +14,7 @@
 
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "trainer/spec/parameter_layout.h"
@@ -32,8 +33,8 @@ class Arena {
 
   // Rows [first, first + n) as plain views (no gradient): evaluation, checkpoints.
   ParameterView View(int64_t first, int64_t n) const;
-  // Rows [0, n) as leaves with preset gradients. Cached until n changes.
-  const ParameterView& Leaves(int64_t n);
+  // Rows [first, first + n) as leaves with preset gradients; frozen parameters are plain views.
+  const ParameterView& Leaves(int64_t first, int64_t n);
 
   // Draws row k from `seed`: each parameter has a stream of its own, keyed by its name, so that two
   // models that share a parameter share its values. Moments and gradients become zero. Bits depend
@@ -52,8 +53,7 @@ class Arena {
  private:
   spec::ParameterLayout layout_;
   at::Tensor weights_, grads_, m_, v_;
-  ParameterView leaves_;
-  int64_t leaves_rows_ = -1;
+  std::map<std::pair<int64_t, int64_t>, ParameterView> leaves_;
 };
 
 // A parameter's place in a [K, P] tensor, as [n, shape…] from row `first`.

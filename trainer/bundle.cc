@@ -3,8 +3,11 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
+
+#include "trainer/counter_random.h"
 
 namespace plumb::trainer {
 namespace {
@@ -20,13 +23,8 @@ Bundle::Bundle(const spec::ModelSpec& model, int64_t longest, int64_t capacity, 
     : model_(model),
       device_(device),
       arena_(spec::LayoutOf(model), capacity, device),
-      tables_(model, longest, device) {
-  for (const spec::Parameter& p : arena_.layout().parameters) {
-    const bool decays = p.role != spec::Role::kGain && p.role != spec::Role::kBias;
-    segments_.push_back(
-        {.offset = p.offset, .size = p.size(), .lr_factor = 1, .weight_decay = decays ? 1.0 : 0.0});
-  }
-}
+      tables_(model, longest, device),
+      optimizer_(model, arena_.layout()) {}
 
 int64_t Bundle::Add(int64_t seed, const spec::ModelSpec& model) {
   if (rows_ == capacity())
@@ -50,27 +48,15 @@ StepResult Bundle::Step(const at::Tensor& ids, const at::Tensor& targets,
                                 std::to_string(ids.size(0)) + " and updates " +
                                 std::to_string(updates.size()));
   }
-  const int64_t batch = ids.size(1);
-  const int64_t micro = micro_batch > 0 ? std::min(micro_batch, batch) : batch;
-  const ParameterView& leaves = arena_.Leaves(n);
-
-  // Tokens scored, per row, over the whole batch: each micro-batch's sum is divided by it.
-  const at::Tensor scored = targets.ge(0).sum({1, 2}).to(at::kFloat);  // [n]
-  at::Tensor loss;
-  for (int64_t first = 0; first < batch; first += micro) {
-    const int64_t count = std::min(micro, batch - first);
-    const at::Tensor logits = Forward(model_, tables_, leaves, ids.narrow(1, first, count));
-    const at::Tensor each =
-        ops::CrossEntropySum(logits,
-                             targets.narrow(1, first, count).reshape({n, count * ids.size(2)})) /
-        scored;             // [n]
-    each.sum().backward();  // a sum over rows: no row's gradient sees another
-    loss = loss.defined() ? loss + each.detach() : each.detach();
+  StepResult out;
+  // Rows that cannot share a pass take one each.
+  const int64_t together = BatchingOf(model_) == Batching::kBatched ? n : 1;
+  for (int64_t k = 0; k < n; k += together) {
+    Accumulate(k, together, ids.narrow(0, k, together), targets.narrow(0, k, together), updates,
+               micro_batch, &out);
   }
 
   at::NoGradGuard no_grad;
-  StepResult out;
-  out.loss = Doubles(loss);
   const at::Tensor grads = arena_.grads().narrow(0, 0, n);
   const std::vector<double> squares = ops::RowSquares(grads);
   if (layer_norms != nullptr) {
@@ -84,37 +70,72 @@ StepResult Bundle::Step(const at::Tensor& ids, const at::Tensor& targets,
       for (double& v : row) v = std::sqrt(v);
     }
   }
-  std::vector<ops::AdamWRow> rows(n);
-  std::vector<double> decay(n);
+  std::vector<double> scale(n, 1.0);
+  std::vector<bool> active(n);
   for (int64_t k = 0; k < n; ++k) {
     const RowUpdate& u = updates[k];
     const double norm = std::sqrt(squares[k]);
     out.grad_norm.push_back(norm);
     out.finite.push_back(std::isfinite(norm) && std::isfinite(out.loss[k]));
-    const double scale = u.grad_clip > 0 && norm > u.grad_clip ? u.grad_clip / norm : 1.0;
-    rows[k] = {.active = u.active && out.finite[k],
-               .lr = u.lr,
-               .beta1 = u.beta1,
-               .beta2 = u.beta2,
-               .eps = u.eps,
-               .step = u.step,
-               .grad_scale = scale};
-    decay[k] = u.weight_decay;
+    if (u.grad_clip > 0 && norm > u.grad_clip) scale[k] = u.grad_clip / norm;
+    active[k] = u.active && out.finite[k];
   }
-  ops::AdamWStep(arena_.weights().narrow(0, 0, n), grads, arena_.m().narrow(0, 0, n),
-                 arena_.v().narrow(0, 0, n), rows, decay, segments_);
-  for (int64_t k = 0; k < n; ++k) {
-    if (!rows[k].active)
-      arena_.grads().select(0, k).zero_();  // by assignment: 0 * NaN would stay NaN
-  }
+  optimizer_.Step(arena_, updates, scale, active);
   return out;
 }
 
+void Bundle::Accumulate(int64_t first_row, int64_t n, const at::Tensor& ids,
+                        const at::Tensor& targets, const std::vector<RowUpdate>& updates,
+                        int64_t micro_batch, StepResult* out) {
+  const int64_t batch = ids.size(1);
+  const int64_t micro = micro_batch > 0 ? std::min(micro_batch, batch) : batch;
+  const ParameterView& leaves = arena_.Leaves(first_row, n);
+  const bool routed = spec::Routed(model_);
+  std::vector<double> z_loss;
+  for (int64_t k = 0; k < n; ++k) z_loss.push_back(updates[first_row + k].z_loss);
+  if (std::all_of(z_loss.begin(), z_loss.end(), [](double z) { return z == 0; })) z_loss.clear();
+
+  // Tokens scored, per row, over the whole batch: each micro-batch's sum is divided by it.
+  const at::Tensor scored = targets.ge(0).sum({1, 2}).to(at::kFloat);  // [n]
+  at::Tensor loss;
+  double balance = 0, evaluations = 0;
+  for (int64_t first = 0; first < batch; first += micro) {
+    const int64_t count = std::min(micro, batch - first);
+    Extras extras{.training = true, .noise = Mix(updates[first_row].noise + first)};
+    const at::Tensor logits =
+        Forward(model_, tables_, leaves, ids.narrow(1, first, count), routed ? &extras : nullptr);
+    const at::Tensor each =
+        ops::CrossEntropySum(logits,
+                             targets.narrow(1, first, count).reshape({n, count * ids.size(2)}),
+                             z_loss) /
+        scored;                         // [n]
+    at::Tensor objective = each.sum();  // a sum over rows: no row's gradient sees another
+    if (extras.balance.defined()) {
+      const double share = static_cast<double>(count) / static_cast<double>(batch);
+      objective = objective + extras.balance.sum() * (model_.router.balance * share);
+      balance += extras.balance.detach().item<double>() * share;
+    }
+    for (const Route& r : extras.routes) evaluations += static_cast<double>(r.evaluations);
+    objective.backward();
+    loss = loss.defined() ? loss + each.detach() : each.detach();
+  }
+  for (const double v : Doubles(loss)) out->loss.push_back(v);
+  if (routed) {
+    out->balance.push_back(balance);
+    out->block_evaluations.push_back(evaluations / static_cast<double>(batch));
+  }
+}
+
 at::Tensor Bundle::NegativeLogLikelihoods(int64_t first, int64_t n, const at::Tensor& ids,
-                                          const at::Tensor& targets) const {
+                                          const at::Tensor& targets, Extras* extras) const {
   at::NoGradGuard no_grad;
-  const at::Tensor logits = Forward(model_, tables_, arena_.View(first, n), ids);
+  const at::Tensor logits = Forward(model_, tables_, arena_.View(first, n), ids, extras);
   return ops::CrossEntropyEach(logits, targets.reshape({n, -1}));
+}
+
+at::Tensor Bundle::Logits(int64_t row, const at::Tensor& ids, Extras* extras) const {
+  at::NoGradGuard no_grad;
+  return Forward(model_, tables_, arena_.View(row, 1), ids, extras);
 }
 
 }  // namespace plumb::trainer

@@ -1,4 +1,4 @@
-// K trials trained together: arena, forward, loss, clipping, AdamW. Knows nothing of files,
+// K trials trained together: arena, forward, loss, clipping, optimizer. Knows nothing of files,
 // schedules or protocols; parity tests and measurements drive it directly.
 //
 // Live rows are a prefix: rows [0, n). Add() appends, Remove(k) moves the last row into k.
@@ -12,25 +12,19 @@
 
 #include "trainer/arena.h"
 #include "trainer/model.h"
-#include "trainer/ops/ops.h"
+#include "trainer/optimizer.h"
 
 namespace plumb::trainer {
 
-// What one row's update needs beyond its gradient.
-struct RowUpdate {
-  double lr = 0;
-  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
-  double weight_decay = 0;  // on matrices, embeddings and heads; never on gains and biases
-  double grad_clip = 0;     // largest global norm; 0: none
-  int64_t step = 1;         // 1 for the first update
-  bool active = true;       // false: the row is left as it is, bit for bit
-};
-
 struct StepResult {
-  std::vector<double> loss;       // [n] mean over the row's scored tokens, nats, before the update
+  // [n] mean cross-entropy over the row's scored tokens, nats, before the update; z-loss and
+  // balance loss steer the gradient and are not in it.
+  std::vector<double> loss;
   std::vector<double> grad_norm;  // [n] before clipping
   std::vector<bool>
       finite;  // [n] false: loss or gradient is not finite, and the row was not updated
+  // [n] routed models: the balance loss, and blocks computed per text; else empty.
+  std::vector<double> balance, block_evaluations;
 };
 
 class Bundle {
@@ -57,16 +51,23 @@ class Bundle {
                   const std::vector<RowUpdate>& updates, int64_t micro_batch = 0,
                   std::vector<std::vector<double>>* layer_norms = nullptr);
 
-  // −log p of each target, rows [first, first + n), without gradient: [n, B*T].
+  // −log p of each target, rows [first, first + n), without gradient: [n, B*T]. A routed model
+  // takes n = 1. `extras`: see Forward.
   at::Tensor NegativeLogLikelihoods(int64_t first, int64_t n, const at::Tensor& ids,
-                                    const at::Tensor& targets) const;
+                                    const at::Tensor& targets, Extras* extras = nullptr) const;
+  // Logits of one row, without gradient. ids [1, B, T] → [1, B*T, V].
+  at::Tensor Logits(int64_t row, const at::Tensor& ids, Extras* extras = nullptr) const;
 
  private:
+  // Losses and gradients of rows [first_row, first_row + n); appends to `out`.
+  void Accumulate(int64_t first_row, int64_t n, const at::Tensor& ids, const at::Tensor& targets,
+                  const std::vector<RowUpdate>& updates, int64_t micro_batch, StepResult* out);
+
   const spec::ModelSpec model_;
   const at::Device device_;
   Arena arena_;
   ForwardTables tables_;
-  std::vector<ops::AdamWSegment> segments_;
+  Optimizer optimizer_;
   int64_t rows_ = 0;
 };
 

@@ -5,127 +5,134 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "trainer/ops/ops.h"
+#include "trainer/components/block.h"
+#include "trainer/spec/parameter_layout.h"
+#include "trainer/spec/parametrization.h"
 
 namespace plumb::trainer {
 namespace {
 
 using at::Tensor;
+using components::AttentionState;
+using components::Context;
+using components::Stream;
+using spec::NormKind;
 
-class Pass {
- public:
-  Pass(const spec::ModelSpec& m, const ForwardTables& tables, const ParameterView& parameters,
-       const Tensor& ids)
-      : m_(m),
-        p_(parameters),
-        K_(ids.size(0)),
-        B_(ids.size(1)),
-        T_(ids.size(2)),
-        cos_(tables.cos(T_)),
-        sin_(tables.sin(T_)) {
-    if (m.position == spec::PositionKind::kLearned && T_ > m.max_positions) {
-      throw std::invalid_argument("sequence of " + std::to_string(T_) +
+// Vaswani et al. 2017, 3.5: sine and cosine in turn, of angles t / 10000^(2i/d). [T, d]
+Tensor Sinusoids(int64_t T, int64_t d, const at::TensorOptions& options) {
+  const int64_t pairs = (d + 1) / 2;
+  const Tensor frequency =
+      at::pow(10000.0, at::arange(pairs, at::kDouble) * (-2.0 / static_cast<double>(d)));
+  const Tensor angle = at::arange(T, at::kDouble).unsqueeze(1) * frequency.unsqueeze(0);
+  return at::stack({angle.sin(), angle.cos()}, 2)
+      .reshape({T, 2 * pairs})
+      .narrow(1, 0, d)
+      .to(options);
+}
+
+Tensor Embed(const Context& c, const Tensor& ids) {
+  const int64_t M = c.B * c.T;
+  const spec::ModelSpec& m = c.m;
+  Tensor x = ops::Embedding(c.At("embed.weight"), ids.reshape({c.K, M}));  // [K, M, d]
+  x = c.Scaled(x, "embed_gain", m.embed_scale);
+  if (m.position == spec::PositionKind::kLearned) {
+    if (c.T > m.max_positions) {
+      throw std::invalid_argument("sequence of " + std::to_string(c.T) +
                                   " tokens, but max_positions is " +
                                   std::to_string(m.max_positions));
     }
+    const Tensor positions = at::arange(c.T, ids.options()).repeat({c.K, c.B});  // [K, M]
+    x = x + ops::Embedding(c.At("position.weight"), positions);
   }
+  if (m.position == spec::PositionKind::kSinusoidal) {
+    const Tensor table = Sinusoids(c.T, m.d_model, x.options().requires_grad(false));
+    x = x + table.repeat({c.B, 1}).unsqueeze(0);
+  }
+  return components::Norm(c, x, "embed_norm", spec::KindOf(m.embed_norm, m.norm));
+}
 
-  Tensor Run(const Tensor& ids) {
-    const int64_t M = B_ * T_;
-    Tensor x = ops::Embedding(At("embed.weight"), ids.reshape({K_, M}));  // [K, M, d]
-    if (m_.position == spec::PositionKind::kLearned) {
-      const Tensor positions = at::arange(T_, ids.options()).repeat({K_, B_});  // [K, M]
-      x = x + ops::Embedding(At("position.weight"), positions);
-    }
-    Tensor normed = Norm(x, "blocks.0.attn_norm");
-    for (int64_t l = 0; l < m_.n_layers; ++l) {
-      const std::string block = "blocks." + std::to_string(l) + ".";
-      Step(AddNorm(x, Attention(normed, block), block + "mlp_norm"), &x, &normed);
-      const std::string next =
-          l + 1 < m_.n_layers ? "blocks." + std::to_string(l + 1) + ".attn_norm" : "final_norm";
-      Step(AddNorm(x, Mlp(normed, block), next), &x, &normed);
-    }
-    return m_.tied_head ? ops::LinearTransposed(normed, At("embed.weight"))
-                        : ops::Linear(normed, At("head.weight"), {});
-  }
+// The norm that reads block l's input first, "" where none does.
+std::string FirstNormOf(const spec::ModelSpec& m, int64_t l) {
+  const bool before =
+      m.norm_place == spec::NormPlace::kPre || m.norm_place == spec::NormPlace::kPeri;
+  return before && !m.embed_shortcut ? spec::BlockName(l) + "attn_norm" : "";
+}
 
- private:
-  static void Step(ops::SumAndNorm s, Tensor* x, Tensor* normed) {
-    *x = std::move(s.sum), *normed = std::move(s.normed);
+void RunStack(const Context& c, AttentionState* state, Stream* s, NormKind final_kind) {
+  for (int64_t l = 0; l < c.m.n_layers; ++l) {
+    const bool last = l + 1 == c.m.n_layers;
+    components::RunBlock(c, l, state, s, last ? "final_norm" : FirstNormOf(c.m, l + 1),
+                         last ? final_kind : c.m.norm);
+    if (c.extras != nullptr && c.extras->want_states) c.extras->states.push_back(s->x.detach());
   }
-  const Tensor& At(const std::string& name) const { return p_.at(name); }
-  Tensor Find(const std::string& name) const {
-    const auto it = p_.find(name);
-    return it == p_.end() ? Tensor() : it->second;
-  }
-  Tensor Linear(const Tensor& x, const std::string& name) const {
-    return ops::Linear(x, At(name + ".weight"), Find(name + ".bias"));
-  }
+}
 
-  Tensor Norm(const Tensor& x, const std::string& name) const {
-    switch (m_.norm) {
-      case spec::NormKind::kRmsNorm:
-        return ops::RmsNorm(x, At(name + ".weight"), m_.norm_eps);
-      case spec::NormKind::kLayerNorm:
-        return ops::LayerNorm(x, At(name + ".weight"), At(name + ".bias"), m_.norm_eps);
+// Other orders of execution (Sun et al. 2024, "Transformer Layers as Painters").
+void RunSchedule(const Context& c, AttentionState* state, Stream* s) {
+  for (const std::vector<int64_t>& step : *c.extras->schedule) {
+    Tensor sum;
+    for (const int64_t l : step) {
+      Stream one{.x = s->x, .embedding = s->embedding};
+      components::RunBlock(c, l, state, &one, "", NormKind::kNone);
+      sum = sum.defined() ? sum + one.x : one.x;
     }
-    return {};
+    if (step.empty()) continue;
+    s->x = step.size() == 1 ? sum : sum / static_cast<double>(step.size());
+    s->normed = Tensor();
   }
-  ops::SumAndNorm AddNorm(const Tensor& x, const Tensor& branch, const std::string& name) const {
-    switch (m_.norm) {
-      case spec::NormKind::kRmsNorm:
-        return ops::AddRmsNorm(x, branch, At(name + ".weight"), m_.norm_eps);
-      case spec::NormKind::kLayerNorm:
-        return ops::AddLayerNorm(x, branch, At(name + ".weight"), At(name + ".bias"), m_.norm_eps);
-    }
-    return {};
-  }
-
-  Tensor Attention(const Tensor& x, const std::string& block) const {
-    const Tensor qkv = Linear(x, block + "attn.qkv").view({K_ * B_, T_, -1});  // [K*B, T, (H+2G) h]
-    const Tensor mixed =
-        ops::CausalAttention(qkv, m_.n_heads, m_.n_kv_heads, cos_, sin_);  // [K*B, T, H h]
-    return Linear(mixed.view({K_, B_ * T_, m_.n_heads * m_.head_dim}),
-                  block + "attn.out");  // [K, M, d]
-  }
-  Tensor Mlp(const Tensor& x, const std::string& block) const {
-    switch (m_.mlp) {
-      case spec::MlpKind::kSwiGlu:
-        return Linear(ops::SwiGlu(Linear(x, block + "mlp.gate_up")), block + "mlp.down");
-      case spec::MlpKind::kGelu:
-        return Linear(ops::Gelu(Linear(x, block + "mlp.up")), block + "mlp.down");
-    }
-    return {};
-  }
-
-  const spec::ModelSpec& m_;
-  const ParameterView& p_;
-  const int64_t K_, B_, T_;
-  const Tensor cos_, sin_;
-};
+}
 
 }  // namespace
 
 ForwardTables::ForwardTables(const spec::ModelSpec& m, int64_t longest, at::Device device) {
   if (m.position != spec::PositionKind::kRope) return;
-  const int64_t half = m.head_dim / 2;
+  const auto turning =
+      static_cast<int64_t>(std::lround(m.rotary_fraction * static_cast<double>(m.head_dim)));
+  const int64_t half = turning / 2;
   const auto frequency =
       at::pow(m.rope_base, at::arange(half, at::kDouble) * (-1.0 / static_cast<double>(half)));
-  const auto angle =
-      at::arange(longest, at::kDouble).unsqueeze(1) * frequency.unsqueeze(0);  // [T, h/2]
-  cos_ = angle.cos().to(at::kFloat).to(device);
-  sin_ = angle.sin().to(at::kFloat).to(device);
+  const auto angle = at::arange(longest, at::kDouble).unsqueeze(1) * frequency.unsqueeze(0);
+  cos64_ = angle.cos().to(device), sin64_ = angle.sin().to(device);
+  cos_ = cos64_.to(at::kFloat), sin_ = sin64_.to(at::kFloat);
 }
-at::Tensor ForwardTables::cos(int64_t T) const {
-  return cos_.defined() ? cos_.narrow(0, 0, T) : at::Tensor();
+at::Tensor ForwardTables::cos(int64_t T, at::ScalarType type) const {
+  if (!cos_.defined()) return {};
+  return (type == at::kDouble ? cos64_ : cos_).narrow(0, 0, T);
 }
-at::Tensor ForwardTables::sin(int64_t T) const {
-  return sin_.defined() ? sin_.narrow(0, 0, T) : at::Tensor();
+at::Tensor ForwardTables::sin(int64_t T, at::ScalarType type) const {
+  if (!sin_.defined()) return {};
+  return (type == at::kDouble ? sin64_ : sin_).narrow(0, 0, T);
+}
+
+Batching BatchingOf(const spec::ModelSpec& m) {
+  return spec::Routed(m) ? Batching::kRowLoop : Batching::kBatched;
 }
 
 at::Tensor Forward(const spec::ModelSpec& m, const ForwardTables& tables,
-                   const ParameterView& parameters, const at::Tensor& ids) {
-  return Pass(m, tables, parameters, ids).Run(ids);
+                   const ParameterView& parameters, const at::Tensor& ids, Extras* extras) {
+  const Context c{m, tables, parameters, ids.size(0), ids.size(1), ids.size(2), extras};
+  if (c.K != 1 && BatchingOf(m) == Batching::kRowLoop) {
+    throw std::invalid_argument("a routed model takes one row a pass");
+  }
+  Stream s{.x = Embed(c, ids)};
+  s.embedding = s.x;
+  if (extras != nullptr && extras->want_states) extras->states = {s.x.detach()};
+  AttentionState state = components::StartAttention(c);
+  const NormKind final_kind = spec::KindOf(m.final_norm, m.norm);
+  if (spec::Routed(m)) {
+    components::RunRouted(c, &state, &s);
+  } else if (extras != nullptr && extras->schedule != nullptr) {
+    RunSchedule(c, &state, &s);
+  } else {
+    RunStack(c, &state, &s, final_kind);
+  }
+  Tensor out = components::NormOf(c, &s, "final_norm", final_kind);
+  const double multiplier = spec::LogitMultiplier(m);
+  if (multiplier != 1) out = out * multiplier;
+  Tensor logits = m.tied_head ? ops::LinearTransposed(out, c.At("embed.weight"))
+                              : ops::Linear(out, c.At("head.weight"), {});
+  if (m.logit_softcap > 0) logits = at::tanh(logits / m.logit_softcap) * m.logit_softcap;
+  return logits;
 }
 
 }  // namespace plumb::trainer

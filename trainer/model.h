@@ -1,8 +1,10 @@
-// The forward pass of a decoder-only transformer, as a function of (spec, parameters of any rows,
-// token ids). No module owns a parameter: training, evaluation and timing are the same code.
+// The forward pass of a transformer, as a function of (spec, parameters of any rows, token ids). No
+// module owns a parameter: training, evaluation, probes and timing are the same code.
 #pragma once
 
 #include <ATen/core/Tensor.h>
+
+#include <vector>
 
 #include "trainer/arena.h"
 #include "trainer/spec/trial_spec.h"
@@ -13,16 +15,49 @@ namespace plumb::trainer {
 class ForwardTables {
  public:
   ForwardTables(const spec::ModelSpec& resolved, int64_t longest, at::Device device);
-  at::Tensor cos(int64_t T) const;  // [T, h/2], undefined without RoPE
-  at::Tensor sin(int64_t T) const;
+  // [T, rotating width / 2] in the given type (float32 or float64); undefined without RoPE.
+  at::Tensor cos(int64_t T, at::ScalarType type) const;
+  at::Tensor sin(int64_t T, at::ScalarType type) const;
 
  private:
-  at::Tensor cos_, sin_;
+  at::Tensor cos_, sin_, cos64_, sin64_;
 };
 
-// ids [K, B, T] int64 → logits [K, B*T, V]. Pre-norm blocks:
-//   x ← x + Wo attention(norm(x));  x ← x + mlp(norm(x));  logits = head(norm(x))
+// Which blocks run, in order. Each step holds the blocks that get the same input, whose outputs
+// (residual included) are averaged; no block: nothing happens. Default: {{0}, {1}, …}.
+using LayerSchedule = std::vector<std::vector<int64_t>>;
+
+// What a router did with one text.
+struct Route {
+  std::vector<int64_t> path;                       // per step the block, -1: none
+  std::vector<std::vector<double>> probabilities;  // [steps][L + 1], choice 0 the skip
+  int64_t evaluations = 0;                         // blocks computed for this text
+};
+
+// What a caller wants beside the logits, and what it may change.
+struct Extras {
+  // In.
+  bool training = false;                    // a router's noise and straight-through gates
+  uint64_t noise = 0;                       // key of that noise
+  const LayerSchedule* schedule = nullptr;  // another order of execution; not with a router
+  bool want_states = false;
+  bool want_attention = false;
+  // Out.
+  std::vector<at::Tensor> states;  // residual stream [K, M, d]: before block 0, after each block
+  at::Tensor attention;            // of the last block, after softmax: [K*B, H, T, T]
+  at::Tensor balance;              // [K] balance loss, differentiable; undefined without a router
+  std::vector<Route> routes;       // one a text
+};
+
+// Whether the model's rows can share one pass. Components that do not batch (the router, whose
+// texts take their own paths) ask for a pass a row; the numbers are the same.
+enum class Batching { kBatched, kRowLoop };
+Batching BatchingOf(const spec::ModelSpec& resolved);
+
+// ids [K, B, T] int64 → logits [K, B*T, V], in the parameters' type (float32 through fused
+// operations, float64 for tests of the mathematics). A kRowLoop model takes K = 1.
 at::Tensor Forward(const spec::ModelSpec& resolved, const ForwardTables& tables,
-                   const ParameterView& parameters, const at::Tensor& ids);
+                   const ParameterView& parameters, const at::Tensor& ids,
+                   Extras* extras = nullptr);
 
 }  // namespace plumb::trainer

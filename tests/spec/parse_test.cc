@@ -23,10 +23,10 @@ TEST(Parse, TakesNestedAndDottedKeys) {
 
 TEST(Parse, ReportsEveryErrorWithItsPath) {
   const auto errors = ErrorsOf(
-      R"({"model": {"d_modle": 64, "n_layers": 0, "mlp": "relu"}, "train": {"steps": 1.5}, "tokenizer": "bytes", "zzz": 1})");
+      R"({"model": {"d_modle": 64, "n_layers": 0, "mlp": "tanh"}, "train": {"steps": 1.5}, "tokenizer": "bytes", "zzz": 1})");
   EXPECT_EQ(Format(errors),
             "model.d_modle: no such field; did you mean model.d_model?\n"
-            "model.mlp: expected one of swiglu, gelu; got \"relu\"\n"
+            "model.mlp: expected one of swiglu, gelu, geglu, geglu_tanh, reglu, bilinear, gelu_erf, relu, relu2, leaky_relu, silu; got \"tanh\"\n"
             "model.n_layers: 0 is outside [1, 4096]\n"
             "tokenizer: no such field; did you mean data.tokenizer?\n"
             "train.steps: expected an integer, got 1.5\n"
@@ -140,7 +140,7 @@ TEST(Key, IsTheSameForEver) {
                                   "seed": {"init": 1, "data": 2}})")),
             "f7eacc2edaba4272c819a248ccb77095086dff80b02de2f2e99c893ecad2f000");
   EXPECT_EQ(FusionKey(ResolvedOrDie(R"({"train": {"steps": 100}})")),
-            "d28291d5070427a1495198f7de139193667da4f16a8e3bf8daadbc9c154f6e4a");
+            "ef9f16df05c83078c626839605e2a1bf2e391bd2e78f48fc8e06a0943d34e3f9");
 }
 
 TEST(Key, BudgetsOfEqualStepsAreOneTrial) {

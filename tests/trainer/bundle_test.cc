@@ -110,7 +110,7 @@ TEST_P(EveryPreset, GradientsAgreeWithFiniteDifferences) {
   // raise the loss by norm * e.
   std::vector<RowUpdate> u = {{.lr = 0, .step = 1, .active = false}};
   const double norm = bundle.Step(ids, targets, u).grad_norm[0];
-  const ParameterView& leaves = bundle.arena().Leaves(1);
+  const ParameterView& leaves = bundle.arena().Leaves(0, 1);
   // Recompute the gradient by a step that leaves it in place: one SGD-like probe through AdamW's
   // first moment.
   u[0] = {.lr = 0, .beta1 = 0, .beta2 = 0, .step = 1};

@@ -53,7 +53,7 @@ void AdamWStep(at::Tensor weights, at::Tensor grads, at::Tensor m, at::Tensor v,
       AdamWScalars scalars{
           .beta1 = static_cast<float>(row.beta1),
           .beta2 = static_cast<float>(row.beta2),
-          .eps = static_cast<float>(row.eps),
+          .eps = static_cast<float>(row.eps * segment.eps_factor),
           .keep = static_cast<float>(1 - lr * weight_decay_row[k] * segment.weight_decay),
           .step_size = static_cast<float>(lr / correction1),
           .inv_correction2 = static_cast<float>(1 / std::sqrt(correction2)),

@@ -52,10 +52,14 @@ Heads Split(const at::Tensor& qkv, int64_t n_heads, int64_t n_kv_heads) {  // [N
           widen(part(n_heads + n_kv_heads, n_kv_heads)).transpose(1, 2)};
 }
 
+std::optional<double> Factor(double scale) {
+  return scale > 0 ? std::optional<double>(scale) : std::nullopt;
+}
+
 struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
   static Variable forward(AutogradContext* ctx, const Variable& packed, int64_t n_heads,
                           int64_t n_kv_heads, const std::optional<at::Tensor>& cos_in,
-                          const std::optional<at::Tensor>& sin_in) {
+                          const std::optional<at::Tensor>& sin_in, double scale, bool causal) {
     at::Tensor cos = cos_in.value_or(at::Tensor()), sin = sin_in.value_or(at::Tensor());
     int64_t n = packed.size(0), t = packed.size(1), all_heads = n_heads + 2 * n_kv_heads;
     int64_t h = packed.size(2) / all_heads;
@@ -63,7 +67,9 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     if (cos.defined()) RotateInPlace(qkv, n_heads + n_kv_heads, cos, sin, 1);
     Heads heads = Split(qkv, n_heads, n_kv_heads);
     auto [out, log_sum_exp] = at::_scaled_dot_product_flash_attention_for_cpu(
-        heads.q, heads.k, heads.v, 0.0, /*is_causal=*/true);
+        heads.q, heads.k, heads.v, 0.0, causal, std::nullopt, Factor(scale));
+    ctx->saved_data["scale"] = scale;
+    ctx->saved_data["causal"] = causal;
     ctx->saved_data["n_heads"] = n_heads;
     ctx->saved_data["n_kv_heads"] = n_kv_heads;
     ctx->save_for_backward({qkv, out, log_sum_exp, cos, sin});
@@ -80,7 +86,8 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     Heads heads = Split(qkv, n_heads, n_kv_heads);
     at::Tensor dout = grads[0].contiguous().view({n, t, n_heads, h}).transpose(1, 2);
     auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-        dout, heads.q, heads.k, heads.v, out, log_sum_exp, 0.0, /*is_causal=*/true);
+        dout, heads.q, heads.k, heads.v, out, log_sum_exp, 0.0, ctx->saved_data["causal"].toBool(),
+        std::nullopt, Factor(ctx->saved_data["scale"].toDouble()));
     at::Tensor dqkv = at::empty_like(qkv);
     dqkv.narrow(2, 0, n_heads).copy_(dq.transpose(1, 2));
     auto narrow_back = [&](const at::Tensor& wide, int64_t first) {
@@ -97,7 +104,7 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     narrow_back(dv, n_heads + n_kv_heads);
     if (cos.defined()) RotateInPlace(dqkv, n_heads + n_kv_heads, cos, sin, -1);
     at::Tensor none;
-    return {dqkv.view({n, t, qkv.size(2) * h}), none, none, none, none};
+    return {dqkv.view({n, t, qkv.size(2) * h}), none, none, none, none, none, none};
   }
 };
 
@@ -108,10 +115,14 @@ at::Tensor Rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& si
 }
 
 at::Tensor CausalAttention(const at::Tensor& qkv, int64_t n_heads, int64_t n_kv_heads,
-                           const at::Tensor& cos, const at::Tensor& sin) {
-  if (!HasKernels(qkv)) return composition::CausalAttention(qkv, n_heads, n_kv_heads, cos, sin);
+                           const at::Tensor& cos, const at::Tensor& sin, double scale,
+                           bool causal) {
+  if (!HasKernels(qkv)) {
+    return composition::CausalAttention(qkv, n_heads, n_kv_heads, cos, sin, scale, causal);
+  }
   TORCH_CHECK(qkv.is_contiguous(), "CausalAttention: qkv must be contiguous");
-  return AttentionFunction::apply(qkv, n_heads, n_kv_heads, Optional(cos), Optional(sin));
+  return AttentionFunction::apply(qkv, n_heads, n_kv_heads, Optional(cos), Optional(sin), scale,
+                                  causal);
 }
 
 }  // namespace plumb::trainer::ops

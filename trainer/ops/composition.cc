@@ -19,8 +19,9 @@ at::Tensor Repeat(const at::Tensor& row_vector, int64_t positions) {
 
 }  // namespace
 
-at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& gain, double eps) {
-  at::Tensor scale = (x.square().mean({-1}, /*keepdim=*/true) + eps).rsqrt();
+at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& gain, double eps, bool inside) {
+  at::Tensor mean = x.square().mean({-1}, /*keepdim=*/true);
+  at::Tensor scale = inside ? (mean + eps).rsqrt() : (mean.sqrt() + eps).reciprocal();
   return x * scale * Repeat(gain, x.size(1));
 }
 
@@ -50,7 +51,8 @@ at::Tensor Rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& si
 }
 
 at::Tensor CausalAttention(const at::Tensor& qkv, int64_t n_heads, int64_t n_kv_heads,
-                           const at::Tensor& cos, const at::Tensor& sin) {
+                           const at::Tensor& cos, const at::Tensor& sin, double scale,
+                           bool causal) {
   int64_t n = qkv.size(0), t = qkv.size(1), h = qkv.size(2) / (n_heads + 2 * n_kv_heads);
   std::vector<at::Tensor> parts = qkv.view({n, t, n_heads + 2 * n_kv_heads, h})
                                       .split_with_sizes({n_heads, n_kv_heads, n_kv_heads}, 2);
@@ -67,9 +69,33 @@ at::Tensor CausalAttention(const at::Tensor& qkv, int64_t n_heads, int64_t n_kv_
                      .reshape({n, n_heads, t, h});
     }
   }
+  std::optional<double> factor;
+  if (scale > 0) factor = scale;
   at::Tensor out =
-      at::scaled_dot_product_attention(parts[0], parts[1], parts[2], {}, 0.0, /*is_causal=*/true);
+      at::scaled_dot_product_attention(parts[0], parts[1], parts[2], {}, 0.0, causal, factor);
   return out.transpose(1, 2).reshape({n, t, n_heads * h});
+}
+
+at::Tensor ScaleRows(const at::Tensor& x, const at::Tensor& gain) {
+  int64_t n = gain.size(1);
+  at::Tensor wide =
+      n == x.size(2) ? gain : gain.unsqueeze(2).expand({gain.size(0), n, x.size(2) / n}).flatten(1);
+  return x * Repeat(wide, x.size(1));
+}
+
+at::Tensor AddRows(const at::Tensor& x, const at::Tensor& bias) {
+  return x + Repeat(bias, x.size(1));
+}
+
+at::Tensor ShapedMix(const at::Tensor& attended, const at::Tensor& values, const at::Tensor& alpha,
+                     const at::Tensor& beta, const at::Tensor& gamma, int64_t t, bool causal) {
+  at::Tensor y = ScaleRows(values, alpha) + ScaleRows(attended, beta);
+  if (!gamma.defined()) return y;
+  at::Tensor texts = values.reshape({values.size(0), -1, t, values.size(2)});
+  at::Tensor count = at::arange(1, t + 1, values.options().requires_grad(false)).view({t, 1});
+  at::Tensor mean =
+      causal ? texts.cumsum(2) / count : texts.mean({2}, /*keepdim=*/true).expand(texts.sizes());
+  return y - ScaleRows(mean.reshape(values.sizes()), gamma);
 }
 
 at::Tensor Embedding(const at::Tensor& table, const at::Tensor& ids) {
@@ -84,10 +110,16 @@ at::Tensor CrossEntropyEach(const at::Tensor& logits, const at::Tensor& targets)
   return at::where(targets >= 0, -log_p, at::zeros({}, log_p.options()));
 }
 
-at::Tensor CrossEntropySum(const at::Tensor& logits, const at::Tensor& targets) {
+at::Tensor CrossEntropySum(const at::Tensor& logits, const at::Tensor& targets,
+                           const std::vector<double>& z_loss) {
   std::vector<at::Tensor> sums;
   for (const at::Tensor& row : CrossEntropyEach(logits, targets).unbind(0))
     sums.push_back(row.sum());
+  for (size_t k = 0; k < z_loss.size(); ++k) {
+    at::Tensor squares = at::logsumexp(logits[k], {-1}).square();
+    at::Tensor penalty = z_loss[k] * squares.masked_fill(targets[k] < 0, 0).sum();
+    sums[k] = sums[k] + (penalty - penalty.detach());
+  }
   return at::stack(sums);
 }
 
@@ -118,7 +150,7 @@ void AdamWStep(at::Tensor weights, at::Tensor grads, at::Tensor m, at::Tensor v,
       mean.mul_(row.beta1).add_(g, 1 - row.beta1);
       square.mul_(row.beta2).addcmul_(g, g, 1 - row.beta2);
       w.mul_(1 - lr * weight_decay_row[k] * segment.weight_decay);
-      w.addcdiv_(mean, (square / correction2).sqrt_().add_(row.eps), -lr / correction1);
+      w.addcdiv_(mean, (square / correction2).sqrt_().add_(row.eps * segment.eps_factor), -lr / correction1);
       g.zero_();
     }
   }

@@ -30,7 +30,7 @@ Losses Evaluate(const at::Tensor& logits, const at::Tensor& targets) {
 // scaled by the incoming gradient in the same pass, so that no second [K, M, V] tensor exists.
 struct CrossEntropyFunction : torch::autograd::Function<CrossEntropyFunction> {
   static Variable forward(AutogradContext* ctx, const Variable& logits_in,
-                          const Variable& targets_in) {
+                          const Variable& targets_in, const std::vector<double>& z_loss) {
     at::Tensor logits = logits_in.contiguous(), targets = targets_in.contiguous();
     Losses losses = Evaluate(logits, targets);
     at::Tensor sums = at::empty({logits.size(0)}, losses.each.options());
@@ -41,6 +41,7 @@ struct CrossEntropyFunction : torch::autograd::Function<CrossEntropyFunction> {
     }
     // Not save_for_backward: it would refuse the overwriting as a change of a saved value.
     ctx->saved_data["logits"] = logits.detach();
+    ctx->saved_data["z_loss"] = z_loss;
     ctx->save_for_backward({targets, losses.log_sum_exp});
     return sums;
   }
@@ -50,22 +51,24 @@ struct CrossEntropyFunction : torch::autograd::Function<CrossEntropyFunction> {
     at::Tensor logits = ctx->saved_data["logits"].toTensor();
     ctx->saved_data.erase("logits");
     at::Tensor scale = grads[0].contiguous();
+    const std::vector<double> z_loss = ctx->saved_data["z_loss"].toDoubleVector();
     int64_t positions = logits.size(1), v = logits.size(2);
     const int64_t* target = saved[0].data_ptr<int64_t>();
     ForEachChunk(logits.size(0), positions, [&](int64_t k, int64_t first, int64_t n) {
       ActiveKernels().cross_entropy_backward(
           Row(logits, k) + first * v, target + k * positions + first, Row(saved[1], k) + first,
-          scale.data_ptr<float>()[k], n, v);
+          scale.data_ptr<float>()[k], z_loss.empty() ? 0.0f : static_cast<float>(z_loss[k]), n, v);
     });
-    return {logits, at::Tensor()};
+    return {logits, at::Tensor(), at::Tensor()};
   }
 };
 
 }  // namespace
 
-at::Tensor CrossEntropySum(const at::Tensor& logits, const at::Tensor& targets) {
-  return HasKernels(logits) ? CrossEntropyFunction::apply(logits, targets)
-                            : composition::CrossEntropySum(logits, targets);
+at::Tensor CrossEntropySum(const at::Tensor& logits, const at::Tensor& targets,
+                           const std::vector<double>& z_loss) {
+  return HasKernels(logits) ? CrossEntropyFunction::apply(logits, targets, z_loss)
+                            : composition::CrossEntropySum(logits, targets, z_loss);
 }
 
 at::Tensor CrossEntropyEach(const at::Tensor& logits, const at::Tensor& targets) {

@@ -14,7 +14,7 @@ using torch::autograd::variable_list;
 struct NormFunction : torch::autograd::Function<NormFunction> {
   static variable_list forward(AutogradContext* ctx, const Variable& x_in,
                                const std::optional<at::Tensor>& branch_in, const Variable& gain,
-                               const std::optional<at::Tensor>& bias_in, double eps) {
+                               const std::optional<at::Tensor>& bias_in, double eps, bool inside) {
     at::Tensor bias = bias_in.value_or(at::Tensor());
     const Kernels& kernels = ActiveKernels();
     at::Tensor x = x_in.contiguous();
@@ -32,11 +32,13 @@ struct NormFunction : torch::autograd::Function<NormFunction> {
                            static_cast<float>(eps), at_first(sum), at_first(y), at_first(stats), n,
                            d);
       } else {
-        kernels.rms_norm(at_first(x), at_first(branch), Row(gain, k), static_cast<float>(eps),
+        kernels.rms_norm(at_first(x), at_first(branch), Row(gain, k),
+                         inside ? static_cast<float>(eps) : 0, inside ? 0 : static_cast<float>(eps),
                          at_first(sum), at_first(y), at_first(stats), n, d);
       }
     });
     ctx->saved_data["has_branch"] = branch.defined();
+    ctx->saved_data["eps_outside"] = inside ? 0.0 : eps;
     ctx->set_materialize_grads(false);
     if (!branch.defined()) {
       ctx->save_for_backward({x, gain, bias, stats});
@@ -52,7 +54,9 @@ struct NormFunction : torch::autograd::Function<NormFunction> {
     const at::Tensor &x = saved[0], &gain = saved[1], &bias = saved[2], &stats = saved[3];
     bool has_branch = ctx->saved_data["has_branch"].toBool();
     at::Tensor dsum = has_branch && grads[1].defined() ? grads[1].contiguous() : at::Tensor();
-    if (!grads[0].defined()) return {dsum, dsum, at::Tensor(), at::Tensor(), at::Tensor()};
+    const float eps_outside = static_cast<float>(ctx->saved_data["eps_outside"].toDouble());
+    at::Tensor none;
+    if (!grads[0].defined()) return {dsum, dsum, none, none, none, none};
     at::Tensor dy = grads[0].contiguous(), dx = at::empty_like(x);
     GradTarget dgain(gain);
     int64_t rows = x.size(0), positions = x.size(1), d = x.size(2);
@@ -80,37 +84,36 @@ struct NormFunction : torch::autograd::Function<NormFunction> {
           rows, positions, d,
           [&](int64_t k, int64_t first, int64_t n, float* partial) {
             kernels.rms_norm_backward(at_first(x, k, first), Row(gain, k),
-                                      at_first(stats, k, first), at_first(dy, k, first),
-                                      at_first(dsum, k, first), at_first(dx, k, first), partial, n,
-                                      d);
+                                      at_first(stats, k, first), eps_outside,
+                                      at_first(dy, k, first), at_first(dsum, k, first),
+                                      at_first(dx, k, first), partial, n, d);
           },
           [&](int64_t k, const float* partial) { kernels.add(Row(dgain.sums, k), partial, d); });
     }
-    return {dx, has_branch ? dx : at::Tensor(), dgain.ForAutograd(), dbias_for_autograd,
-            at::Tensor()};
+    return {dx, has_branch ? dx : none, dgain.ForAutograd(), dbias_for_autograd, none, none};
   }
 };
 
 }  // namespace
 
-at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& gain, double eps) {
-  if (!HasKernels(x)) return composition::RmsNorm(x, gain, eps);
-  return NormFunction::apply(x, std::nullopt, gain, std::nullopt, eps)[0];
+at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& gain, double eps, bool inside) {
+  if (!HasKernels(x)) return composition::RmsNorm(x, gain, eps, inside);
+  return NormFunction::apply(x, std::nullopt, gain, std::nullopt, eps, inside)[0];
 }
 
 at::Tensor LayerNorm(const at::Tensor& x, const at::Tensor& gain, const at::Tensor& bias,
                      double eps) {
   if (!HasKernels(x)) return composition::LayerNorm(x, gain, bias, eps);
-  return NormFunction::apply(x, std::nullopt, gain, Optional(bias), eps)[0];
+  return NormFunction::apply(x, std::nullopt, gain, Optional(bias), eps, true)[0];
 }
 
 SumAndNorm AddRmsNorm(const at::Tensor& x, const at::Tensor& branch, const at::Tensor& gain,
-                      double eps) {
+                      double eps, bool inside) {
   if (!HasKernels(x)) {
     at::Tensor sum = x + branch;
-    return {sum, composition::RmsNorm(sum, gain, eps)};
+    return {sum, composition::RmsNorm(sum, gain, eps, inside)};
   }
-  variable_list out = NormFunction::apply(x, Optional(branch), gain, std::nullopt, eps);
+  variable_list out = NormFunction::apply(x, Optional(branch), gain, std::nullopt, eps, inside);
   return {out[1], out[0]};
 }
 
@@ -120,7 +123,7 @@ SumAndNorm AddLayerNorm(const at::Tensor& x, const at::Tensor& branch, const at:
     at::Tensor sum = x + branch;
     return {sum, composition::LayerNorm(sum, gain, bias, eps)};
   }
-  variable_list out = NormFunction::apply(x, Optional(branch), gain, Optional(bias), eps);
+  variable_list out = NormFunction::apply(x, Optional(branch), gain, Optional(bias), eps, true);
   return {out[1], out[0]};
 }
 

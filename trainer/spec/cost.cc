@@ -6,6 +6,18 @@
 
 namespace plumb::spec {
 
+namespace {
+
+// Of one position.
+int64_t Flops(const Parameter& p, int64_t seq_len) {
+  if (!p.product) return 0;
+  // A score bias makes only the columns of the keys that there are.
+  if (p.name.ends_with("score_bias.weight")) return 2 * p.shape[0] * std::min(seq_len, p.shape[1]);
+  return 2 * p.size();
+}
+
+}  // namespace
+
 ParameterCounts CountParameters(const ModelSpec& m) {
   ParameterCounts c;
   for (const Parameter& p : LayoutOf(m).parameters) {
@@ -13,18 +25,51 @@ ParameterCounts CountParameters(const ModelSpec& m) {
     c.by_role[Name(p.role)] += p.size();
     if (p.role == Role::kEmbedding || p.role == Role::kPosition || p.role == Role::kReadout)
       c.embedding += p.size();
+    if (!p.trainable) c.frozen += p.size();
   }
   c.non_embedding = c.total - c.embedding;
+  c.trainable = c.total - c.frozen;
   return c;
 }
 
+std::vector<ComponentCost> Components(const ModelSpec& m, int64_t seq_len) {
+  std::vector<ComponentCost> out;
+  std::map<std::pair<int64_t, std::string>, size_t> at;
+  const auto part = [&](const std::string& name, int64_t layer) -> ComponentCost& {
+    const auto [it, fresh] = at.try_emplace({layer, name}, out.size());
+    if (fresh) out.push_back({name, layer});
+    return out[it->second];
+  };
+  for (const Parameter& p : LayoutOf(m).parameters) {
+    // "blocks.3.attn.qkv.weight" is of "attn.qkv"; "embed.weight" of "embed".
+    std::string name = p.name;
+    if (p.layer >= 0 && name.starts_with("blocks.")) {
+      name = name.substr(name.find('.', 7) + 1);
+    }
+    if (name.find('.') != std::string::npos) name = name.substr(0, name.rfind('.'));
+    ComponentCost& c = part(name, p.layer);
+    c.parameters += p.size();
+    if (!p.trainable) c.frozen += p.size();
+    c.flops += Flops(p, seq_len);
+  }
+  if (m.tied_head) part("head (tied)", -1).flops += 2 * m.d_model * m.vocab_size;
+  for (int64_t l = 0; l < m.n_layers; ++l) {
+    part("attn.scores", l).flops += 4 * seq_len * m.n_heads * m.head_dim;
+  }
+  return out;
+}
+
 int64_t ForwardFlopsPerToken(const ModelSpec& m, int64_t seq_len) {
-  const int64_t d = m.d_model;
-  const int64_t attention =
-      d * (m.n_heads + 2 * m.n_kv_heads) * m.head_dim + m.n_heads * m.head_dim * d;
-  const int64_t mlp = (m.mlp == MlpKind::kSwiGlu ? 3 : 2) * d * m.d_ff;
-  const int64_t weights = m.n_layers * (attention + mlp) + d * m.vocab_size;
-  return 2 * weights + 4 * seq_len * m.n_heads * m.head_dim * m.n_layers;
+  int64_t outside = m.tied_head ? 2 * m.d_model * m.vocab_size : 0;
+  int64_t blocks = 4 * seq_len * m.n_heads * m.head_dim * m.n_layers;
+  for (const Parameter& p : LayoutOf(m).parameters)
+    (p.layer < 0 ? outside : blocks) += Flops(p, seq_len);
+  if (!Routed(m)) return outside + blocks;
+  const RouterGate gate = m.router.gate;
+  const bool dense =
+      gate == RouterGate::kSt || gate == RouterGate::kGumbelSt || gate == RouterGate::kSoft;
+  // All blocks cost the same: routing takes `steps` of them, or tries all at each step.
+  return outside + blocks / m.n_layers * m.router.steps * (dense ? m.n_layers : 1);
 }
 
 int64_t TrainingFlopsPerToken(const ModelSpec& m, int64_t seq_len) {
@@ -49,8 +94,8 @@ int64_t PredictedPeakBytes(const TrialSpec& s, int64_t rows) {
   // What a block keeps for its backward pass, in floats per token: two norms' inputs and outputs,
   // the residual twice, q, k, v before and after RoPE, the attention's output, and the MLP's hidden
   // values.
-  const int64_t block = 6 * m.d_model + 2 * qkv + m.n_heads * m.head_dim +
-                        (m.mlp == MlpKind::kSwiGlu ? 4 : 2) * m.d_ff;
+  const int64_t block =
+      6 * m.d_model + 2 * qkv + m.n_heads * m.head_dim + (Gated(m.mlp) ? 4 : 2) * m.d_ff;
   // In floating point: absurd shapes are asked about too.
   const double floats = static_cast<double>(m.n_layers * block + 4 * m.d_model + 2 * m.vocab_size);
   const double activations = 4.0 * static_cast<double>(tokens) * floats;

@@ -1,160 +1,13 @@
 #include "trainer/spec/fields.h"
 
-#include <algorithm>
-#include <cmath>
-#include <limits>
-#include <nlohmann/json.hpp>
+#include "trainer/spec/field_table.h"
 
 namespace plumb::spec {
 namespace {
 
-using nlohmann::json;
-
-constexpr double kMaxInteger =
-    9007199254740992.0;  // 2^53: every integer up to here is exact as a JSON number
-
-template <typename E>
-struct Choices;
-template <>
-struct Choices<NormKind> {
-  static constexpr const char* kNames[] = {"rmsnorm", "layernorm"};
-};
-template <>
-struct Choices<PositionKind> {
-  static constexpr const char* kNames[] = {"rope", "learned"};
-};
-template <>
-struct Choices<MlpKind> {
-  static constexpr const char* kNames[] = {"swiglu", "gelu"};
-};
-template <>
-struct Choices<ScheduleKind> {
-  static constexpr const char* kNames[] = {"constant", "cosine", "wsd"};
-};
-template <>
-struct Choices<DeviceKind> {
-  static constexpr const char* kNames[] = {"cpu", "cuda"};
-};
-
-std::string Join(const std::vector<std::string>& v) {
-  std::string out;
-  for (const auto& s : v) out += (out.empty() ? "" : ", ") + s;
-  return out;
-}
-
-std::string Number(double v) {
-  if (v == std::floor(v) && std::abs(v) < 1e15) return std::to_string(static_cast<int64_t>(v));
-  char buffer[32];
-  std::snprintf(buffer, sizeof buffer, "%g", v);
-  return buffer;
-}
-
-struct About {
-  const char* doc;
-  const char* unit = "";
-  Identity identity = Identity::kResult;
-  Fusion fusion = Fusion::kKey;
-};
-
-// Collects the table; one method per type of field.
-class Table {
- public:
-  std::vector<Field> fields;
-
-  void Integer(const char* path, int64_t& v, double min, double max, About about) {
-    Field& f = Add(path, FieldType::kInteger, about);
-    f.min = min, f.max = max;
-    f.get = [&v] { return json(v); };
-    f.set = [&v, min, max](const json& j) -> std::string {
-      // 1e6 is an integer to everyone but JSON parsers.
-      const bool whole = j.is_number_integer() ||
-                         (j.is_number_float() && std::floor(j.get<double>()) == j.get<double>());
-      if (!j.is_number() || !whole) return "expected an integer, got " + j.dump();
-      const double d = j.get<double>();
-      if (!(d >= min && d <= max))
-        return Number(d) + " is outside [" + Number(min) + ", " + Number(max) + "]";
-      v = j.is_number_integer() ? j.get<int64_t>() : static_cast<int64_t>(d);
-      return "";
-    };
-  }
-  void Real(const char* path, double& v, double min, double max, About about) {
-    Field& f = Add(path, FieldType::kNumber, about);
-    f.min = min, f.max = max;
-    f.get = [&v] { return json(v); };
-    f.set = [&v, min, max](const json& j) -> std::string {
-      if (!j.is_number()) return "expected a number, got " + j.dump();
-      const double d = j.get<double>();
-      if (!(d >= min && d <= max))
-        return Number(d) + " is outside [" + Number(min) + ", " + Number(max) + "]";
-      v = d;
-      return "";
-    };
-  }
-  void Flag(const char* path, bool& v, About about) {
-    Field& f = Add(path, FieldType::kBoolean, about);
-    f.get = [&v] { return json(v); };
-    f.set = [&v](const json& j) -> std::string {
-      if (!j.is_boolean()) return "expected true or false, got " + j.dump();
-      v = j.get<bool>();
-      return "";
-    };
-  }
-  void Text(const char* path, std::string& v, About about) {
-    Field& f = Add(path, FieldType::kString, about);
-    f.get = [&v] { return json(v); };
-    f.set = [&v](const json& j) -> std::string {
-      if (!j.is_string()) return "expected a string, got " + j.dump();
-      if (j.get<std::string>().size() > 1024) return "longer than 1024 bytes";
-      v = j.get<std::string>();
-      return "";
-    };
-  }
-  template <typename E>
-  void Choice(const char* path, E& v, About about) {
-    Field& f = Add(path, FieldType::kChoice, about);
-    f.choices.assign(std::begin(Choices<E>::kNames), std::end(Choices<E>::kNames));
-    const auto names = f.choices;
-    f.get = [&v] { return json(Choices<E>::kNames[static_cast<int>(v)]); };
-    f.set = [&v, names](const json& j) -> std::string {
-      const auto it =
-          j.is_string() ? std::find(names.begin(), names.end(), j.get<std::string>()) : names.end();
-      if (it == names.end()) return "expected one of " + Join(names) + "; got " + j.dump();
-      v = static_cast<E>(it - names.begin());
-      return "";
-    };
-  }
-  void Named(const char* path, std::string& v, std::vector<std::string> names, About about) {
-    Text(path, v, about);
-    Field& f = fields.back();
-    f.type = FieldType::kChoice;
-    f.choices = names;
-    f.set = [&v, names](const json& j) -> std::string {
-      if (!j.is_string() ||
-          std::find(names.begin(), names.end(), j.get<std::string>()) == names.end()) {
-        return "expected one of " + Join(names) + "; got " + j.dump();
-      }
-      v = j.get<std::string>();
-      return "";
-    };
-  }
-
- private:
-  Field& Add(const char* path, FieldType type, const About& about) {
-    Field f;
-    f.path = path, f.type = type, f.doc = about.doc, f.unit = about.unit;
-    f.identity = about.identity, f.fusion = about.fusion;
-    fields.push_back(std::move(f));
-    return fields.back();
-  }
-};
+constexpr double kMaxInteger = 9007199254740992.0;  // 2^53: exact as a JSON number
 
 }  // namespace
-
-const char* Name(NormKind v) { return Choices<NormKind>::kNames[static_cast<int>(v)]; }
-const char* Name(PositionKind v) { return Choices<PositionKind>::kNames[static_cast<int>(v)]; }
-const char* Name(MlpKind v) { return Choices<MlpKind>::kNames[static_cast<int>(v)]; }
-const char* Name(ScheduleKind v) { return Choices<ScheduleKind>::kNames[static_cast<int>(v)]; }
-const char* Name(DeviceKind v) { return Choices<DeviceKind>::kNames[static_cast<int>(v)]; }
 
 std::vector<Field> Fields(TrialSpec& s) {
   constexpr auto kRow = Fusion::kRow;
@@ -162,35 +15,7 @@ std::vector<Field> Fields(TrialSpec& s) {
   constexpr auto kResult = Identity::kResult;
   constexpr auto kExecution = Identity::kExecution;
   Table t;
-  ModelSpec& m = s.model;
-  t.Named("model.preset", m.preset, {"llama", "gpt2"},
-          {"a row of defaults; the other model fields override it", "", kResult, kFree});
-  t.Integer("model.n_layers", m.n_layers, 1, 4096, {"depth: transformer blocks"});
-  t.Integer("model.d_model", m.d_model, 1, 1 << 20, {"width of the residual stream"});
-  t.Integer("model.n_heads", m.n_heads, 0, 65536,
-            {"query heads; 0: d_model / head_dim, or 4 where head_dim is 0 too"});
-  t.Integer("model.n_kv_heads", m.n_kv_heads, 0, 65536,
-            {"key and value heads; 0: n_heads; fewer is grouped-query attention"});
-  t.Integer("model.head_dim", m.head_dim, 0, 65536, {"width of a head; 0: d_model / n_heads"});
-  t.Integer(
-      "model.d_ff", m.d_ff, 0, 1 << 22,
-      {"width of the MLP; 0: swiglu 8/3 d_model rounded up to a multiple of 8, gelu 4 d_model"});
-  t.Integer("model.vocab_size", m.vocab_size, 0, 1 << 24, {"0: the tokenizer's", "tokens"});
-  t.Choice("model.norm", m.norm, {"kind of the norms"});
-  t.Real("model.norm_eps", m.norm_eps, 0, 1,
-         {"added to the mean square (rmsnorm) or variance (layernorm), under the root"});
-  t.Choice("model.position", m.position, {"position information"});
-  t.Integer("model.max_positions", m.max_positions, 0, 1 << 24,
-            {"rows of the learned position table; 0: the longest sequence used", "tokens"});
-  t.Real("model.rope_base", m.rope_base, 1, 1e12,
-         {"base of the rotary angles, half-rotation convention"});
-  t.Choice("model.mlp", m.mlp, {"kind of the MLP (gelu is the tanh form)"});
-  t.Flag("model.bias", m.bias, {"biases of the linear layers; a layernorm always has one"});
-  t.Flag("model.tied_head", m.tied_head, {"the head is the token embedding"});
-  t.Real("model.init_std", m.init_std, 0, 10,
-         {"normal init of linears and embeddings; the outputs of a residual branch divide it by "
-          "sqrt(2 n_layers)",
-          "", kResult, kRow});
+  AddModelFields(s.model, &t);
   t.Text("data.corpus", s.data.corpus, {"name of a prepared corpus (plumb data list)"});
   t.Text("data.tokenizer", s.data.tokenizer, {"bytes, or sentencepiece:<vocabulary size>"});
   t.Text("data.digest", s.data.digest, {"digest of the prepared corpus; set at submit"});
@@ -205,7 +30,14 @@ std::vector<Field> Fields(TrialSpec& s) {
       {"budget: training FLOPs by the exact count, rounded to whole steps", "FLOP", kResult, kRow});
   t.Integer("train.batch_tokens", tr.batch_tokens, 1, 1e10,
             {"tokens per optimizer step, a multiple of data.seq_len", "tokens"});
-  t.Real("train.lr", tr.lr, 0, 1e3, {"peak learning rate of AdamW", "", kResult, kRow});
+  t.Choice("train.objective", tr.objective,
+           {"causal: predict the next token; mlm: predict masked tokens (BERT)"});
+  t.Real("train.mask_fraction", tr.mask_fraction, 0, 1,
+         {"mlm: share of the tokens that is predicted (of those 80% masked, 10% random, 10% kept)",
+          "", kResult, kRow});
+  t.Choice("train.optimizer", tr.optimizer,
+           {"muon: for the blocks' matrices, AdamW for the rest", "", kResult, kRow});
+  t.Real("train.lr", tr.lr, 0, 1e3, {"peak learning rate", "", kResult, kRow});
   t.Choice("train.schedule", tr.schedule, {"learning rate after the warm-up", "", kResult, kRow});
   t.Integer("train.warmup_steps", tr.warmup_steps, 0, 1e12,
             {"linear warm-up from 0", "steps", kResult, kRow});
@@ -220,6 +52,10 @@ std::vector<Field> Fields(TrialSpec& s) {
   t.Real("train.beta1", tr.beta1, 0, 0.999999999, {"AdamW", "", kResult, kRow});
   t.Real("train.beta2", tr.beta2, 0, 0.999999999999, {"AdamW", "", kResult, kRow});
   t.Real("train.adam_eps", tr.adam_eps, 0, 1, {"AdamW", "", kResult, kRow});
+  t.Real("train.momentum", tr.momentum, 0, 0.999999999, {"sgd, muon", "", kResult, kRow});
+  t.Real("train.z_loss", tr.z_loss, 0, 10,
+         {"times the squared log-sum-exp of the logits, added to the training loss", "", kResult,
+          kRow});
   t.Real("train.grad_clip", tr.grad_clip, 0, 1e9,
          {"largest global gradient norm of the trial; 0: no clipping", "", kResult, kRow});
   t.Real("train.divergence_factor", tr.divergence_factor, 0, 1e9,

@@ -16,12 +16,22 @@
 
 namespace plumb::spec {
 
-enum class Role { kEmbedding, kPosition, kHidden, kReadout, kGain, kBias };
+enum class Role { kEmbedding, kPosition, kHidden, kReadout, kGain, kBias, kRouter };
 const char* Name(Role role);
 
 struct Init {
-  enum class Kind { kNormal, kOnes, kZeros } kind = Kind::kNormal;
-  double std = 0;  // kNormal only
+  enum class Kind {
+    kNormal,  // std
+    kOnes,
+    kZeros,
+    kConstant,     // value
+    kOrthogonal,   // square; uniform over the orthogonal group (QR of a normal matrix)
+    kOneHot,       // value at index `source`, 0 elsewhere
+    kTransposeOf,  // of the square parameter `source`, declared before
+  } kind = Kind::kNormal;
+  double std = 0;
+  double value = 0;
+  std::string source;
 };
 
 struct Parameter {
@@ -29,8 +39,10 @@ struct Parameter {
   std::vector<int64_t> shape;  // linear weights are [in, out]; y = x W
   Init init;
   Role role = Role::kHidden;
-  int64_t layer = -1;  // block index; -1 outside the blocks
-  int64_t offset = 0;  // in floats, into an arena row
+  int64_t layer = -1;     // block index; -1 outside the blocks
+  bool trainable = true;  // false: a constant that is drawn once
+  bool product = false;   // a matrix that each position is multiplied by: 2 FLOPs per element
+  int64_t offset = 0;     // in floats, into an arena row
   int64_t size() const {
     int64_t n = 1;
     for (int64_t s : shape) n *= s;
@@ -46,13 +58,14 @@ struct ParameterLayout {
   bool contains(const std::string& name) const;
 };
 
-// The layout of a resolved model. Names, for each block l:
-//   embed.weight [V, d] · position.weight [P, d] (learned) ·
-//   blocks.l.attn_norm.{weight,bias} [d] · blocks.l.attn.qkv.weight [d, (H + 2G) h] (all q heads,
-//   then k, then v) (+ .bias) · blocks.l.attn.out.weight [H h, d] (+ .bias) ·
-//   blocks.l.mlp_norm.{weight,bias} [d] · SwiGLU: blocks.l.mlp.gate_up.weight [d, 2 f] (gate first)
-//   ; GELU: blocks.l.mlp.up.weight [d, f] · blocks.l.mlp.down.weight [f, d] (+ biases) ·
-//   final_norm.{weight,bias} · head.weight [d, V] (untied)
+// The layout of a resolved model (names: docs/model.md, "Parameters").
 ParameterLayout LayoutOf(const ModelSpec& resolved);
+
+// Names of block l's parameters begin so.
+std::string BlockName(int64_t l);
+// The kind that final_norm or embed_norm stands for.
+NormKind KindOf(OuterNorm v, NormKind same);
+// Gain of a residual branch at the start: branch_attn or branch_mlp with branch_scale applied.
+double BranchGain(const ModelSpec& resolved, double branch);
 
 }  // namespace plumb::spec

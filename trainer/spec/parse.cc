@@ -6,8 +6,9 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "trainer/spec/cost.h"
+#include "trainer/spec/choices.h"
 #include "trainer/spec/fields.h"
+#include "trainer/spec/presets.h"
 #include "trainer/spec/sha256.h"
 
 namespace plumb::spec {
@@ -15,29 +16,35 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int64_t kMaxAttentionWidth = 1 << 22;
-constexpr double kMaxTokens = 9007199254740992.0;  // 2^53
-
 // What each component computes is versioned on its own: a change of one component's numbers leaves
-// the keys of trials that do not use it as they were.
-const std::map<std::string, int>& SemanticsVersions() {
-  static const auto* versions = new std::map<std::string, int>{
-      {"attention", 1}, {"data_order", 1}, {"evaluation", 1}, {"gelu", 1},
-      {"init", 1},      {"layernorm", 1},  {"learned", 1},    {"optimizer", 1},
-      {"rmsnorm", 1},   {"rope", 1},       {"swiglu", 1},     {"schedule", 1}};
-  return *versions;
+// the keys of trials that do not use it as they were. Not listed: 1.
+int VersionOf(const std::string& component) {
+  static const auto* const versions = new std::map<std::string, int>{};
+  const auto it = versions->find(component);
+  return it == versions->end() ? 1 : it->second;
 }
 
-// The preset's row: fields that differ from the defaults of ModelSpec.
-json PresetRow(const std::string& name) {
-  if (name == "gpt2") {
-    return {{"model.norm", "layernorm"},
-            {"model.position", "learned"},
-            {"model.mlp", "gelu"},
-            {"model.bias", true},
-            {"model.tied_head", true}};
-  }
-  return json::object();  // llama is the default
+// Components beyond the plain ones are named by the field that chose them.
+std::vector<std::string> Components(const TrialSpec& s) {
+  const ModelSpec &m = s.model, plain;
+  std::vector<std::string> out = {"attention",  "data_order",     "evaluation",
+                                  "init",       "optimizer",      "schedule",
+                                  Name(m.norm), Name(m.position), Name(m.mlp)};
+  const auto add = [&](bool used, const char* name) {
+    if (used) out.push_back(name);
+  };
+  add(m.block != plain.block, "block.parallel");
+  add(m.norm_place != plain.norm_place, "norm_place");
+  add(m.attn_matrix != plain.attn_matrix, "attn_matrix");
+  add(m.vp != plain.vp, "vp");
+  add(m.score_bias != plain.score_bias, "score_bias");
+  add(m.qk_norm != plain.qk_norm, "qk_norm");
+  add(m.value_residual != plain.value_residual, "value_residual");
+  add(m.parametrization != plain.parametrization, "parametrization");
+  add(Routed(m), "router");
+  add(s.train.objective == Objective::kMlm, "mlm");
+  if (s.train.optimizer != OptimizerKind::kAdamW) out.push_back(Name(s.train.optimizer));
+  return out;
 }
 
 // By path. Built once: keys are computed for every trial of a sweep.
@@ -107,26 +114,6 @@ std::string Format(const std::vector<SpecError>& errors) {
   return out;
 }
 
-std::vector<std::string> PresetNames() { return {"llama", "gpt2"}; }
-
-std::optional<int64_t> TokenizerVocabSize(const std::string& tokenizer) {
-  if (tokenizer == "bytes") return 256;
-  struct Kind {
-    std::string prefix;
-    int64_t least;
-  };
-  // SentencePiece: 256 bytes to fall back on, and some pieces. "ids": token ids that were made
-  // elsewhere.
-  for (const auto& [prefix, least] : {Kind{"sentencepiece:", 300}, Kind{"ids:", 2}}) {
-    if (tokenizer.rfind(prefix, 0) != 0) continue;
-    const std::string digits = tokenizer.substr(prefix.size());
-    if (digits.empty() || digits.size() > 7 || digits.front() == '0') continue;
-    if (digits.find_first_not_of("0123456789") != std::string::npos) continue;
-    if (const int64_t n = std::stoll(digits); n >= least) return n;
-  }
-  return std::nullopt;
-}
-
 std::vector<SpecError> Parse(const json& j, TrialSpec* spec) {
   std::vector<SpecError> errors;
   if (!j.is_object()) return {{"", "expected an object of sections (model, data, train, …)"}};
@@ -182,124 +169,6 @@ std::vector<SpecError> ParseText(const std::string& text, TrialSpec* spec) {
   return Parse(j, spec);
 }
 
-std::vector<SpecError> Resolve(TrialSpec* spec) {
-  TrialSpec s = *spec;
-  std::vector<SpecError> errors;
-  const auto wrong = [&](const char* path, const std::string& message) {
-    errors.push_back({path, message});
-  };
-  const auto str = [](int64_t v) { return std::to_string(v); };
-
-  ModelSpec& m = s.model;
-  if (m.n_heads == 0) {
-    if (m.head_dim == 0) {
-      m.n_heads = 4;
-    } else if (m.d_model % m.head_dim == 0) {
-      m.n_heads = m.d_model / m.head_dim;
-    } else {
-      wrong("model.head_dim", str(m.head_dim) + " does not divide d_model " + str(m.d_model) +
-                                  "; give n_heads too, or another width");
-    }
-  }
-  if (m.head_dim == 0 && m.n_heads > 0) {
-    if (m.d_model % m.n_heads == 0) {
-      m.head_dim = m.d_model / m.n_heads;
-    } else {
-      wrong("model.n_heads", str(m.n_heads) + " does not divide d_model " + str(m.d_model) +
-                                 "; give head_dim too, or another width");
-    }
-  }
-  if (m.n_kv_heads == 0) m.n_kv_heads = m.n_heads;
-  // Keeps every count of parameters and FLOPs within 64 bits.
-  if (m.n_heads * m.head_dim > kMaxAttentionWidth) {
-    wrong("model.head_dim", str(m.n_heads) + " heads of width " + str(m.head_dim) +
-                                " are wider than " + str(kMaxAttentionWidth) + " together");
-  }
-  if (m.n_kv_heads > 0 && m.n_heads % m.n_kv_heads != 0) {
-    wrong("model.n_kv_heads", str(m.n_kv_heads) + " does not divide n_heads " + str(m.n_heads));
-  }
-  if (m.position == PositionKind::kRope && m.head_dim % 2 != 0) {
-    wrong("model.head_dim",
-          "RoPE turns pairs: the head width " + str(m.head_dim) + " must be even");
-  }
-  if (m.d_ff == 0) {
-    m.d_ff = m.mlp == MlpKind::kSwiGlu ? (8 * m.d_model + 23) / 24 * 8
-                                       : 4 * m.d_model;  // ceil(8d/3) to a multiple of 8
-  }
-  const auto vocab = TokenizerVocabSize(s.data.tokenizer);
-  if (!vocab) {
-    wrong("data.tokenizer",
-          "unknown tokenizer \"" + s.data.tokenizer + "\"; bytes, or sentencepiece:<300 or more>");
-  } else if (m.vocab_size == 0) {
-    m.vocab_size = *vocab;
-  } else if (m.vocab_size < *vocab) {
-    wrong("model.vocab_size", str(m.vocab_size) + " is less than the tokenizer's " + str(*vocab));
-  }
-  if (s.eval.seq_len == 0) s.eval.seq_len = s.data.seq_len;
-  const int64_t longest = std::max(s.data.seq_len, s.eval.seq_len);
-  if (m.position == PositionKind::kLearned) {
-    if (m.max_positions == 0) m.max_positions = longest;
-    if (m.max_positions < longest) {
-      wrong("model.max_positions",
-            str(m.max_positions) + " is less than the longest sequence, " + str(longest));
-    }
-  } else {
-    m.max_positions = 0;
-  }
-
-  TrainSpec& t = s.train;
-  if (t.batch_tokens % s.data.seq_len != 0) {
-    wrong("train.batch_tokens",
-          str(t.batch_tokens) + " is not a multiple of data.seq_len " + str(s.data.seq_len));
-  }
-  const int budgets = (t.steps > 0) + (t.tokens > 0) + (t.flops > 0);
-  if (budgets != 1) {
-    wrong("train", budgets == 0 ? "no budget: give one of train.steps, train.tokens, train.flops"
-                                : "give only one of train.steps, train.tokens, train.flops");
-  }
-  if (t.warmup_steps > 0 && t.warmup_fraction > 0)
-    wrong("train.warmup_steps", "give warmup_steps or warmup_fraction, not both");
-  if (!errors.empty()) return errors;
-
-  if (t.flops > 0) {
-    const double per_step = static_cast<double>(TrainingFlopsPerToken(m, s.data.seq_len)) *
-                            static_cast<double>(t.batch_tokens);
-    const double steps = std::round(t.flops / per_step);
-    if (steps < 1) {
-      wrong("train.flops", "less than one step of " + std::to_string(per_step) +
-                               " FLOPs; raise it or make batch_tokens smaller");
-    } else if (steps > 1e12) {
-      wrong("train.flops", "more than 1e12 steps");
-    } else {
-      t.steps = static_cast<int64_t>(steps);
-    }
-  } else if (t.tokens > 0) {
-    t.steps = std::max<int64_t>(1, (t.tokens + t.batch_tokens / 2) / t.batch_tokens);
-  }
-  t.flops = 0, t.tokens = 0;
-  if (t.warmup_fraction > 0 && errors.empty()) {
-    t.warmup_steps =
-        static_cast<int64_t>(std::round(t.warmup_fraction * static_cast<double>(t.steps)));
-    t.warmup_fraction = 0;
-  }
-  if (static_cast<double>(t.steps) * static_cast<double>(t.batch_tokens) > kMaxTokens) {
-    wrong("train",
-          str(t.steps) + " steps of " + str(t.batch_tokens) + " tokens are more than 2^53 tokens");
-  }
-  if (t.warmup_steps > t.steps)
-    wrong("train.warmup_steps",
-          str(t.warmup_steps) + " is more than the " + str(t.steps) + " steps");
-  // Fields that the chosen kind does not read go back to their default, so that they never split a
-  // key.
-  const TrialSpec defaults;
-  if (m.position != PositionKind::kRope) m.rope_base = defaults.model.rope_base;
-  if (t.schedule == ScheduleKind::kConstant) t.final_lr_fraction = defaults.train.final_lr_fraction;
-  if (t.schedule != ScheduleKind::kWsd) t.decay_fraction = defaults.train.decay_fraction;
-  s.eval.points = std::min(s.eval.points, std::max<int64_t>(1, t.steps));
-  if (errors.empty()) *spec = s;
-  return errors;
-}
-
 std::vector<SpecError> ParseResolved(const std::string& text, TrialSpec* spec) {
   auto errors = ParseText(text, spec);
   return errors.empty() ? Resolve(spec) : errors;
@@ -317,14 +186,8 @@ json Canonical(const TrialSpec& resolved, With with) {
 }
 
 std::string Key(const TrialSpec& resolved) {
-  const ModelSpec& m = resolved.model;
   json versions = json::object();
-  for (const std::string& used :
-       {std::string("attention"), std::string("data_order"), std::string("evaluation"),
-        std::string("init"), std::string("optimizer"), std::string("schedule"),
-        std::string(Name(m.norm)), std::string(Name(m.position)), std::string(Name(m.mlp))}) {
-    versions[used] = SemanticsVersions().at(used);
-  }
+  for (const std::string& used : Components(resolved)) versions[used] = VersionOf(used);
   return Sha256Hex(
       json{{"config", Canonical(resolved, With::kResultOnly)}, {"semantics", versions}}.dump());
 }
@@ -332,7 +195,9 @@ std::string Key(const TrialSpec& resolved) {
 std::string FusionKey(const TrialSpec& resolved) {
   json key = json::object();
   for (const Field& f : Scratch(resolved).fields) {
-    if (f.fusion == Fusion::kKey) key[f.path] = f.get();
+    if (f.fusion != Fusion::kKey) continue;
+    const json value = f.get();
+    if (value != Defaults().at(f.path)) key[f.path] = value;  // so that a new field changes none
   }
   return Sha256Hex(key.dump());
 }

@@ -58,6 +58,7 @@ nlohmann::json Schema();
 // field.
 nlohmann::json FieldReference();
 
-std::vector<std::string> PresetNames();
+// The choices of router.path; empty when it is not a list of whole numbers.
+std::vector<int64_t> RouterPath(const std::string& text);
 
 }  // namespace plumb::spec

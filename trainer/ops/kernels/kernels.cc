@@ -52,8 +52,8 @@ PLUMB_INLINE SigmoidValue Sigmoid(float x) {
   return {value, e * value};
 }
 
-void RmsNorm(const float* x, const float* branch, const float* gain, float eps, float* sum,
-             float* y, float* stats, int64_t n, int64_t d) {
+void RmsNorm(const float* x, const float* branch, const float* gain, float eps, float eps_outside,
+             float* sum, float* y, float* stats, int64_t n, int64_t d) {
   for (int64_t i = 0; i < n; ++i, x += d, y += d) {
     const float* in = x;
     float squares = 0;
@@ -71,15 +71,16 @@ void RmsNorm(const float* x, const float* branch, const float* gain, float eps, 
 #pragma omp simd reduction(+ : squares)
       for (int64_t j = 0; j < d; ++j) squares += x[j] * x[j];
     }
-    float scale = 1.0f / __builtin_sqrtf(squares / static_cast<float>(d) + eps);
+    float scale = 1.0f / (__builtin_sqrtf(squares / static_cast<float>(d) + eps) + eps_outside);
     stats[i] = scale;
 #pragma omp simd
     for (int64_t j = 0; j < d; ++j) y[j] = in[j] * scale * gain[j];
   }
 }
 
-void RmsNormBackward(const float* x, const float* gain, const float* stats, const float* dy,
-                     const float* dsum, float* dx, float* dgain, int64_t n, int64_t d) {
+void RmsNormBackward(const float* x, const float* gain, const float* stats, float eps_outside,
+                     const float* dy, const float* dsum, float* dx, float* dgain, int64_t n,
+                     int64_t d) {
   for (int64_t i = 0; i < n; ++i, x += d, dy += d, dx += d) {
     float scale = stats[i], dot = 0;
 #pragma omp simd reduction(+ : dot)
@@ -89,6 +90,11 @@ void RmsNormBackward(const float* x, const float* gain, const float* stats, cons
       dgain[j] += g * scale;
     }
     float back = dot * scale * scale * scale / static_cast<float>(d);
+    if (eps_outside > 0) {
+      // d scale / d root = -scale²; a row of zeros has no direction, and its root no derivative.
+      float root = 1.0f / scale - eps_outside;
+      back = root > 0 ? dot * scale * scale / (static_cast<float>(d) * root) : 0.0f;
+    }
     if (dsum) {
 #pragma omp simd
       for (int64_t j = 0; j < d; ++j) dx[j] = dy[j] * gain[j] * scale - x[j] * back + dsum[j];
@@ -237,15 +243,15 @@ void CrossEntropy(const float* logits, const int64_t* targets, float* loss, floa
 }
 
 void CrossEntropyBackward(float* logits, const int64_t* targets, const float* lse, float scale,
-                          int64_t n, int64_t v) {
+                          float z, int64_t n, int64_t v) {
   for (int64_t i = 0; i < n; ++i, logits += v) {
     if (targets[i] < 0) {
       for (int64_t j = 0; j < v; ++j) logits[j] = 0;
       continue;
     }
-    float shift = lse[i];
+    float shift = lse[i], factor = scale * (1.0f + 2.0f * z * shift);
 #pragma omp simd
-    for (int64_t j = 0; j < v; ++j) logits[j] = scale * Exp(logits[j] - shift);
+    for (int64_t j = 0; j < v; ++j) logits[j] = factor * Exp(logits[j] - shift);
     logits[targets[i]] -= scale;
   }
 }
@@ -261,6 +267,90 @@ void AddToEach(float* y, const float* x, int64_t n, int64_t d) {
 
 void ColumnSums(const float* x, float* sums, int64_t n, int64_t d) {
   for (int64_t i = 0; i < n; ++i, x += d) Add(sums, x, d);
+}
+
+void Scale(const float* x, const float* gain, float* y, int64_t n, int64_t d) {
+  for (int64_t i = 0; i < n; ++i, x += d, y += d) {
+#pragma omp simd
+    for (int64_t j = 0; j < d; ++j) y[j] = x[j] * gain[j];
+  }
+}
+
+void ScaleBackward(const float* x, const float* gain, const float* dy, float* dx, float* dgain,
+                   int64_t n, int64_t d) {
+  for (int64_t i = 0; i < n; ++i, x += d, dy += d, dx += d) {
+#pragma omp simd
+    for (int64_t j = 0; j < d; ++j) {
+      dgain[j] += x[j] * dy[j];
+      dx[j] = dy[j] * gain[j];
+    }
+  }
+}
+
+// work = Σ v over the text; the mean's factor at position i.
+void SumOver(const float* v, float* work, int64_t t, int64_t d) {
+  for (int64_t j = 0; j < d; ++j) work[j] = 0;
+  for (int64_t i = 0; i < t; ++i) Add(work, v + i * d, d);
+}
+
+void ShapedMix(const float* attended, const float* values, const float* gains, float* work,
+               float* y, int64_t t, int64_t d, bool causal) {
+  const float *alpha = gains, *beta = gains + d, *gamma = gains + 2 * d;
+  if (!causal) SumOver(values, work, t, d);
+  if (causal) {
+    for (int64_t j = 0; j < d; ++j) work[j] = 0;
+  }
+  for (int64_t i = 0; i < t; ++i, attended += d, values += d, y += d) {
+    float inverse = 1.0f / static_cast<float>(causal ? i + 1 : t), take = causal ? 1.0f : 0.0f;
+#pragma omp simd
+    for (int64_t j = 0; j < d; ++j) {
+      float sum = work[j] + take * values[j];
+      work[j] = sum;
+      y[j] = alpha[j] * values[j] + beta[j] * attended[j] - gamma[j] * sum * inverse;
+    }
+  }
+}
+
+void ShapedMixBackward(const float* attended, const float* values, const float* gains, float* work,
+                       const float* dy, float* da, float* dv, float* dgains, int64_t t, int64_t d,
+                       bool causal) {
+  const float *alpha = gains, *beta = gains + d, *gamma = gains + 2 * d;
+  float *dalpha = dgains, *dbeta = dgains + d, *dgamma = dgains + 2 * d;
+  if (!causal) SumOver(values, work, t, d);
+  if (causal) {
+    for (int64_t j = 0; j < d; ++j) work[j] = 0;
+  }
+  for (int64_t i = 0; i < t; ++i) {
+    const float *a = attended + i * d, *v = values + i * d, *g = dy + i * d;
+    float* back = da + i * d;
+    float inverse = 1.0f / static_cast<float>(causal ? i + 1 : t), take = causal ? 1.0f : 0.0f;
+#pragma omp simd
+    for (int64_t j = 0; j < d; ++j) {
+      float sum = work[j] + take * v[j];
+      work[j] = sum;
+      dalpha[j] += g[j] * v[j];
+      dbeta[j] += g[j] * a[j];
+      dgamma[j] -= g[j] * sum * inverse;
+      back[j] = g[j] * beta[j];
+    }
+  }
+  // dv[i] = alpha dy[i] - Σ_{s >= i} gamma dy[s] / (s + 1); all s where it is not causal.
+  for (int64_t j = 0; j < d; ++j) work[j] = 0;
+  if (!causal) {
+    for (int64_t i = 0; i < t; ++i) Add(work, dy + i * d, d);
+    for (int64_t j = 0; j < d; ++j) work[j] *= 1.0f / static_cast<float>(t);
+  }
+  for (int64_t i = t; i-- > 0;) {
+    const float* g = dy + i * d;
+    float* back = dv + i * d;
+    float take = causal ? 1.0f / static_cast<float>(i + 1) : 0.0f;
+#pragma omp simd
+    for (int64_t j = 0; j < d; ++j) {
+      float sum = work[j] + take * g[j];
+      work[j] = sum;
+      back[j] = alpha[j] * g[j] - gamma[j] * sum;
+    }
+  }
 }
 
 void AdamW(float* w, float* g, float* m, float* v, const AdamWScalars& s, int64_t n) {
@@ -306,6 +396,10 @@ const Kernels kKernels = {PLUMB_STRING(PLUMB_ISA),
                           Add,
                           AddToEach,
                           ColumnSums,
+                          Scale,
+                          ScaleBackward,
+                          ShapedMix,
+                          ShapedMixBackward,
                           AdamW,
                           Squares};
 

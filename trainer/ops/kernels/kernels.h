@@ -28,11 +28,13 @@ struct Kernels {
   const char* isa;
   // sum = x + branch where branch is given; y = norm(sum or x). stats: n (RMS: 1/rms) or 2n (mean,
   // 1/std) floats.
-  void (*rms_norm)(const float* x, const float* branch, const float* gain, float eps, float* sum,
-                   float* y, float* stats, int64_t n, int64_t d);
+  // scale = 1 / (sqrt(mean square + eps) + eps_outside).
+  void (*rms_norm)(const float* x, const float* branch, const float* gain, float eps,
+                   float eps_outside, float* sum, float* y, float* stats, int64_t n, int64_t d);
   // dx = d(norm) + dsum (may be null); dgain += .
-  void (*rms_norm_backward)(const float* x, const float* gain, const float* stats, const float* dy,
-                            const float* dsum, float* dx, float* dgain, int64_t n, int64_t d);
+  void (*rms_norm_backward)(const float* x, const float* gain, const float* stats,
+                            float eps_outside, const float* dy, const float* dsum, float* dx,
+                            float* dgain, int64_t n, int64_t d);
   void (*layer_norm)(const float* x, const float* branch, const float* gain, const float* bias,
                      float eps, float* sum, float* y, float* stats, int64_t n, int64_t d);
   void (*layer_norm_backward)(const float* x, const float* gain, const float* stats,
@@ -51,12 +53,24 @@ struct Kernels {
   // −log softmax(logits)[target] and log-sum-exp of each position; 0 where target < 0.
   void (*cross_entropy)(const float* logits, const int64_t* targets, float* loss, float* lse,
                         int64_t n, int64_t v);
-  // In place: scale * (softmax − onehot), 0 where target < 0.
+  // In place: scale * ((1 + 2 z lse) softmax − onehot), 0 where target < 0.
   void (*cross_entropy_backward)(float* logits, const int64_t* targets, const float* lse,
-                                 float scale, int64_t n, int64_t v);
+                                 float scale, float z, int64_t n, int64_t v);
   void (*add)(float* y, const float* x, int64_t n);                        // y += x
   void (*add_to_each)(float* y, const float* x, int64_t n, int64_t d);     // y[i] += x
   void (*column_sums)(const float* x, float* sums, int64_t n, int64_t d);  // sums += Σ_i x[i]
+  // y = x * gain, gain a vector of d; backward: dx = dy * gain, dgain += x * dy.
+  void (*scale)(const float* x, const float* gain, float* y, int64_t n, int64_t d);
+  void (*scale_backward)(const float* x, const float* gain, const float* dy, float* dx,
+                         float* dgain, int64_t n, int64_t d);
+  // One text of t positions: y = alpha v + beta a - gamma c, c the running mean of v (causal) or
+  // its mean; gains: alpha, beta, gamma, d floats each. `work`: d floats.
+  void (*shaped_mix)(const float* attended, const float* values, const float* gains, float* work,
+                     float* y, int64_t t, int64_t d, bool causal);
+  // dgains += ; da and dv are written.
+  void (*shaped_mix_backward)(const float* attended, const float* values, const float* gains,
+                              float* work, const float* dy, float* da, float* dv, float* dgains,
+                              int64_t t, int64_t d, bool causal);
   void (*adamw)(float* w, float* g, float* m, float* v, const AdamWScalars& s,
                 int64_t n);  // and g = 0
   double (*squares)(const float* x, int64_t n);
