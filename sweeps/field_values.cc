@@ -67,7 +67,7 @@ const spec::Field* FieldTable::FindOrReport(const YamlNode& name,
   const spec::Field* found = nullptr;
   std::vector<std::string> same;
   for (const spec::Field& f : fields_) {
-    if (f.path.substr(f.path.rfind('.') + 1) == name.text) found = &f, same.push_back(f.path);
+    if (spec::ShortName(f.path) == name.text) found = &f, same.push_back(f.path);
   }
   if (same.size() == 1) return found;
   const std::string near = spec::NearestField(name.text);

@@ -25,7 +25,9 @@ const Names& AllNames() {
     spec::TrialSpec spec;
     for (const spec::Field& f : spec::Fields(spec)) {
       n->paths.insert(f.path);
-      n->by_last_part[f.path.substr(f.path.rfind('.') + 1)].push_back(f.path);
+      if (const std::string name = spec::ShortName(f.path); !name.empty()) {
+        n->by_last_part[name].push_back(f.path);
+      }
       n->choices.insert(f.choices.begin(), f.choices.end());
     }
     return n;

@@ -107,6 +107,10 @@ int EditDistance(const std::string& a, const std::string& b) {
   return d[n][m];
 }
 
+std::string ShortName(const std::string& path) {
+  return path.rfind("base.", 0) == 0 ? "" : path.substr(path.rfind('.') + 1);
+}
+
 std::string NearestField(const std::string& path) {
   TrialSpec spec;
   std::string best;
