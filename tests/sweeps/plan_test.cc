@@ -315,7 +315,7 @@ limits: {trials: many}
             R"~(f.yaml:1:8: the name of a sweep is 1 to 100 letters, digits, - _ .
   sweep: my sweep
          ^
-f.yaml:3:19: model.preset: expected one of llama, gpt2; got "lama"
+f.yaml:3:19: model.preset: expected one of llama, gpt2, preln, gptj_parallel, vskipinit, sas, sas_p, sas_p_nonorm, op, llama_base, llama_gelu_qkv, llama_sep_qkv, llama_score_bias, phi3_static, phi3_dynamic, gptneox, olmo2, gemma2_small, modded; got "lama"
     model: {preset: lama, d_modle: 64, tied_head: yes}
                     ^
 f.yaml:3:25: model.d_modle: no such field; did you mean model.d_model?
