@@ -11,7 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "store/sqlite.h"
+#include "store/store.h"
 
 namespace plumb::app {
 namespace {
@@ -54,10 +54,8 @@ class CliTest : public ::testing::Test {
 
   // 2 x 2 cells, two seeds; (2, 64) has a diverged seed; an A/A control of (1, 32).
   void MakeDatabase() {
-    auto db = store::Database::Open(db_, store::Database::Mode::kCreate);
-    ASSERT_TRUE(db.ok());
-    ASSERT_TRUE(db->Execute(Slurp(PLUMB_SOURCE_DIR "/store/migrations/0001_init.sql")).ok());
-    ASSERT_TRUE(db->Execute("PRAGMA application_id = 0x504c4d42; PRAGMA user_version = 1").ok());
+    auto db = store::Store::Open(db_, 0);
+    ASSERT_TRUE(db.ok()) << db.status();
     std::string sql =
         "INSERT INTO sweep VALUES (1, 'hand', 'completed', 'r', 'h', 'sweep: hand', "
         "'test/bits_per_byte', 9, 9, 0, 1);";
@@ -102,7 +100,7 @@ class CliTest : public ::testing::Test {
       }
     }
     add(1, 1, 32, 100, true, "succeeded", "2.275");
-    const absl::Status s = db->Execute(sql);
+    const absl::Status s = (*db)->database().Execute(sql);
     ASSERT_TRUE(s.ok()) << s;
   }
 
