@@ -69,6 +69,11 @@ absl::StatusOr<RowCommands> CommandsFor(const v1::Assignment& a, const std::stri
                             {"data_dir", data_dir},
                             {"threads", threads}});
   }
+  if (a.checkpoint_path().empty() && a.kind() != "noop" && a.kind() != "pretrain" &&
+      a.kind() != "timing") {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the stage before it left no checkpoint for a ", a.kind(), " to start from"));
+  }
   json checkpoint = nullptr;
   if (!a.checkpoint_path().empty()) {
     checkpoint = {{"path", a.checkpoint_path()},

@@ -1,4 +1,5 @@
--- Schema v2: structured results of stages ("records"), and the views that read them.
+-- Schema v2: structured results of stages ("records"), the views that read them, and results of trainings that do not
+-- depend on the stages that follow them.
 
 CREATE TABLE record (
   stage_id INTEGER NOT NULL REFERENCES stage (id),
@@ -96,3 +97,52 @@ SELECT sweep_id, sweep, cell_id, cell, replicate, aa, trial_id, stage,
   (SELECT value FROM json_each(data_json) WHERE key = 'loss') AS loss,
   (SELECT value FROM json_each(data_json) WHERE key = 'nonfinite_batches') AS nonfinite_batches
 FROM v_record WHERE kind = 'finetune';
+
+DROP VIEW v_cell;
+DROP VIEW v_trial;
+
+-- As in schema 1, with `train_state` at the end: how a trial's first stage ended, whatever the stages after it do.
+CREATE VIEW v_trial AS
+WITH last_value AS (
+  SELECT s.stage_id, s.name, m.step, m.value
+  FROM series s JOIN measurement m ON m.series_id = s.id
+  WHERE s.layer = -1 AND m.step = (SELECT max(step) FROM measurement WHERE series_id = s.id)
+)
+SELECT st.sweep_id, sw.name AS sweep, st.cell_id, c.name AS cell, st.replicate, st.aa, t.id AS trial_id, t.state,
+  t.n_layers, t.d_model, t.n_heads, t.n_kv_heads, t.head_dim, t.d_ff, t.vocab_size, t.norm, t.position, t.mlp,
+  t.corpus, t.tokenizer, t.seq_len, t.batch_tokens, t.steps, t.lr, t.seed_init, t.seed_data,
+  t.params_total, t.params_non_embedding, t.flops_per_token, t.tokens, t.flops,
+  p.id AS stage_id, p.step,
+  (SELECT value FROM last_value v WHERE v.stage_id = p.id AND v.name = 'train/loss') AS train_loss,
+  (SELECT value FROM last_value v WHERE v.stage_id = p.id AND v.name = 'tune/loss') AS tune_loss,
+  (SELECT value FROM last_value v WHERE v.stage_id = p.id AND v.name = 'val/loss') AS val_loss,
+  (SELECT value FROM last_value v WHERE v.stage_id = p.id AND v.name = 'val/bits_per_byte') AS val_bits_per_byte,
+  (SELECT value FROM last_value v WHERE v.stage_id = p.id AND v.name = 'test/loss') AS test_loss,
+  (SELECT value FROM last_value v WHERE v.stage_id = p.id AND v.name = 'test/bits_per_byte') AS test_bits_per_byte,
+  (SELECT value FROM last_value v WHERE v.stage_id = p.id AND v.name = 'time/wall_seconds') AS wall_seconds,
+  (SELECT value FROM last_value v WHERE v.stage_id = p.id AND v.name = 'time/cpu_seconds') AS cpu_seconds,
+  (SELECT value FROM last_value v WHERE v.stage_id = p.id AND v.name = 'memory/peak_bytes') AS peak_bytes,
+  (SELECT value FROM last_value v JOIN stage ts ON ts.id = v.stage_id
+   WHERE ts.trial_id = t.id AND ts.kind = 'timing' AND v.name = 'timing/solo_tokens_per_s') AS solo_tokens_per_s,
+  coalesce((SELECT r.state FROM stage r WHERE r.trial_id = t.id AND r.parent_id IS NULL), t.state) AS train_state
+FROM sweep_trial st
+JOIN sweep sw ON sw.id = st.sweep_id
+JOIN cell c ON c.id = st.cell_id
+JOIN trial t ON t.id = st.trial_id
+LEFT JOIN stage p ON p.trial_id = t.id AND p.kind = 'pretrain' AND p.parent_id IS NULL;
+
+-- One row per cell: its replicates that are not A/A controls. Diverged replicates are counted, not averaged away.
+CREATE VIEW v_cell AS
+SELECT sweep_id, sweep, cell_id, cell, n_layers, d_model, d_ff, params_total, params_non_embedding, flops_per_token,
+  tokens, flops, steps,
+  count(*) AS n,
+  sum(train_state = 'succeeded') AS n_succeeded,
+  sum(train_state = 'diverged') AS n_diverged,
+  CASE WHEN sum(train_state = 'diverged') = 0 THEN avg(test_bits_per_byte) END AS mean_test_bits_per_byte,
+  min(test_bits_per_byte) AS min_test_bits_per_byte,
+  max(test_bits_per_byte) AS max_test_bits_per_byte,
+  CASE WHEN sum(train_state = 'diverged') = 0 THEN avg(val_bits_per_byte) END AS mean_val_bits_per_byte,
+  avg(wall_seconds) AS mean_wall_seconds,
+  max(solo_tokens_per_s) AS solo_tokens_per_s
+FROM v_trial WHERE aa = 0
+GROUP BY sweep_id, cell_id;

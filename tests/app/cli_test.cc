@@ -104,6 +104,13 @@ class CliTest : public ::testing::Test {
     ASSERT_TRUE(s.ok()) << s;
   }
 
+  void Execute(const std::string& sql) {
+    auto db = store::Store::Open(db_, 0);
+    ASSERT_TRUE(db.ok()) << db.status();
+    const absl::Status s = (*db)->database().Execute(sql);
+    ASSERT_TRUE(s.ok()) << s;
+  }
+
   std::string dir_, db_;
 };
 
@@ -193,6 +200,17 @@ TEST_F(CliTest, QueryStopsAtItsDeadline) {
       "FROM r) SELECT count(*) FROM r'");
   EXPECT_EQ(r.code, 8);
   EXPECT_THAT(r.err, HasSubstr("--deadline"));
+}
+
+TEST_F(CliTest, MapCountsATrainingWhateverTheStageAfterItDid) {
+  MakeDatabase();
+  const std::string before = Plumb("plot grid --db r.db -o csv").out;
+  Execute(
+      "INSERT INTO stage VALUES (100, 1, 'probe', 'probe', 1, '{}', 'failed', 0, 1, 0, 1, 3, 0, 1, "
+      "-1, NULL, NULL, ''); UPDATE trial SET state = 'failed' WHERE id = 1;"
+      "INSERT INTO series VALUES (1000, 100, 'test/bits_per_byte', -1, 1);"
+      "INSERT INTO measurement VALUES (1000, 5000, 9.0);");
+  EXPECT_EQ(Plumb("plot grid --db r.db -o csv").out, before);
 }
 
 TEST_F(CliTest, TheMapShowsEveryCellItsSpreadAndTheDivergedSeed) {

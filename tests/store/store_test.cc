@@ -265,6 +265,22 @@ TEST_F(StoreTest, ViewsTakeRecordsApart) {
               ElementsAre("t|0.5|-|1"));
 }
 
+TEST_F(StoreTest, StageThatFollowsDoesNotChangeHowItsTrainingCounts) {
+  OpenWithAttempt();
+  ASSERT_TRUE(
+      Commit({InsertStage{{.id = StageId{2},
+                           .trial = TrialId{1},
+                           .name = "probe",
+                           .kind = "probe",
+                           .parent = StageId{1},
+                           .state = StageState::kFailed}},
+              UpdateStage{{.id = StageId{1}, .state = StageState::kSucceeded, .attempts = 1}},
+              UpdateTrial{TrialId{1}, StageState::kFailed}})
+          .ok());
+  EXPECT_THAT(Query("SELECT state, train_state FROM v_trial"), ElementsAre("failed|succeeded"));
+  EXPECT_THAT(Query("SELECT n, n_succeeded, n_diverged FROM v_cell"), ElementsAre("1|1|0"));
+}
+
 TEST_F(StoreTest, SchemaOneWithRowsIsBroughtUpToDateAndKeepsThem) {
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
