@@ -217,7 +217,8 @@ void AddResults(Builder& b, CLI::App* root, Line& l) {
   c = b.Command(root, "query", "SQL on the database, read-only",
                 "plumb query \"SELECT n_layers, d_model, mean_test_bits_per_byte FROM v_cell\"",
                 [](const Line& x) { return RunQuery(x.context, x.query); });
-  c->add_option("sql", l.query.sql, "One SELECT; views v_trial, v_cell, v_curve")->required();
+  c->add_option("sql", l.query.sql, "One SELECT; views v_trial, v_cell, v_curve, v_record, …")
+      ->required();
   c->add_option("--deadline", l.query.deadline, "Seconds");
   c->add_option("--max-rows", l.query.max_rows, "Rows at most");
 
@@ -230,7 +231,8 @@ void AddResults(Builder& b, CLI::App* root, Line& l) {
                     args.format = format;
                     return RunExport(x.context, args);
                   });
-    c->add_option("--what", l.exporting.what, "trials, cells or curves");
+    c->add_option("--what", l.exporting.what,
+                  "trials, cells, curves, records, routes, generations, topk, …");
     c->add_option("--sweep", l.exporting.sweep, "Sweep (all)");
     c->add_option("--out", l.exporting.out, "File instead of standard output");
   }

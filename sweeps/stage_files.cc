@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "sweeps/problem.h"
+#include "sweeps/sweep_file.h"
 #include "sweeps/yaml_reader.h"
 #include "trainer/spec/sha256.h"
 #include "trainer/spec/stage_settings.h"
@@ -70,13 +71,22 @@ absl::StatusOr<std::string> PinFiles(const std::string& yaml, const std::string&
                                      const std::string& folder) {
   std::vector<Problem> problems;
   const auto root = ReadYaml(yaml, &problems);
-  if (!root || !problems.empty()) return yaml;
+  const std::vector<const YamlNode*> files = root ? Files(*root) : std::vector<const YamlNode*>();
+  if (files.empty() || !problems.empty()) return yaml;
+  // Other errors are told first: afterwards columns would be those of the changed text.
+  (void)ReadSweepFile(yaml, &problems);
+  std::erase_if(problems, [&](const Problem& p) {
+    return std::any_of(files.begin(), files.end(),
+                       [&](const YamlNode* f) { return f->at == p.at; });
+  });
+  if (!problems.empty())
+    return absl::InvalidArgumentError(FormatProblems(problems, file_name, yaml));
   struct Change {
     size_t begin, end;
     std::string text;
   };
   std::vector<Change> changes;
-  for (const YamlNode* node : Files(*root)) {
+  for (const YamlNode* node : files) {
     const size_t begin = Offset(yaml, node->at), end = EndOfScalar(yaml, begin, *node);
     if (end == std::string::npos || node->text.empty()) {
       problems.push_back({node->at, "write the path of the file on one line, in quotes"});

@@ -10,8 +10,8 @@ namespace plumb::sweeps {
 
 // The text with each path of a stage's file setting (`task: "glue.jsonl"`) replaced by
 // {path: absolute, sha256: digest}; relative paths begin at `folder`. NotFound, with line, column
-// and caret, for a file that cannot be read. A text that is no sweep file comes back as it is:
-// planning says what is wrong with it.
+// and caret, for a file that cannot be read, and InvalidArgument for what else is wrong with a text
+// that names one; any other text comes back as it is, for planning to judge.
 absl::StatusOr<std::string> PinFiles(const std::string& yaml, const std::string& file_name,
                                      const std::string& folder);
 

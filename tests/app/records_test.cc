@@ -114,6 +114,9 @@ TEST_F(RecordsTest, RoutesCountPathsAndChoicesByPart) {
             "step  skip  layer 0  layer 1  layer 2  layer 3\n"
             "   1     1        2        0        0        0\n"
             "   2     0        0        2        0        1\n");
+  EXPECT_THAT(Plumb("export csv --what routes --db r.db").out,
+              HasSubstr("probes,en,0,\"[0,1,1]\",2,3\n"));
+  EXPECT_EQ(Plumb("query --db r.db 'SELECT count(*) AS n FROM v_route' -o csv").out, "n\n4\n");
   EXPECT_THAT(Plumb("trial routes 1 --db r.db -o csv").out,
               HasSubstr("probes,en,\"[0,1,1]\",2,0.6666666666666666,2\n"));
 }

@@ -142,7 +142,8 @@ TEST_F(PinFilesTest, PathBecomesAbsoluteWithTheDigestAndThePlanTakesIt) {
                                           spec::Sha256Hex("[0, \"a\"]\n"), "\"}");
   for (const char* path : {"t 1.jsonl", "\"t 1.jsonl\"", "'t 1.jsonl'", "\"./t\\u00201.jsonl\""}) {
     const std::string text = With(absl::StrCat(
-        "# 海\nstages:\n  é: {}\n  glue: {finetune: {task: ", path, ", seeds: [0]}}  # end\n"));
+        "# 海\nstages: {p: {probe: {prompts: [é海], top_k: 1}}, glue: {finetune: {task: ", path,
+        ", seeds: [0]}}}  # end\n"));
     const auto out = PinFiles(text, "f.yaml", dir_);
     ASSERT_TRUE(out.ok()) << out.status();
     EXPECT_EQ(*out, absl::StrReplaceAll(text, {{path, pinned}}));
@@ -158,6 +159,15 @@ TEST_F(PinFilesTest, MissingFileIsShownWhereItIsNamed) {
   EXPECT_EQ(out.status().code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(out.status().message()),
               HasSubstr("f.yaml:6:34: there is no file " + dir_ + "/none.jsonl"));
+}
+
+TEST_F(PinFilesTest, OtherErrorsKeepTheirColumns) {
+  const auto out =
+      PinFiles(With("stages: {glue: {finetune: {task: t 1.jsonl, lrr: 1}}}\n"), "f.yaml", dir_);
+  EXPECT_EQ(std::string(out.status().message()),
+            "f.yaml:6:45: lrr: unknown setting; did you mean lr?\n"
+            "  stages: {glue: {finetune: {task: t 1.jsonl, lrr: 1}}}\n"
+            "                                              ^");
 }
 
 TEST_F(PinFilesTest, WhatIsNoSweepFileComesBackAsItIs) {
