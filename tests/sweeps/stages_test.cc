@@ -153,6 +153,22 @@ TEST_F(PinFilesTest, PathBecomesAbsoluteWithTheDigestAndThePlanTakesIt) {
   EXPECT_THAT(PlanOrDie(*yaml).trials[0].stages[1].settings_json, HasSubstr(dir_ + "/t 1.jsonl"));
 }
 
+TEST_F(PinFilesTest, StagesOfTheReferencePageAreRead) {
+  std::ifstream in(PLUMB_SOURCE_DIR "/docs/sweep-file.md");
+  const std::string page(std::istreambuf_iterator<char>(in), {});
+  const size_t section = page.find("\n## stages\n"), fence = page.find("```yaml\n", section) + 8;
+  ASSERT_NE(section, std::string::npos);
+  std::ofstream(dir_ + "/task.jsonl") << "[0, \"a\"]\n";
+  const auto pinned =
+      PinFiles(With(page.substr(fence, page.find("```", fence) - fence)), "f.yaml", dir_);
+  ASSERT_TRUE(pinned.ok()) << pinned.status();
+  const SweepPlan p = PlanOrDie(*pinned);
+  std::vector<std::string> kinds;
+  for (const PlannedStage& s : p.trials[0].stages) kinds.push_back(s.kind);
+  EXPECT_EQ(kinds,
+            (std::vector<std::string>{"pretrain", "probe", "painters", "finetune", "evaluate"}));
+}
+
 TEST_F(PinFilesTest, MissingFileIsShownWhereItIsNamed) {
   const auto out =
       PinFiles(With("stages: {glue: {finetune: {task: none.jsonl}}}\n"), "f.yaml", dir_);
