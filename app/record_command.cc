@@ -42,12 +42,14 @@ absl::Status Nothing(const RecordView& view, const TrialArgs& args,
                    "s: {", view.stage_kind, ": ", view.settings, "}}");
   for (const StageState& s : stages) {
     if (s.kind != view.stage_kind || (!args.stage.empty() && s.name != args.stage)) continue;
+    const bool lives = s.state == "pending" || s.state == "running" || s.state == "paused";
     if (s.state == "succeeded") {
       return absl::NotFoundError(
           absl::StrCat(what, ": its stage ", s.name, " was not asked for it; ", add));
     }
-    return absl::NotFoundError(absl::StrCat(what, " yet: its stage ", s.name, " is ", s.state, ": ",
-                                            s.reason, "\nsee: plumb trial explain ", args.id));
+    return absl::NotFoundError(absl::StrCat(what, lives ? " yet" : "", ": its stage ", s.name,
+                                            " is ", s.state, ": ", s.reason,
+                                            "\nsee: plumb trial explain ", args.id));
   }
   return absl::NotFoundError(absl::StrCat(
       what, args.stage.empty() ? "" : absl::StrCat(" of stage ", args.stage), "; ", add));

@@ -186,6 +186,9 @@ TEST_F(RecordsTest, NothingToShowNamesTheStageToAdd) {
   EXPECT_THAT(r.err, HasSubstr("its stage probes was not asked for it"));
   r = Plumb("trial painters 1 --db r.db");
   EXPECT_THAT(r.err, HasSubstr("has no layer-execution variants yet: its stage later is pending"));
+  Execute("UPDATE stage SET state = 'infeasible', reason = 'why' WHERE id = 3");
+  EXPECT_THAT(Plumb("trial painters 1 --db r.db").err,
+              HasSubstr("variants: its stage later is infeasible: why"));
 }
 
 TEST_F(RecordsTest, OnlyTheNamedStagesRecordsAreShown) {
