@@ -173,6 +173,23 @@ void AddTrial(Builder& b, CLI::App* root, Line& l) {
                [](const Line& x) { return CancelTrial(x.context, x.trial); }));
   id(b.Command(g, "retry", "A new budget of attempts for what failed", "plumb trial retry 3",
                [](const Line& x) { return RetryTrial(x.context, x.trial); }));
+  const auto records = [&](const std::string& name, const std::string& what,
+                           const std::string& example) {
+    CLI::App* to = b.Command(g, name, what, example, [name](const Line& x) {
+      return ShowRecords(x.context, name, x.trial);
+    });
+    id(to);
+    to->add_option("--stage", l.trial.stage, "Only what this stage recorded");
+  };
+  records("generate", "Texts that its probes generated, prompt by prompt",
+          "plumb trial generate 3 --stage probes");
+  records("topk", "The likeliest next tokens, raw and renormalised", "plumb trial topk 3 -o csv");
+  records("attention", "Attention maps as shaded text, and their quantities",
+          "plumb trial attention 3 | less");
+  records("routes", "Paths through a routed model, and how often each layer was chosen",
+          "plumb trial routes 3");
+  records("painters", "Perplexity with the layers executed otherwise", "plumb trial painters 3");
+  records("finetune", "Accuracy of each fine-tuning run", "plumb trial finetune 3");
 }
 
 void AddResults(Builder& b, CLI::App* root, Line& l) {
@@ -200,7 +217,8 @@ void AddResults(Builder& b, CLI::App* root, Line& l) {
   c = b.Command(root, "query", "SQL on the database, read-only",
                 "plumb query \"SELECT n_layers, d_model, mean_test_bits_per_byte FROM v_cell\"",
                 [](const Line& x) { return RunQuery(x.context, x.query); });
-  c->add_option("sql", l.query.sql, "One SELECT; views v_trial, v_cell, v_curve")->required();
+  c->add_option("sql", l.query.sql, "One SELECT; views v_trial, v_cell, v_curve, v_record, …")
+      ->required();
   c->add_option("--deadline", l.query.deadline, "Seconds");
   c->add_option("--max-rows", l.query.max_rows, "Rows at most");
 
@@ -213,7 +231,8 @@ void AddResults(Builder& b, CLI::App* root, Line& l) {
                     args.format = format;
                     return RunExport(x.context, args);
                   });
-    c->add_option("--what", l.exporting.what, "trials, cells or curves");
+    c->add_option("--what", l.exporting.what,
+                  "trials, cells, curves, records, routes, generations, topk, …");
     c->add_option("--sweep", l.exporting.sweep, "Sweep (all)");
     c->add_option("--out", l.exporting.out, "File instead of standard output");
   }
@@ -258,6 +277,8 @@ void AddRest(Builder& b, CLI::App* root, Line& l) {
                 "plumb schema trial > trial.schema.json",
                 [](const Line& x) { return PrintTrialSchema(x.reference, x.context); });
   c->add_flag("--reference", l.reference, "The fields as a table");
+  b.Command(g, "stages", "Settings of the stages that follow a training", "plumb schema stages",
+            [](const Line& x) { return PrintStageSettings(x.context); });
   c = b.Command(root, "completion", "A script that completes commands",
                 "source <(plumb completion bash)",
                 [](const Line& x) { return PrintCompletion(x.shell); });

@@ -52,7 +52,7 @@ int CancelSweep(const Context& context, const SweepArgs& args);
 
 struct TrialArgs {
   int64_t sweep = 0, id = 0;
-  std::string state;
+  std::string state, stage;
 };
 int ListTrials(const Context& context, const TrialArgs& args);
 int ShowTrial(const Context& context, const TrialArgs& args);
@@ -60,6 +60,8 @@ int TrialLogs(const Context& context, const TrialArgs& args);
 int ExplainTrial(const Context& context, const TrialArgs& args);
 int CancelTrial(const Context& context, const TrialArgs& args);
 int RetryTrial(const Context& context, const TrialArgs& args);
+// `command`: of app/records.h's FindRecordView.
+int ShowRecords(const Context& context, const std::string& command, const TrialArgs& args);
 
 struct PlotArgs {
   int64_t sweep = 0;
@@ -97,6 +99,7 @@ int ListData(const Context& context, const DataArgs& args);
 int ShowData(const Context& context, const DataArgs& args);
 
 int PrintTrialSchema(bool reference, const Context& context);
+int PrintStageSettings(const Context& context);
 int PrintCompletion(const std::string& shell);
 int PrintVersion(const Context& context);
 int InitSweepFile(const std::string& file);

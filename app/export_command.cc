@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "app/commands.h"
 #include "app/database.h"
 #include "app/exit_code.h"
@@ -13,14 +14,21 @@ namespace plumb::app {
 namespace {
 
 absl::Status Export(const Context& context, const ExportArgs& args, std::FILE* out, int64_t* rows) {
-  const char* view = args.what == "trials"   ? "v_trial"
-                     : args.what == "cells"  ? "v_cell"
-                     : args.what == "curves" ? "v_curve"
-                                             : nullptr;
+  static constexpr std::pair<const char*, const char*> kViews[] = {
+      {"trials", "v_trial"},           {"cells", "v_cell"},   {"curves", "v_curve"},
+      {"records", "v_record"},         {"routes", "v_route"}, {"attention", "v_attention"},
+      {"generations", "v_generation"}, {"topk", "v_topk"},    {"painters", "v_painters"},
+      {"finetune", "v_finetune"}};
+  const char* view = nullptr;
+  std::vector<std::string> names;
+  for (const auto& [name, of_name] : kViews) {
+    names.push_back(name);
+    if (args.what == name) view = of_name;
+  }
   if (view == nullptr) {
-    const std::string near = Nearest(args.what, {"trials", "cells", "curves"});
+    const std::string near = Nearest(args.what, names);
     return absl::InvalidArgumentError(
-        absl::StrCat("--what ", args.what, ": not one of trials, cells, curves",
+        absl::StrCat("--what ", args.what, ": not one of ", absl::StrJoin(names, ", "),
                      near.empty() ? "" : absl::StrCat("; did you mean ", near, "?")));
   }
   ASSIGN_OR_RETURN(store::Database db, OpenResults(context.db));

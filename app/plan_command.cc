@@ -10,12 +10,14 @@
 #include "app/commands.h"
 #include "app/database.h"
 #include "app/exit_code.h"
+#include "app/signals.h"
 #include "app/submit.h"
 #include "app/table.h"
 #include "data/dataset.h"
 #include "sweeps/describe.h"
 #include "sweeps/plan.h"
 #include "trainer/spec/parse.h"
+#include "trainer/spec/stage_settings.h"
 
 namespace plumb::app {
 namespace {
@@ -146,6 +148,28 @@ int PrintTrialSchema(bool reference, const Context& context) {
     table.rows.push_back({text(f, "path"), text(f, "type"), text(f, "default"), text(f, "doc")});
   }
   std::fputs(Print(table, *format).c_str(), stdout);
+  return kDone;
+}
+
+int PrintStageSettings(const Context& context) {
+  absl::StatusOr<Format> format = ParseFormat(context.format);
+  if (!format.ok()) return Finish(format.status());
+  const nlohmann::json settings = spec::StageSettingReference();
+  if (*format == Format::kJson) {
+    std::printf("%s\n", settings.dump(2).c_str());
+    return kDone;
+  }
+  Table table{.columns = {{"kind"}, {"setting"}, {"type"}, {"default"}, {"choices"}, {"doc"}}};
+  for (const auto& s : settings) {
+    std::string choices;
+    for (const auto& c : s.value("choices", nlohmann::json::array()))
+      absl::StrAppend(&choices, choices.empty() ? "" : " ", c.get<std::string>());
+    table.rows.push_back({s["kind"].get<std::string>(), s["path"].get<std::string>(),
+                          s["type"].get<std::string>(),
+                          s["required"] ? std::string("(required)") : s["default"].dump(), choices,
+                          s["doc"].get<std::string>()});
+  }
+  std::fputs(Print(table, *format, StdoutIsTerminal() ? TerminalWidth() : 0).c_str(), stdout);
   return kDone;
 }
 

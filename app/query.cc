@@ -64,9 +64,10 @@ absl::Status Run(const Context& context, const QueryArgs& args, Format format) {
         absl::StrCat("query reads only (", sqlite3_errmsg(db->handle()), "); write a SELECT"));
   }
   if (rc != SQLITE_OK) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "SQL: ", sqlite3_errmsg(db->handle()),
-        "; views: v_trial, v_cell, v_curve (plumb query \"SELECT sql FROM sqlite_schema\")"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("SQL: ", sqlite3_errmsg(db->handle()),
+                     "; views: v_trial, v_cell, v_curve, v_record, … (plumb query \"SELECT sql "
+                     "FROM sqlite_schema\")"));
   }
   if (!raw) return absl::InvalidArgumentError("SQL: nothing to run; write a SELECT");
   if (std::strspn(tail, " \t\r\n;") != std::strlen(tail)) {

@@ -30,6 +30,13 @@ bool ReadFromFile(const Context& context) {
   return !FindServer(context).ok() && std::filesystem::exists(context.db);
 }
 
+absl::StatusOr<std::string> DatabasePath(const Context& context) {
+  if (ReadFromFile(context)) return context.db;
+  ASSIGN_OR_RETURN(Client client, Client::Connect(context));
+  ASSIGN_OR_RETURN(auto server, client.Call(&Stub::GetServer, v1::GetServerRequest()));
+  return server.database_path();
+}
+
 absl::StatusOr<std::vector<v1::Sweep>> FetchSweeps(const Context& context) {
   std::vector<v1::Sweep> out;
   if (ReadFromFile(context)) {

@@ -1,6 +1,7 @@
 // What the server would answer, read straight from the file when there is no server.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -11,6 +12,9 @@ namespace plumb::app {
 
 // --db given, or no server known and the file is there.
 bool ReadFromFile(const Context& context);
+
+// The file itself: --db's, or the one that the server names.
+absl::StatusOr<std::string> DatabasePath(const Context& context);
 
 absl::StatusOr<std::vector<v1::Sweep>> FetchSweeps(const Context& context);
 absl::StatusOr<v1::GetSweepResponse> FetchSweep(const Context& context, int64_t id);  // 0: newest

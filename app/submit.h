@@ -8,7 +8,8 @@
 
 namespace plumb::app {
 
-absl::StatusOr<std::string> ReadSweepFile(const std::string& file);  // "-": standard input
+// "-": standard input. Files that it names are pinned (sweeps/stage_files.h).
+absl::StatusOr<std::string> ReadSweepFile(const std::string& file);
 std::string NewRequestId();
 
 // Retries while the server is unreachable; the request id makes that safe.

@@ -1,5 +1,6 @@
 // plumb sweep submit|list|show|watch|cancel.
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -19,6 +20,7 @@
 #include "app/table.h"
 #include "app/watch.h"
 #include "domain/status_macros.h"
+#include "sweeps/stage_files.h"
 
 namespace plumb::app {
 namespace {
@@ -52,14 +54,14 @@ absl::StatusOr<std::string> ReadSweepFile(const std::string& file) {
   std::ostringstream text;
   if (file == "-") {
     text << std::cin.rdbuf();
-    return text.str();
+    return sweeps::PinFiles(text.str(), "standard input", ".");
   }
   std::ifstream in(file, std::ios::binary);
   if (!in) {
     return absl::NotFoundError(absl::StrCat("cannot read ", file, "; make one: plumb init ", file));
   }
   text << in.rdbuf();
-  return text.str();
+  return sweeps::PinFiles(text.str(), file, std::filesystem::path(file).parent_path().string());
 }
 
 std::string NewRequestId() {

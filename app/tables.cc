@@ -138,24 +138,27 @@ absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
     out.cells.push_back(std::move(cell));
   }
 
-  ASSIGN_OR_RETURN(store::Statement rows,
-                   db.Prepare("SELECT st.cell_id, st.replicate, st.aa, "
-                              "t.state, t.params_total, t.params_non_embedding, "
-                              "t.flops, t.corpus, t.tokenizer, "
-                              "(SELECT m.value FROM stage g JOIN series s ON s.stage_id = g.id "
-                              "JOIN measurement m ON m.series_id = s.id "
-                              " WHERE g.trial_id = t.id AND g.kind <> 'timing' AND s.name = ?2 AND "
-                              "s.layer = -1 ORDER BY m.step DESC LIMIT 1), "
-                              "(SELECT m.value FROM stage g JOIN series s ON s.stage_id = g.id "
-                              "JOIN measurement m ON m.series_id = s.id "
-                              " WHERE g.trial_id = t.id AND g.kind = 'pretrain' AND s.name = "
-                              "'time/wall_seconds' ORDER BY m.step DESC LIMIT 1), "
-                              "(SELECT m.value FROM stage g JOIN series s ON s.stage_id = g.id "
-                              "JOIN measurement m ON m.series_id = s.id "
-                              " WHERE g.trial_id = t.id AND s.name = 'timing/solo_tokens_per_s' "
-                              "ORDER BY m.step DESC LIMIT 1), t.flops_per_token, t.tokens "
-                              "FROM sweep_trial st JOIN trial t ON t.id = st.trial_id WHERE "
-                              "st.sweep_id = ?1 ORDER BY st.idx"));
+  ASSIGN_OR_RETURN(
+      store::Statement rows,
+      db.Prepare("SELECT st.cell_id, st.replicate, st.aa, "
+                 "coalesce((SELECT state FROM stage g WHERE g.trial_id = t.id AND "
+                 "g.parent_id IS NULL), t.state), "
+                 "t.params_total, t.params_non_embedding, "
+                 "t.flops, t.corpus, t.tokenizer, "
+                 "(SELECT m.value FROM stage g JOIN series s ON s.stage_id = g.id "
+                 "JOIN measurement m ON m.series_id = s.id "
+                 " WHERE g.trial_id = t.id AND g.kind <> 'timing' AND s.name = ?2 AND "
+                 "s.layer = -1 ORDER BY g.parent_id IS NOT NULL, m.step DESC LIMIT 1), "
+                 "(SELECT m.value FROM stage g JOIN series s ON s.stage_id = g.id "
+                 "JOIN measurement m ON m.series_id = s.id "
+                 " WHERE g.trial_id = t.id AND g.kind = 'pretrain' AND s.name = "
+                 "'time/wall_seconds' ORDER BY m.step DESC LIMIT 1), "
+                 "(SELECT m.value FROM stage g JOIN series s ON s.stage_id = g.id "
+                 "JOIN measurement m ON m.series_id = s.id "
+                 " WHERE g.trial_id = t.id AND s.name = 'timing/solo_tokens_per_s' "
+                 "ORDER BY m.step DESC LIMIT 1), t.flops_per_token, t.tokens "
+                 "FROM sweep_trial st JOIN trial t ON t.id = st.trial_id WHERE "
+                 "st.sweep_id = ?1 ORDER BY st.idx"));
   rows.Bind(1, out.id);
   rows.Bind(2, out.series);
   std::map<int64_t, std::vector<double>> seconds;
@@ -178,7 +181,8 @@ absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
       out.corpus = rows.Text(7);
       out.tokenizer = rows.Text(8);
     }
-    // The last value of a trial that ended otherwise is no result.
+    // The last value of a training that ended otherwise is no result; how the stages after it ended
+    // is another matter.
     const bool result = state == "succeeded" && !rows.IsNull(9);
     if (aa) {
       if (result) cell.aa_values[replicate] = rows.Double(9);

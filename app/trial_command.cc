@@ -151,16 +151,9 @@ int ShowTrial(const Context& context, const TrialArgs& args) {
 }
 
 int TrialLogs(const Context& context, const TrialArgs& args) {
-  // Only the database has the log's tail; the server names its own.
-  std::string path = context.db;
-  if (!ReadFromFile(context)) {
-    absl::StatusOr<Client> client = Client::Connect(context);
-    if (!client.ok()) return Finish(client.status());
-    auto server = client->Call(&Stub::GetServer, v1::GetServerRequest());
-    if (!server.ok()) return Finish(server.status());
-    path = server->database_path();
-  }
-  auto db = store::Database::Open(path, store::Database::Mode::kReadOnly);
+  const absl::StatusOr<std::string> path = DatabasePath(context);  // only it has the log's tail
+  if (!path.ok()) return Finish(path.status());
+  auto db = store::Database::Open(*path, store::Database::Mode::kReadOnly);
   if (!db.ok()) return Finish(db.status());
   auto rows = db->Prepare(
       "SELECT s.name, a.number, coalesce(a.outcome, 'running'), a.cause, a.log_tail, s.id FROM "
@@ -180,7 +173,7 @@ int TrialLogs(const Context& context, const TrialArgs& args) {
                 rows->Text(4).empty() ? "(no output kept)" : rows->Text(4).c_str());
   }
   if (n == 0) {
-    return Finish(absl::NotFoundError(absl::StrCat("trial ", args.id, " has no attempts in ", path,
+    return Finish(absl::NotFoundError(absl::StrCat("trial ", args.id, " has no attempts in ", *path,
                                                    "; why: plumb trial explain ", args.id)));
   }
   return kDone;

@@ -101,6 +101,17 @@ absl::StatusOr<MeasurementBatchPtr> FromProto(const v1::AttemptBatch& b) {
                               .tokens = d.tokens(),
                               .bytes = d.bytes()});
   }
+  // A record's content is for the database's constraints to refuse: that ends its attempt as
+  // failed, where an error here would end nothing and be sent again for ever.
+  for (const v1::Record& r : b.records()) {
+    RETURN_IF_ERROR(CheckText(r.kind(), kMaxName, "batches.records.kind"));
+    RETURN_IF_ERROR(CheckText(r.name(), kMaxName, "batches.records.name"));
+    out->records.push_back({.kind = r.kind(),
+                            .name = r.name(),
+                            .idx = r.index(),
+                            .step = r.step(),
+                            .data_json = r.data_json()});
+  }
   return out;
 }
 

@@ -57,7 +57,8 @@ struct UpsertWorker {
 // Opens an attempt and rolls back what an earlier one measured past the checkpoint it starts from.
 struct OpenAttempt {
   AttemptRow row;
-  int64_t keep_through_step = -1;  // measurements past this step go, and all document scores
+  int64_t keep_through_step =
+      -1;  // measurements and records past this step go, and all document scores
 };
 // Hands a live attempt to a new session of its worker.
 struct AdoptAttempt {

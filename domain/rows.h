@@ -165,6 +165,14 @@ struct MeasurementBatch {
     int64_t tokens = 0;
     int64_t bytes = 0;
   };
+  // A structured result; (kind, name, idx) names it within its stage.
+  struct Record {
+    std::string kind;
+    std::string name;
+    int64_t idx = 0;
+    int64_t step = 0;
+    std::string data_json;
+  };
   int64_t incarnation = 0;
   AttemptId attempt;
   int64_t first_seq = 0;
@@ -172,6 +180,7 @@ struct MeasurementBatch {
   std::vector<Series> series;
   std::vector<CheckpointRow> checkpoints;
   std::vector<DocumentScore> documents;
+  std::vector<Record> records;
 };
 // Shared because a batch is in the core's effects and, until they are committed, in the event that
 // a failed commit replays; nobody changes it.

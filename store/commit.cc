@@ -1,4 +1,6 @@
 // Writes the core's changes: one statement a change, fences checked by how many rows it touched.
+#include <nlohmann/json.hpp>
+
 #include "absl/strings/str_cat.h"
 #include "domain/status_macros.h"
 #include "store/store.h"
@@ -209,6 +211,9 @@ absl::Status Store::Put(const OpenAttempt& c) {
   RETURN_IF_ERROR(points->Bind(1, r.id.stage.value).Bind(2, c.keep_through_step).Run());
   ASSIGN_OR_RETURN(Statement * documents, Cached("DELETE FROM document_score WHERE stage_id = ?"));
   RETURN_IF_ERROR(documents->Bind(1, r.id.stage.value).Run());
+  ASSIGN_OR_RETURN(Statement * records,
+                   Cached("DELETE FROM record WHERE stage_id = ? AND step > ?"));
+  RETURN_IF_ERROR(records->Bind(1, r.id.stage.value).Bind(2, c.keep_through_step).Run());
   ASSIGN_OR_RETURN(Statement * checkpoints,
                    Cached("DELETE FROM checkpoint WHERE stage_id = ? AND step > ?"));
   return checkpoints->Bind(1, r.id.stage.value).Bind(2, c.keep_through_step).Run();
@@ -299,6 +304,21 @@ absl::Status Store::Put(const ApplyBatch& c) {
                         .Bind(5, d.tokens)
                         .Bind(6, d.bytes)
                         .Run());
+  }
+  for (const MeasurementBatch::Record& r : b.records) {
+    // A constraint cannot say this (see the migration), and the views would fail on what is none.
+    const nlohmann::json data = nlohmann::json::parse(r.data_json, nullptr, false);
+    if (!data.is_object()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("record ", r.kind, " ", r.name, " ", r.idx, " is no JSON object"));
+    }
+    ASSIGN_OR_RETURN(
+        Statement * s,
+        Cached("INSERT INTO record (stage_id, kind, name, idx, step, data_json) VALUES (?, ?, ?, "
+               "?, ?, ?) ON CONFLICT DO UPDATE SET step = excluded.step, data_json = "
+               "excluded.data_json"));
+    s->Bind(1, stage).Bind(2, r.kind).Bind(3, r.name).Bind(4, r.idx).Bind(5, r.step);
+    RETURN_IF_ERROR(s->Bind(6, r.data_json).Run());
   }
   for (const CheckpointRow& r : b.checkpoints) {
     ASSIGN_OR_RETURN(

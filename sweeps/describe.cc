@@ -94,6 +94,11 @@ PlanSummary Summarize(const SweepPlan& plan, double flops_per_second) {
     s.total_flops += t.flops;
     s.predicted_peak_bytes = std::max(s.predicted_peak_bytes, t.predicted_peak_bytes);
   }
+  if (!plan.trials.empty()) {  // the same for all trials
+    for (const PlannedStage& stage : plan.trials.front().stages) {
+      if (!stage.parent.empty() && stage.kind != "timing") s.stages.push_back(stage);
+    }
+  }
   for (const CellCost& c : s.cells) {
     for (const std::string& f : c.flags) ++s.flags[f];
   }
@@ -131,6 +136,14 @@ std::string SummaryText(const PlanSummary& s, int64_t max_rows) {
     facts.push_back({"epochs", Show(s.epochs)});
   }
   facts.push_back({"training FLOPs, all trials", Short(s.total_flops)});
+  if (!s.stages.empty()) {
+    facts.push_back(
+        {"then, for each trial",
+         absl::StrJoin(s.stages, ", ", [](std::string* text, const PlannedStage& stage) {
+           absl::StrAppend(text, stage.name,
+                           stage.name == stage.kind ? "" : absl::StrCat(" (", stage.kind, ")"));
+         })});
+  }
   if (peak > 0)
     facts.push_back(
         {"memory of the largest trial", Bytes(s.predicted_peak_bytes) + " (predicted)"});
@@ -183,6 +196,13 @@ std::string SummaryText(const PlanSummary& s, int64_t max_rows) {
 }
 
 std::string SummaryJson(const PlanSummary& s) {
+  json stages = json::array();
+  for (const PlannedStage& stage : s.stages) {
+    stages.push_back({{"name", stage.name},
+                      {"kind", stage.kind},
+                      {"after", stage.parent},
+                      {"settings", json::parse(stage.settings_json)}});
+  }
   json cells = json::array(), refused = json::array(), residuals = json::array();
   for (const CellCost& c : s.cells) {
     cells.push_back({{"name", c.name},
@@ -215,6 +235,7 @@ std::string SummaryJson(const PlanSummary& s) {
               {"trials", s.trials},
               {"aa_trials", s.aa_trials},
               {"timings", s.timings},
+              {"stages", stages},
               {"params_total", ToJson(s.params_total)},
               {"params_non_embedding", ToJson(s.params_non_embedding)},
               {"flops_per_token", ToJson(s.flops_per_token)},

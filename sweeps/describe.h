@@ -33,7 +33,8 @@ struct PlanSummary {
   std::string name, objective, objective_at;
   int64_t trials = 0;  // A/A members included
   int64_t aa_trials = 0;
-  int64_t timings = 0;  // stages that measure speed
+  int64_t timings = 0;               // stages that measure speed
+  std::vector<PlannedStage> stages;  // that follow each trial's first one; timings apart
   std::vector<CellCost> cells;
   Range params_total, params_non_embedding, flops_per_token, steps, tokens, unique_tokens, epochs;
   double total_flops = 0;                // training; evaluation is not counted

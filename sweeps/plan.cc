@@ -377,6 +377,13 @@ class Planner {
                         .kind = file_.stage_kind,
                         .settings_json = file_.stage_settings,
                         .target_step = noop ? 1 : s.train.steps});
+    for (const ChildStage& child : file_.children) {
+      t.stages.push_back({.name = child.name,
+                          .kind = child.kind,
+                          .parent = file_.stage_name,
+                          .settings_json = child.settings_json,
+                          .target_step = 1});
+    }
     t.params = spec::CountParameters(s.model);
     t.flops_per_token = spec::TrainingFlopsPerToken(s.model, s.data.seq_len);
     t.flops = noop ? 0 : spec::TotalTrainingFlops(s);
@@ -394,7 +401,8 @@ class Planner {
     if (file_.stage_kind == "noop")
       t.key =
           spec::Sha256Hex(absl::StrCat("noop ", file_.name, " ", file_.stage_settings, " ", t.key));
-    t.stages[0].priority = replicate;  // the whole map once before any part of it twice
+    // The whole map once before any part of it twice; what follows a training, right after it.
+    for (PlannedStage& stage : t.stages) stage.priority = replicate;
     return t;
   }
 

@@ -32,8 +32,8 @@ struct PlannedCell {
 };
 
 struct PlannedStage {
-  std::string name;  // "pretrain", "timing"
-  std::string kind;
+  std::string name;    // "pretrain", "timing", or as the file names it; unique in its trial
+  std::string kind;    // "pretrain", "noop", "timing", or of spec::StageKinds()
   std::string parent;  // "" for a root
   std::string settings_json = "{}";
   int64_t target_step = 0;

@@ -47,6 +47,14 @@ struct ComputedBudget {
   Expression expression;
 };
 
+// A stage that follows the first one and starts from its last checkpoint.
+struct ChildStage {
+  Position at;
+  std::string name;
+  std::string kind;           // of spec::StageKinds()
+  std::string settings_json;  // canonical
+};
+
 struct SweepFile {
   std::string name;
   std::map<std::string, FieldValue> base;   // dotted field -> value
@@ -69,6 +77,7 @@ struct SweepFile {
   std::string stage_name = "pretrain";
   std::string stage_kind = "pretrain";
   std::string stage_settings = "{}";
+  std::vector<ChildStage> children;  // in the order written
 };
 
 // Reads a file. Appends every problem found; the result is to be used only when there is none.

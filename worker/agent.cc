@@ -48,8 +48,8 @@ constexpr int kPollWaitMs = 20'000;
 constexpr milliseconds kTick{100};           // the stop flag and the clock are looked at this often
 constexpr milliseconds kCheckTrainers{500};  // are they alive
 constexpr milliseconds kCoalesce{3};         // an end waits so long for the ends of its neighbours
-constexpr int64_t kReportBytes = 900
-                                 << 10;  // facts in one Report; with states it stays under 1 MiB
+constexpr int64_t kReportBytes = 900 << 10;  // facts in one Report; with states and one fact
+                                             // of 1 MiB (a record) it stays under 3 MiB
 constexpr int64_t kLogBytesPerReport = 100 << 10;
 constexpr int64_t kUnackedBytes = 8
                                   << 20;  // per slot; beyond this the journal on disk is the spool
@@ -473,7 +473,7 @@ class Agent {
       auto& attempt = attempts_[action.key];
       attempt = std::make_unique<Attempt>(action.key);
       attempt->assignment = assignments_.at(action.key);
-      attempt->step = attempt->assignment->checkpoint_step();
+      if (attempt->assignment->resume()) attempt->step = attempt->assignment->checkpoint_step();
       attempt->TrustAck();
       NoteStarted(action.key);
       return;

@@ -42,6 +42,15 @@ void AddDocuments(const json& event, v1::AttemptBatch& batch) {
   }
 }
 
+void AddRecord(const json& event, v1::AttemptBatch& batch) {
+  v1::Record* record = batch.add_records();
+  record->set_step(event.at("step"));
+  record->set_kind(event.at("kind").get<std::string>());
+  record->set_name(event.at("name").get<std::string>());
+  record->set_index(event.at("index"));
+  record->set_data_json(event.at("data").dump());
+}
+
 void AddCheckpoint(const json& event, v1::AttemptBatch& batch) {
   v1::CheckpointCommit* commit = batch.add_checkpoints();
   commit->set_step(event.at("step"));
@@ -76,7 +85,7 @@ void Attempt::OnEvent(const trainer::JournalEvent& event) {
   if (!first_event_) first_event_ = event.begin;
   step = std::max(step, event.json.value("step", int64_t{0}));
   if (phase == Phase::kWaiting || phase == Phase::kSent) phase = Phase::kLive;
-  if (kind == "points" || kind == "documents" || kind == "checkpoint") {
+  if (kind == "points" || kind == "documents" || kind == "record" || kind == "checkpoint") {
     through_seq_ = event.seq;
     if (event.seq <= acked_) return;
     const bool is_checkpoint = kind == "checkpoint";
@@ -144,6 +153,7 @@ v1::AttemptBatch Attempt::Batch(int64_t budget) const {
     const std::string kind = fact.json.at("event");
     if (kind == "points") AddPoints(fact.json, by_key, batch);
     if (kind == "documents") AddDocuments(fact.json, batch);
+    if (kind == "record") AddRecord(fact.json, batch);
     if (kind == "checkpoint") AddCheckpoint(fact.json, batch);
   }
   return batch;

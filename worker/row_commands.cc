@@ -47,6 +47,11 @@ absl::StatusOr<RowCommands> CommandsFor(const v1::Assignment& a, const std::stri
   if (config.is_discarded() || !stage.is_object()) {
     return absl::FailedPreconditionError("the assignment's config or settings are no JSON objects");
   }
+  if (a.checkpoint_path().empty() && a.kind() != "noop" && a.kind() != "pretrain" &&
+      a.kind() != "timing") {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the stage before it left no checkpoint for a ", a.kind(), " to start from"));
+  }
   if (a.kind() == "noop") {
     out.bundle = kNoopBundle;
   } else {

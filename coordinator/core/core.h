@@ -20,6 +20,10 @@
 //  - A trial shared with an earlier sweep runs once. One that ended FAILED or CANCELLED gets a new
 //  budget when a new sweep
 //    asks for it; DIVERGED, INFEASIBLE and STOPPED are results and are shared as they are.
+//  - A shared trial gains the stages it has not, also after its end, and of what it has only those
+//    that the new sweep asks for get a new budget. A stage of the same name that does something
+//    else stays; the new one is then NAME-2 (-3, …).
+//  - A trial is live, and every sweep that waits for it waits, until all its stages have ended.
 //  - Cancelling a sweep spares trials that another live sweep waits for.
 //  - A lost attempt counts against the budget only if its worker ever spoke of it: an undelivered
 //  grant is nobody's fault.
@@ -157,7 +161,12 @@ class Core {
   void AddTrial(const TrialTree& tree, SweepId order_sweep, int64_t order_idx);
   void EndSweep(Sweep& sweep, SweepState state, absl::string_view why);
   int64_t CancelStages(Trial& trial, absl::string_view reason);
-  int64_t Reopen(Trial& trial, absl::string_view reason, bool stopped_too);
+  // The trial's stages that `wanted` asks for; those that it has not are made.
+  std::set<StageId> GainStages(Trial& trial, const NewTrial& wanted);
+  // A new budget for what ended otherwise than with a result, of `among` or, where that is null, of
+  // all stages.
+  int64_t Reopen(Trial& trial, absl::string_view reason, bool stopped_too,
+                 const std::set<StageId>* among);
 
   // workers.cc
   absl::StatusOr<Answer> On(const RegisterWorker& e);

@@ -1,4 +1,5 @@
 // Sweeps and trials: how they come, are shared, cancelled and retried.
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -56,8 +57,9 @@ absl::StatusOr<Answer> Core::On(const MaterializeSlice& e) {
     if (id) {
       link.shared = 1;
       Trial& trial = trials_.at(id);
+      const std::set<StageId> wanted = GainStages(trial, t);
       Reopen(trial, absl::StrCat("sweep ", e.sweep.value, " asks for it again"),
-             /*stopped_too=*/false);
+             /*stopped_too=*/false, &wanted);
     } else {
       TrialTree tree{.trial = t.trial, .stages = t.stages};
       tree.trial.id = id = TrialId{++last_trial_.value};
@@ -144,7 +146,7 @@ absl::StatusOr<Answer> Core::On(const RetryTrial& e) {
     it = trials_.find(e.trial);
   }
   Trial& trial = it->second;
-  const int64_t stages = Reopen(trial, "retried on request", /*stopped_too=*/true);
+  const int64_t stages = Reopen(trial, "retried on request", /*stopped_too=*/true, nullptr);
   if (stages > 0) {
     for (const SweepTrialRow& link : e.links) {
       Sweep& sweep = sweeps_.at(link.sweep);
@@ -201,9 +203,60 @@ int64_t Core::CancelStages(Trial& trial, absl::string_view reason) {
   return n;
 }
 
-int64_t Core::Reopen(Trial& trial, absl::string_view reason, bool stopped_too) {
+std::set<StageId> Core::GainStages(Trial& trial, const NewTrial& wanted) {
+  std::set<StageId> out;
+  std::map<std::string, StageId> by_wanted_name;
+  for (size_t i = 0; i < wanted.stages.size(); ++i) {
+    StageRow row = wanted.stages[i];
+    if (!wanted.parents[i].empty()) row.parent = by_wanted_name[wanted.parents[i]];
+    StageId found;
+    for (int suffix = 1; !found; ++suffix) {
+      row.name =
+          suffix == 1 ? wanted.stages[i].name : absl::StrCat(wanted.stages[i].name, "-", suffix);
+      const auto same_name = std::find_if(trial.stages.begin(), trial.stages.end(),
+                                          [&](StageId id) { return At(id).row.name == row.name; });
+      if (same_name == trial.stages.end()) break;
+      const StageRow& there = At(*same_name).row;
+      if (there.kind == row.kind && there.parent == row.parent &&
+          there.settings_json == row.settings_json)
+        found = there.id;
+    }
+    if (!found) {
+      found = row.id = StageId{++last_stage_.value};
+      row.trial = trial.row.id;
+      row.reason = "new";
+      effects_.changes.push_back(InsertStage{row});
+      Stage& stage = stages_[row.id];
+      stage.row = row;
+      trial.stages.push_back(row.id);
+      if (row.parent) {
+        Stage& parent = At(row.parent);
+        parent.children.push_back(row.id);
+        // As Move does; a parent that Reopen is about to give a new budget brings it back with it.
+        if (IsTerminal(parent.row.state) && parent.row.state != StageState::kSucceeded)
+          Move(stage, StageState::kCancelled,
+               absl::StrCat("its parent stage ", parent.row.name, " ended as ",
+                            Name(parent.row.state)));
+      }
+      Place(stage);
+      Note(
+          "stage_added", &stage, {},
+          row.name == wanted.stages[i].name
+              ? std::string("the trial was there, without it")
+              : absl::StrCat("as ", row.name, ": ", wanted.stages[i].name, " does something else"));
+      Settle(trial);
+    }
+    by_wanted_name[wanted.stages[i].name] = found;
+    out.insert(found);
+  }
+  return out;
+}
+
+int64_t Core::Reopen(Trial& trial, absl::string_view reason, bool stopped_too,
+                     const std::set<StageId>* among) {
   int64_t n = 0;
   for (StageId id : trial.stages) {
+    if (among != nullptr && !among->contains(id)) continue;
     Stage& stage = At(id);
     const StageState s = stage.row.state;
     if (s != StageState::kFailed && s != StageState::kCancelled &&

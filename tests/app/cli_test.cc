@@ -1,17 +1,7 @@
-// The real binary, and a database made by hand from the schema.
+// The real binary, and a database of a small sweep.
+#include "tests/app/cli.h"
+
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cstdio>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <nlohmann/json.hpp>
-#include <sstream>
-
-#include "store/sqlite.h"
 
 namespace plumb::app {
 namespace {
@@ -20,44 +10,10 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-std::string Slurp(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
-
-class CliTest : public ::testing::Test {
+class CliTest : public CliFixture {
  protected:
-  struct Ran {
-    int code;
-    std::string out, err;
-  };
-
-  void SetUp() override {
-    std::string pattern = ::testing::TempDir() + "plumb-cli-XXXXXX";
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    dir_ = pattern;
-    db_ = dir_ + "/r.db";
-  }
-  void TearDown() override { std::filesystem::remove_all(dir_); }
-
-  // In the test's folder, without a terminal.
-  Ran Plumb(const std::string& arguments) {
-    const std::string command = "cd '" + dir_ + "' && unset PLUMB_SERVER && PLUMB_DATA='" + dir_ +
-                                "/data' '" PLUMB_BINARY_DIR "/bin/plumb' " + arguments +
-                                " >out 2>err </dev/null";
-    const int status = std::system(command.c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, Slurp(dir_ + "/out"),
-            Slurp(dir_ + "/err")};
-  }
-
   // 2 x 2 cells, two seeds; (2, 64) has a diverged seed; an A/A control of (1, 32).
   void MakeDatabase() {
-    auto db = store::Database::Open(db_, store::Database::Mode::kCreate);
-    ASSERT_TRUE(db.ok());
-    ASSERT_TRUE(db->Execute(Slurp(PLUMB_SOURCE_DIR "/store/migrations/0001_init.sql")).ok());
-    ASSERT_TRUE(db->Execute("PRAGMA application_id = 0x504c4d42; PRAGMA user_version = 1").ok());
     std::string sql =
         "INSERT INTO sweep VALUES (1, 'hand', 'completed', 'r', 'h', 'sweep: hand', "
         "'test/bits_per_byte', 9, 9, 0, 1);";
@@ -102,23 +58,54 @@ class CliTest : public ::testing::Test {
       }
     }
     add(1, 1, 32, 100, true, "succeeded", "2.275");
-    const absl::Status s = db->Execute(sql);
-    ASSERT_TRUE(s.ok()) << s;
+    Execute(sql);
   }
-
-  std::string dir_, db_;
 };
 
 TEST_F(CliTest, EveryCommandsHelpLeadsWithAnExample) {
-  for (const char* command :
-       {"up",          "demo",         "server",        "worker",       "worker start",
-        "worker list", "sweep",        "sweep plan",    "sweep submit", "sweep list",
-        "sweep show",  "sweep watch",  "sweep cancel",  "trial",        "trial list",
-        "trial show",  "trial logs",   "trial explain", "trial cancel", "trial retry",
-        "plot",        "plot grid",    "plot curves",   "query",        "export",
-        "export csv",  "export jsonl", "doctor",        "data",         "data prepare",
-        "data list",   "data show",    "schema trial",  "completion",   "version",
-        "init"}) {
+  for (const char* command : {"up",
+                              "demo",
+                              "server",
+                              "worker",
+                              "worker start",
+                              "worker list",
+                              "sweep",
+                              "sweep plan",
+                              "sweep submit",
+                              "sweep list",
+                              "sweep show",
+                              "sweep watch",
+                              "sweep cancel",
+                              "trial",
+                              "trial list",
+                              "trial show",
+                              "trial logs",
+                              "trial explain",
+                              "trial cancel",
+                              "trial retry",
+                              "trial generate",
+                              "trial topk",
+                              "trial attention",
+                              "trial routes",
+                              "trial painters",
+                              "trial finetune",
+                              "schema stages",
+                              "plot",
+                              "plot grid",
+                              "plot curves",
+                              "query",
+                              "export",
+                              "export csv",
+                              "export jsonl",
+                              "doctor",
+                              "data",
+                              "data prepare",
+                              "data list",
+                              "data show",
+                              "schema trial",
+                              "completion",
+                              "version",
+                              "init"}) {
     const Ran r = Plumb(std::string(command) + " --help");
     EXPECT_EQ(r.code, 0) << command;
     EXPECT_THAT(r.out, StartsWith("Example:\n  ")) << command;
@@ -195,6 +182,17 @@ TEST_F(CliTest, QueryStopsAtItsDeadline) {
       "FROM r) SELECT count(*) FROM r'");
   EXPECT_EQ(r.code, 8);
   EXPECT_THAT(r.err, HasSubstr("--deadline"));
+}
+
+TEST_F(CliTest, MapCountsATrainingWhateverTheStageAfterItDid) {
+  MakeDatabase();
+  const std::string before = Plumb("plot grid --db r.db -o csv").out;
+  Execute(
+      "INSERT INTO stage VALUES (100, 1, 'probe', 'probe', 1, '{}', 'failed', 0, 1, 0, 1, 3, 0, 1, "
+      "-1, NULL, NULL, ''); UPDATE trial SET state = 'failed' WHERE id = 1;"
+      "INSERT INTO series VALUES (1000, 100, 'test/bits_per_byte', -1, 1);"
+      "INSERT INTO measurement VALUES (1000, 5000, 9.0);");
+  EXPECT_EQ(Plumb("plot grid --db r.db -o csv").out, before);
 }
 
 TEST_F(CliTest, TheMapShowsEveryCellItsSpreadAndTheDivergedSeed) {

@@ -288,6 +288,84 @@ TEST(Core, SharedTrialThatFailedOrWasCancelledRunsAgainButADivergedOneDoesNot) {
   EXPECT_EQ(p.SweepState(second), "completed");
 }
 
+S Probe(const std::string& settings = "{}", const std::string& name = "probe") {
+  return {.name = name, .kind = "probe", .parent = "pretrain", .settings = settings};
+}
+
+TEST(Core, FinishedTrialGainsTheStagesOfANewSweepAndOnlyThoseRun) {
+  Picture p;
+  p.Register("w", 2);
+  const SweepId first = p.Sweep({T{"a"}, T{"b"}});
+  p.Says("w", {p.Ended("a", Outcome::kSucceeded, 1), p.Ended("b", Outcome::kDiverged)},
+         {p.Batch("a", 1, 1, 100)});
+  EXPECT_EQ(p.SweepState(first), "completed");
+  const SweepId second = p.Sweep({T{"a", {S{}, Probe()}}, T{"b", {S{}, Probe()}}});
+  EXPECT_EQ(p.Draw(), "a=succeeded b=diverged a.probe=running@w#1 b.probe=cancelled");
+  EXPECT_EQ(p.Row("b.probe").reason, "its parent stage pretrain ended as diverged");
+  EXPECT_EQ(p.SweepState(second), "running");
+  EXPECT_EQ(p.SweepState(first), "completed");
+  const Grant g = p.Desired("w").at(0);
+  EXPECT_EQ(g.checkpoint_step, 100);
+  EXPECT_EQ(g.kind, "probe");
+  EXPECT_FALSE(g.resume);
+  p.Says("w", {p.Ended("a.probe", Outcome::kSucceeded)});
+  EXPECT_EQ(p.SweepState(second), "completed");
+  EXPECT_EQ(p.SweepState(p.Sweep({T{"a", {S{}, Probe()}}})), "completed");
+  EXPECT_EQ(p.Draw(), "a=succeeded b=diverged a.probe=succeeded b.probe=cancelled");
+}
+
+TEST(Core, RunningTrialGainsStagesAndBothSweepsWaitForThem) {
+  Picture p;
+  p.Register("w", 2);
+  const SweepId first = p.Sweep({T{"a"}});
+  const SweepId second = p.Sweep({T{"a", {S{}, Probe()}}});
+  EXPECT_EQ(p.Draw(), "a=running@w#1 a.probe=pending");
+  p.Says("w", {p.Ended("a", Outcome::kSucceeded)});
+  EXPECT_EQ(p.Draw(), "a=succeeded a.probe=running@w#1");
+  EXPECT_EQ(p.SweepState(first), "running");
+  p.Says("w", {p.Ended("a.probe", Outcome::kInfeasible)});
+  EXPECT_EQ(p.SweepState(first), "completed");
+  EXPECT_EQ(p.SweepState(second), "completed");
+}
+
+TEST(Core, StageOfTheSameNameThatDoesSomethingElseGetsASuffix) {
+  Picture p;
+  p.Register("w", 1);
+  p.Sweep({T{"a", {S{}, Probe("{1}")}}});
+  p.Sweep({T{"a", {S{}, Probe("{2}")}}});
+  EXPECT_EQ(p.Draw(), "a=running@w#1 a.probe=pending a.probe-2=pending");
+  p.Sweep({T{"a", {S{}, Probe("{2}")}}});
+  p.Sweep({T{"a", {S{}, Probe("{1}")}}});
+  EXPECT_EQ(p.Draw(), "a=running@w#1 a.probe=pending a.probe-2=pending");
+  p.Sweep({T{"a", {S{}, Probe("{3}")}}});
+  EXPECT_EQ(p.Row("a.probe-3").settings_json, "{3}");
+  EXPECT_THAT(p.journal_, HasSubstr("stage_added:as probe-2: probe does something else"));
+}
+
+TEST(Core, NewSweepGivesANewBudgetToTheStagesItAsksForAlone) {
+  Picture p({.max_failures = 1});
+  p.Register("w", 2);
+  p.Sweep({T{"a", {S{}, Probe("{1}", "x"), Probe("{2}", "y")}}});
+  p.Says("w", {p.Ended("a", Outcome::kSucceeded)});
+  p.Says("w", {p.Ended("a.x", Outcome::kFailed), p.Ended("a.y", Outcome::kFailed)});
+  EXPECT_EQ(p.Draw(), "a=succeeded a.x=failed a.y=failed");
+  const SweepId again = p.Sweep({T{"a", {S{}, Probe("{2}", "y")}}});
+  EXPECT_EQ(p.Draw(), "a=succeeded a.x=failed a.y=running@w#2");
+  p.Says("w", {p.Ended("a.y", Outcome::kSucceeded)});
+  EXPECT_EQ(p.SweepState(again), "completed");
+}
+
+TEST(Core, ParentThatIsReopenedTakesItsNewChildAlong) {
+  Picture p({.max_failures = 1});
+  p.Register("w", 1);
+  p.Sweep({T{"a"}});
+  p.Says("w", {p.Ended("a", Outcome::kFailed)});
+  p.Sweep({T{"a", {S{}, Probe()}}});
+  EXPECT_EQ(p.Draw(), "a=running@w#2 a.probe=pending");
+  p.Says("w", {p.Ended("a", Outcome::kSucceeded)});
+  EXPECT_EQ(p.Draw(), "a=succeeded a.probe=running@w#1");
+}
+
 TEST(Core, RetryOnRequestReopensTheTrialAndItsSweep) {
   Picture p({.max_failures = 1});
   p.Register("w", 1);
@@ -454,6 +532,7 @@ std::string RandomHistory(uint64_t seed) {
           std::vector<S> stages = kWithTiming;
           stages[0].threads = 1 + static_cast<int64_t>(roll(2));
           stages[1].threads = stages[0].threads;
+          if (roll(3) == 0) stages.push_back(Probe(absl::StrCat("{", roll(2), "}")));
           trials.push_back(
               T{absl::StrCat("k", roll(40)), roll(2) == 0 ? stages : std::vector<S>{S{}}});
         }

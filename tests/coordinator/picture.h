@@ -21,6 +21,7 @@ struct S {
   std::string parent;
   int64_t threads = 1;
   int64_t priority = 0;
+  std::string settings = "{}";
 };
 // A trial by its key.
 struct T {
@@ -73,6 +74,7 @@ class Picture {
       for (const S& s : t.stages) {
         n.stages.push_back({.name = s.name,
                             .kind = s.kind,
+                            .settings_json = s.settings,
                             .priority = s.priority,
                             .target_step = 100,
                             .threads = s.threads});
@@ -198,7 +200,13 @@ class Picture {
   }
   void Write(const UpdateTrial& c) { trials_.at(c.id).state = c.state; }
   void Write(const InsertSweepTrial& c) { links_.push_back(c.row); }
-  void Write(const InsertStage& c) { stages_[c.row.id] = c.row; }
+  void Write(const InsertStage& c) {
+    EXPECT_FALSE(stages_.contains(c.row.id));
+    for (const auto& [id, row] : stages_)
+      EXPECT_FALSE(row.trial == c.row.trial && row.name == c.row.name)
+          << "stage " << row.name << " twice in a trial";
+    stages_[c.row.id] = c.row;
+  }
   void Write(const UpdateStage& c) {
     stages_.at(c.row.id) = c.row;
     absl::StrAppend(&journal_, c.row.id.value, ":", Name(c.row.state), ":", c.row.reason, "\n");

@@ -258,6 +258,39 @@ TEST_F(ServerTest, RefusedFactsQuarantineTheirAttemptAndNothingElse) {
   EXPECT_THAT(bad.assignments, SizeIs(0));
 }
 
+// Of a trainer or worker that does not keep to the limits itself.
+TEST_F(ServerTest, RecordThatIsTooLargeOrNoObjectEndsItsAttemptWithTheCause) {
+  Start();
+  const int64_t sweep = client_->Submit("2", "r");
+  ScriptedWorker worker(*client_, "w", 1);
+  for (const std::string& data :
+       {"{\"x\":\"" + std::string(1 << 20, 'x') + "\"}", std::string("[]")}) {
+    worker.assignments.clear();
+    while (worker.assignments.empty()) worker.Poll();
+    v1::ReportRequest report;
+    report.set_session_id(worker.registered.session_id());
+    report.set_generation(worker.generation);
+    v1::AttemptBatch& batch = *report.add_batches();
+    batch = BatchOf(worker.assignments[0], 1, 1, 1.0);
+    v1::Record* record = batch.add_records();
+    record->set_kind("topk");
+    record->set_name("0");
+    record->set_data_json(data);
+    *report.add_attempts() = StateOf(worker.assignments[0]);
+    v1::ReportResponse response;
+    EXPECT_FALSE(worker.Report(report, &response).ok());
+  }
+  EXPECT_EQ(client_->WaitFor(sweep, "completed").trials_by_state().at("failed"), 2);
+  Stop();
+  absl::StatusOr<store::Database> db =
+      store::Database::Open(options_.db_path, store::Database::Mode::kReadOnly);
+  absl::StatusOr<store::Statement> s = db->Prepare("SELECT cause FROM attempt ORDER BY stage_id");
+  ASSERT_TRUE(*s->Step());
+  EXPECT_THAT(s->Text(0), HasSubstr("a_record_has_at_most_1_mib"));
+  ASSERT_TRUE(*s->Step());
+  EXPECT_THAT(s->Text(0), HasSubstr("record topk 0 0 is no JSON object"));
+}
+
 TEST_F(ServerTest, SweepWhoseTrialsAreRefusedIsAbandonedAndTheNextOneRuns) {
   {
     absl::StatusOr<std::unique_ptr<store::Store>> store = store::Store::Open(options_.db_path, 1);
@@ -330,6 +363,32 @@ TEST_F(ServerTest, RealSweepFileRunsFromSubmitToCompleted) {
   // Submitted again, there is nothing left to do.
   client.WaitFor(client.Submit(ReadFile(PLUMB_SOURCE_DIR "/sweeps/examples/noop.yaml"), "again"),
                  "completed");
+}
+
+TEST_F(ServerTest, TrialsOfAnEarlierSweepGainTheStagesOfALaterOne) {
+  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options_);
+  ASSERT_TRUE(server.ok()) << server.status();
+  Client client((*server)->address());
+  const std::string first = "sweep: s\nreplicates: 2\nstages:\n  run: {noop: {}}\n";
+  const std::string more = "  more: {noop: {after: run, records: 1}}\n";
+  const int64_t one = client.Submit(first, "r1");
+  ScriptedWorker worker(client, "w", 2);
+  worker.Work(2);
+  client.WaitFor(one, "completed");
+  const int64_t two = client.Submit(first + more, "r2");
+  worker.Work(2);  // and no stage of the first sweep again
+  client.WaitFor(two, "completed");
+  for (const v1::Trial& t : client.Trials(two)) {
+    ASSERT_EQ(t.stages_size(), 2);
+    EXPECT_EQ(t.stages(1).name(), "more");
+    EXPECT_EQ(t.stages(1).parent(), "run");
+    EXPECT_EQ(t.stages(1).state(), "succeeded");
+  }
+  EXPECT_EQ(client.GetSweep(one).trials_by_state().at("succeeded"), 2);
+  const int64_t three = client.Submit(first + more, "r3");
+  client.WaitFor(three, "completed");  // nothing is left to do
+  (*server)->Shutdown();
+  EXPECT_TRUE((*server)->Wait().ok());
 }
 
 TEST_F(ServerTest, ErrorsOfARealSweepFileComeWithCarets) {

@@ -25,7 +25,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 LIMIT_SECONDS = 150
 
 NOOP_SWEEP = """sweep: under-fire
-stages: {run: {noop: {seconds: 0.4}}}
+stages:
+  run: {noop: {seconds: 0.3, records: 2}}
+  after: {noop: {after: run, seconds: 0.1, records: 3}}
 replicates: 60
 """
 TRAIN_SWEEP = """sweep: under-fire
@@ -214,12 +216,14 @@ def results(cluster):
         return not name.startswith(UNSTABLE) and not name.endswith("_per_s")
     points = {}
     for key, name, layer, step, value in cluster.query(
-            "SELECT t.key, s.name, s.layer, m.step, m.value FROM measurement m JOIN series s ON s.id = m.series_id "
+            "SELECT t.key || g.name, s.name, s.layer, m.step, m.value FROM measurement m JOIN series s ON s.id = m.series_id "
             "JOIN stage g ON g.id = s.stage_id JOIN trial t ON t.id = g.trial_id ORDER BY 1, 2, 3, 4"):
         points.setdefault((key, name, layer), []).append((step, value if stable(name) else None))
     documents = cluster.query("SELECT t.key, d.split, d.document, d.nll, d.tokens, d.bytes FROM document_score d JOIN stage g "
                               "ON g.id = d.stage_id JOIN trial t ON t.id = g.trial_id ORDER BY 1, 2, 3")
-    return points, documents
+    return points, documents, cluster.query(
+        "SELECT t.key, g.name, r.kind, r.name, r.idx, r.step, r.data_json FROM record r JOIN stage g ON g.id = r.stage_id "
+        "JOIN trial t ON t.id = g.trial_id ORDER BY 1, 2, 3, 4, 5")
 
 
 def check(condition, cluster, why):
@@ -259,15 +263,19 @@ def main():
               f"too few kills: {kills}; the sweep was over too soon")
         measured, = fire.query("SELECT count(*), count(DISTINCT series_id * 1000000000 + step) FROM measurement")
         check(measured[0] == measured[1], fire, "a (series, step) is there twice")
-        expected = trials[0] if args.mode == "noop" else closed_form(args.bin, fire)
+        # One point and its records for each of a no-op trial's two stages.
+        expected = 2 * trials[0] if args.mode == "noop" else closed_form(args.bin, fire)
+        recorded, = fire.query("SELECT count(*) FROM record")[0]
+        check(recorded == (5 * trials[0] if args.mode == "noop" else 0), fire, f"{recorded} records")
         check(measured[0] == expected, fire, f"{measured[0]} measurements, the closed form says {expected}")
         check(fire.query("PRAGMA integrity_check") == [("ok",)], fire, "the database is damaged")
-        calm_points, calm_documents = results(calm)
-        fire_points, fire_documents = results(fire)
+        calm_points, calm_documents, calm_records = results(calm)
+        fire_points, fire_documents, fire_records = results(fire)
         for series in sorted(set(calm_points) | set(fire_points)):
             differ = set(calm_points.get(series, [])) ^ set(fire_points.get(series, []))
             check(not differ, fire, f"{series} differs: {sorted(differ, key=str)[:6]}")
         check(calm_documents == fire_documents, fire, "document scores differ")
+        check(calm_records == fire_records, fire, "records differ")
         attempts = fire.query("SELECT outcome, count(*) FROM attempt GROUP BY outcome ORDER BY 1")
         print(f"{sum(kills.values())} kills {kills}, seed {args.seed}: {trials[0]} trials completed, {measured[0]} measurements "
               f"as the closed form says, {len(calm_documents)} document scores, all values bit-equal; attempts {dict(attempts)}; "

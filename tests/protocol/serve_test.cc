@@ -89,6 +89,37 @@ TEST(Serve, SigtermPreemptsTheRowsAndExits75) {
   EXPECT_FALSE(std::filesystem::exists(dir / "trainer.sock"));
 }
 
+TEST(Serve, NoopSaysTheRecordsItsSettingsAskFor) {
+  TempDir dir;
+  Process trainer({kTrainer, "--dir", dir.path()});
+  TrainerClient client(dir.path());
+  client.Open(1);
+  client.AddNoop(2, "1.1.1", 0, {{"records", 3}});
+  ASSERT_TRUE(WaitForEvent(dir.path(), "row_ended"));
+  const auto records = Events(dir.path(), "record");
+  ASSERT_EQ(records.size(), 3u);
+  EXPECT_EQ(records[2]["row"], "1.1.1");
+  EXPECT_EQ(records[2]["kind"], "noop");
+  EXPECT_EQ(records[2]["name"], "record");
+  EXPECT_EQ(records[2]["index"], 2);
+  EXPECT_EQ(records[2]["step"], 7);
+  EXPECT_EQ(records[2]["data"], nlohmann::json({{"value", 2}}));
+}
+
+TEST(Serve, RecordOverOneMebibyteEndsItsRowWithTheCause) {
+  TempDir dir;
+  Process trainer({kTrainer, "--dir", dir.path()});
+  TrainerClient client(dir.path());
+  client.Open(1, 2);
+  client.AddNoop(2, "1.1.1", 0, {{"records", 1}, {"record_bytes", (1 << 20) - 100}});
+  client.AddNoop(3, "1.2.1", 0, {{"records", 1}, {"record_bytes", 1 << 20}});
+  ASSERT_TRUE(WaitForEvent(dir.path(), "row_ended", 2));
+  EXPECT_THAT(Outcomes(dir.path()), ElementsAre("succeeded", "failed"));
+  EXPECT_THAT(Events(dir.path(), "row_ended")[1]["cause"].get<std::string>(),
+              HasSubstr("at most 1 MiB"));
+  EXPECT_EQ(Events(dir.path(), "record").size(), 1u);
+}
+
 TEST(Serve, CloseCancelsWhatStillRuns) {
   TempDir dir;
   Process trainer({kTrainer, "--dir", dir.path()});

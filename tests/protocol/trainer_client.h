@@ -114,13 +114,16 @@ class TrainerClient {
                  {"data_dir", ""},
                  {"threads", 1}});
   }
-  nlohmann::json AddNoop(int n, const std::string& row, double seconds = 0) {
+  nlohmann::json AddNoop(int n, const std::string& row, double seconds = 0,
+                         nlohmann::json more = nlohmann::json::object()) {
+    nlohmann::json stage = {{"seconds", seconds}, {"steps", 7}};
+    stage.update(more);
     return Call({{"n", n},
                  {"command", "add_row"},
                  {"row", row},
                  {"kind", "noop"},
                  {"config", nlohmann::json::object()},
-                 {"stage", {{"seconds", seconds}, {"steps", 7}}},
+                 {"stage", std::move(stage)},
                  {"until_step", -1},
                  {"checkpoint", nullptr},
                  {"checkpoint_dir", ""}});

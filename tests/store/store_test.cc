@@ -75,6 +75,12 @@ class StoreTest : public ::testing::Test {
     b->series.push_back({.name = "train/loss", .points = std::move(points)});
     return ApplyBatch{.fence = At(number), .batch = b};
   }
+  Change Records(int64_t seq, std::vector<MeasurementBatch::Record> records, int64_t number = 1) {
+    auto b = std::make_shared<MeasurementBatch>();
+    b->first_seq = b->last_seq = seq;
+    b->records = std::move(records);
+    return ApplyBatch{.fence = At(number), .batch = b};
+  }
   // Every row of a query, columns joined by '|'; NULL is "-".
   std::vector<std::string> Query(const std::string& sql) {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kReadOnly);
@@ -101,7 +107,8 @@ TEST_F(StoreTest, NewFileGetsTheSchemaAndIsPlumbs) {
   EXPECT_THAT(Query("PRAGMA user_version"), ElementsAre(absl::StrCat(Migrations().size())));
   EXPECT_THAT(Query("PRAGMA application_id"), ElementsAre(absl::StrCat(kApplicationId)));
   EXPECT_THAT(Query("SELECT name FROM sqlite_schema WHERE type = 'view' ORDER BY name"),
-              ElementsAre("v_cell", "v_curve", "v_trial"));
+              ElementsAre("v_attention", "v_cell", "v_curve", "v_finetune", "v_generation",
+                          "v_painters", "v_record", "v_route", "v_topk", "v_trial"));
   store_.reset();
   Open();
   EXPECT_EQ(store_->Load()->starts, 2);
@@ -175,6 +182,140 @@ TEST_F(StoreTest, NewAttemptRollsBackWhatWasMeasuredPastTheCheckpoint) {
   EXPECT_THAT(Query("SELECT step FROM checkpoint"), ElementsAre("2"));
   EXPECT_TRUE(Commit({Batch(1, 1, {{3, 3.5}}, /*number=*/2)}).ok());
   EXPECT_THAT(Query("SELECT value FROM measurement WHERE step = 3"), ElementsAre("3.5"));
+}
+
+TEST_F(StoreTest, RecordIsWrittenOnceAndSaidAgainReplaces) {
+  OpenWithAttempt();
+  ASSERT_TRUE(
+      Commit({Records(1, {{"noop", "a", 0, 1, R"({"v": 1})"}, {"noop", "a", 1, 1, R"({"v": 2})"}})})
+          .ok());
+  EXPECT_EQ(Commit({Records(1, {{"noop", "a", 0, 1, R"({"v": 9})"}})}).code(),
+            absl::StatusCode::kFailedPrecondition);
+  ASSERT_TRUE(Commit({Records(2, {{"noop", "a", 1, 2, R"({"v": 3})"}})}).ok());
+  EXPECT_THAT(Query("SELECT sweep, cell, trial_id, stage, kind, name, idx, step, data_json FROM "
+                    "v_record ORDER BY idx"),
+              ElementsAre(R"(s|c|1|pretrain|noop|a|0|1|{"v": 1})",
+                          R"(s|c|1|pretrain|noop|a|1|2|{"v": 3})"));
+}
+
+TEST_F(StoreTest, NewAttemptRollsBackRecordsPastTheCheckpoint) {
+  OpenWithAttempt();
+  ASSERT_TRUE(
+      Commit({Records(1, {{"route", "val", 0, 2, "{}"}, {"route", "val", 1, 3, "{}"}}),
+              CloseAttempt{.fence = At(1), .outcome = Outcome::kLost}, Opened(2, /*keep=*/2)})
+          .ok());
+  EXPECT_THAT(Query("SELECT step FROM record"), ElementsAre("2"));
+  ASSERT_TRUE(Commit({CloseAttempt{.fence = At(2), .outcome = Outcome::kLost}, Opened(3)}).ok());
+  EXPECT_THAT(Query("SELECT count(*) FROM record"), ElementsAre("0"));
+  EXPECT_THAT(std::string(Commit({Records(2, {{"route", "val", 0, 2, "{}"}})}).message()),
+              HasSubstr("fenced"));
+}
+
+TEST_F(StoreTest, RecordThatIsNoObjectOrOverOneMebibyteIsRefusedByName) {
+  OpenWithAttempt();
+  const auto refused = [&](const std::string& json) {
+    return std::string(Commit({Records(1, {{"k", "n", 0, 1, json}})}).message());
+  };
+  EXPECT_THAT(refused("{"), HasSubstr("record k n 0 is no JSON object"));
+  EXPECT_THAT(refused("[1]"), HasSubstr("record k n 0 is no JSON object"));
+  const std::string frame = R"({"x":""})";
+  EXPECT_THAT(refused(R"({"x":")" + std::string((1 << 20) - frame.size() + 1, 'x') + R"("})"),
+              HasSubstr("a_record_has_at_most_1_mib"));
+  EXPECT_TRUE(
+      Commit({Records(1, {{"k", "n", 0, 1,
+                           R"({"x":")" + std::string((1 << 20) - frame.size(), 'x') + R"("})"}})})
+          .ok());
+}
+
+TEST_F(StoreTest, ViewsTakeRecordsApart) {
+  OpenWithAttempt();
+  ASSERT_TRUE(
+      Commit(
+          {Records(
+              1,
+              {{"route", "test", 0, 1,
+                R"({"part":"en","document":7,"path":[-1,0,3,3],"probabilities":[[1]],"layer_evaluations":3})"},
+               {"topk", "0", 0, 1,
+                R"({"prompt":"a","candidates":[{"id":5,"text":"x","p":0.5,"p_renormalised":0.8},
+                    {"id":6,"text":"y","p":0.125,"p_renormalised":0.2}]})"},
+               {"generation", "0", 0, 1,
+                R"({"prompt":"a","text":"bc","tokens":[1,2],"sampler":"greedy","temperature":null,"top_k":0,"top_p":1.0,"seed":3})"},
+               {"attention", "0", 0, 1,
+                R"({"prompt":"a","layer":1,"head":2,"tokens":["a","b"],"matrix":[[1,0],[0.5,0.5]],
+                    "mean_diagonal_thirds":[1,0.75,0.5],"row_entropy":[0,1],"comma_mass":0.25})"},
+               {"painters", "skip", 1, 1,
+                R"({"variant":"skip","start_layer":1,"repeat":1,"seed":0,"loss":2.5,"perplexity":12.18,"tokens":99})"},
+               {"finetune", "t", 2, 1,
+                R"({"task":"t","seed":2,"examples":9,"accuracy":0.5,"loss":null,"nonfinite_batches":1})"}})})
+          .ok());
+  EXPECT_THAT(Query("SELECT part, document, path, distinct_layers, layer_evaluations FROM v_route"),
+              ElementsAre("en|7|[-1,0,3,3]|2|3"));
+  EXPECT_THAT(
+      Query("SELECT prompt, rank, token, text, p, p_renormalised FROM v_topk ORDER BY rank"),
+      ElementsAre("a|1|5|x|0.5|0.8", "a|2|6|y|0.125|0.2"));
+  EXPECT_THAT(
+      Query("SELECT text, n_tokens, sampler, temperature, top_k, top_p, seed FROM v_generation"),
+      ElementsAre("bc|2|greedy|-|0|1.0|3"));
+  EXPECT_THAT(Query("SELECT layer, head, mean_diagonal_first, mean_diagonal_middle, "
+                    "mean_diagonal_last, mean_row_entropy, comma_mass, tokens FROM v_attention"),
+              ElementsAre(R"(1|2|1|0.75|0.5|0.5|0.25|["a","b"])"));
+  EXPECT_THAT(Query("SELECT variant, start_layer, loss, tokens FROM v_painters"),
+              ElementsAre("skip|1|2.5|99"));
+  EXPECT_THAT(Query("SELECT task, accuracy, loss, nonfinite_batches FROM v_finetune"),
+              ElementsAre("t|0.5|-|1"));
+}
+
+TEST_F(StoreTest, StageThatFollowsDoesNotChangeHowItsTrainingCounts) {
+  OpenWithAttempt();
+  ASSERT_TRUE(
+      Commit({InsertStage{{.id = StageId{2},
+                           .trial = TrialId{1},
+                           .name = "probe",
+                           .kind = "probe",
+                           .parent = StageId{1},
+                           .state = StageState::kFailed}},
+              UpdateStage{{.id = StageId{1}, .state = StageState::kSucceeded, .attempts = 1}},
+              UpdateTrial{TrialId{1}, StageState::kFailed}})
+          .ok());
+  EXPECT_THAT(Query("SELECT state, train_state FROM v_trial"), ElementsAre("failed|succeeded"));
+  EXPECT_THAT(Query("SELECT n, n_succeeded, n_diverged FROM v_cell"), ElementsAre("1|1|0"));
+}
+
+TEST_F(StoreTest, SchemaOneWithRowsIsBroughtUpToDateAndKeepsThem) {
+  {
+    absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
+    ASSERT_TRUE(db->Execute(Migrations()[0]).ok());
+    const absl::Status filled = db->Execute(absl::StrCat(
+        "PRAGMA application_id = ", kApplicationId, "; PRAGMA user_version = 1;",
+        "INSERT INTO cluster VALUES (1, 3, 7, 0, 0);"
+        "INSERT INTO sweep VALUES (1, 's', 'running', 'r', 'h', 'sweep: s', 'val/loss', 1, 1, 0, "
+        "NULL);"
+        "INSERT INTO cell VALUES (1, 1, 0, 'c', '{}', '[]');"
+        "INSERT INTO trial VALUES (1, 'k', 'f', '{}', 'running', 1, 1, 1, 1, 1, 1, 1, '', '', '', "
+        "0, '', '', 1, 1, 1, 0.5, 0, 0, 1, 1, 1, 1, 1, 1.0, 0);"
+        "INSERT INTO sweep_trial VALUES (1, 0, 1, 1, 0, 0, 0);"
+        "INSERT INTO stage VALUES (1, 1, 'pretrain', 'pretrain', NULL, '{}', 'running', 0, 9, 4, "
+        "1, 0, 0, 1, -1, NULL, NULL, '');"
+        "INSERT INTO worker VALUES (1, 'w', 'h', 1, 'b', '[]', 1, 'connected', 0);"
+        "INSERT INTO attempt VALUES (1, 1, 3, 1, 1, -1, 0, 2, NULL, '', '', '{}', 0, NULL);"
+        "INSERT INTO series VALUES (1, 1, 'val/loss', -1, 1);"
+        "INSERT INTO measurement VALUES (1, 4, 0.5);"));
+    ASSERT_TRUE(filled.ok()) << filled;
+  }
+  EXPECT_THAT(std::string(Reader::Open(path_).status().message()), HasSubstr("older schema (1)"));
+  Open();
+  EXPECT_THAT(Query("PRAGMA user_version"), ElementsAre("2"));
+  EXPECT_THAT(Query("SELECT sweep, trial_id, val_loss FROM v_trial"), ElementsAre("s|1|0.5"));
+  EXPECT_EQ(store_->Load()->starts, 8);
+  EXPECT_THAT(Query("SELECT count(*) FROM v_record"), ElementsAre("0"));
+  // Its running attempt goes on, and may say records now.
+  auto b = std::make_shared<MeasurementBatch>();
+  b->first_seq = b->last_seq = 3;
+  b->records = {{"noop", "a", 0, 1, "{}"}};
+  Fence fence = At(1);
+  fence.incarnation = 3;
+  ASSERT_TRUE(Commit({ApplyBatch{.fence = fence, .batch = b}}).ok());
+  EXPECT_THAT(Query("SELECT sweep, kind FROM v_record"), ElementsAre("s|noop"));
 }
 
 TEST_F(StoreTest, FailedChangeTakesItsWholeTransactionBack) {

@@ -36,6 +36,10 @@ class Recorder : public EventSink {
                  const std::vector<DocumentScore>& scores) override {
     documents[row][split] = scores;
   }
+  void Record(const std::string& row, int64_t, const std::string& kind, const std::string& name,
+              int64_t index, const std::string& json) override {
+    records[row][{kind, name, index}] = json;
+  }
   void Checkpoint(const std::string& row, int64_t step, const std::string& path,
                   const std::string& digest, int64_t) override {
     checkpoints[row].push_back({path, digest, step, true});
@@ -62,6 +66,8 @@ class Recorder : public EventSink {
   std::map<std::string, int64_t> started;
   std::map<std::string, Points_> points;
   std::map<std::string, std::map<std::string, std::vector<DocumentScore>>> documents;
+  std::map<std::string, std::map<std::tuple<std::string, std::string, int64_t>, std::string>>
+      records;  // by row: kind, name, index
   std::map<std::string, std::vector<CheckpointRef>> checkpoints;
   std::map<std::string, End> ended;
 };

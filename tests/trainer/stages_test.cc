@@ -32,6 +32,7 @@ struct Told {
   int64_t repeated = 0;                                                // points said twice
   std::map<std::string, std::vector<DocumentScore>> documents;
   std::vector<CheckpointRef> checkpoints;
+  std::map<std::tuple<std::string, std::string, int64_t>, std::string> records;
   int ends = 0;
   RowOutcome outcome = RowOutcome::kFailed;
   int64_t end_step = -1;
@@ -52,6 +53,10 @@ class Ear : public EventSink {
   void Documents(const std::string& row, const std::string& split,
                  const std::vector<DocumentScore>& scores) override {
     told[row].documents[split] = scores;
+  }
+  void Record(const std::string& row, int64_t, const std::string& kind, const std::string& name,
+              int64_t index, const std::string& json) override {
+    told[row].records[{kind, name, index}] = json;
   }
   void Checkpoint(const std::string& row, int64_t step, const std::string& path,
                   const std::string& digest, int64_t bytes) override {

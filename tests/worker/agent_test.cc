@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "store/sqlite.h"
 #include "tests/coordinator/cluster.h"
 #include "tests/protocol/trainer_client.h"
 #include "trainer/spec/sha256.h"
@@ -23,12 +24,13 @@ using testing::Process;
 const std::string kWorker = PLUMB_BINARY_DIR "/bin/plumb-test-worker";
 const std::string kTrainer = PLUMB_BINARY_DIR "/bin/plumb-noop-trainer";
 
-// "N SECONDS": N trials of one no-op stage that lasts so long.
+// "N SECONDS [RECORDS BYTES]": N trials of one no-op stage that lasts so long and says so many
+// records of so many bytes.
 absl::StatusOr<sweeps::SweepPlan> PlanTimedNoops(const std::string& text, const std::string&) {
   std::istringstream in(text);
-  int64_t n = 0;
+  int64_t n = 0, records = 0, bytes = 0;
   double seconds = 0;
-  in >> n >> seconds;
+  in >> n >> seconds >> records >> bytes;
   sweeps::SweepPlan plan{.name = "noops"};
   for (int64_t i = 0; i < n; ++i) {
     plan.cells.push_back({.name = absl::StrCat("i=", i), .axes_json = "{}"});
@@ -36,7 +38,8 @@ absl::StatusOr<sweeps::SweepPlan> PlanTimedNoops(const std::string& text, const 
         .cell = i, .key = spec::Sha256Hex(absl::StrCat(text, i)), .fusion_key = "noop"};
     t.stages.push_back({.name = "run",
                         .kind = "noop",
-                        .settings_json = absl::StrCat("{\"seconds\": ", seconds, "}"),
+                        .settings_json = absl::StrCat("{\"seconds\": ", seconds, ", \"records\": ",
+                                                      records, ", \"record_bytes\": ", bytes, "}"),
                         .target_step = 1});
     plan.trials.push_back(std::move(t));
   }
@@ -108,6 +111,23 @@ TEST_F(AgentTest, RunsASweepToItsEndAndLeavesCleanlyOnTerm) {
   EXPECT_EQ(worker->Wait(), 0);
   EXPECT_EQ(Events(TrainerDir(0), "exit").back()["status"], 0);
   EXPECT_EQ(Events(TrainerDir(0), "hello").size(), 1u);  // one process served them all
+}
+
+TEST_F(AgentTest, RecordsReachTheDatabaseLargeOnesToo) {
+  auto worker = StartWorker();
+  const int64_t sweep = client_->Submit("2 0 5 1000000", "r");
+  client_->WaitFor(sweep, "completed");
+  auto db = store::Database::Open(options_.db_path, store::Database::Mode::kReadOnly);
+  ASSERT_TRUE(db.ok()) << db.status();
+  auto rows = db->Prepare(
+      "SELECT count(*), count(DISTINCT trial_id), sum(json_extract(data_json, '$.value')), "
+      "min(length(data_json)) FROM v_record WHERE kind = 'noop' AND name = 'record'");
+  ASSERT_TRUE(rows.ok() && rows->Step().value()) << rows.status();
+  EXPECT_EQ(rows->Int(0), 10);
+  EXPECT_EQ(rows->Int(1), 2);
+  EXPECT_EQ(rows->Int(2), 2 * (0 + 1 + 2 + 3 + 4));
+  EXPECT_GT(rows->Int(3), 1000000);
+  EXPECT_EQ(Attempts(sweep), 2);
 }
 
 TEST_F(AgentTest, KilledWorkerAdoptsItsTrainersAndNothingRunsTwice) {

@@ -50,6 +50,27 @@ TEST(Attempt, BatchGroupsPointsBySeriesFromWhatIsAcknowledgedOn) {
   EXPECT_FALSE(attempt.HasSomethingToSend());
 }
 
+TEST(Attempt, RecordsGoIntoTheBatchAsTheyWereSaid) {
+  Attempt attempt(kKey);
+  attempt.TrustAck();
+  attempt.OnEvent(Event(3, {{"event", "record"},
+                            {"step", 20},
+                            {"kind", "topk"},
+                            {"name", "prompt 0"},
+                            {"index", 4},
+                            {"data", {{"prompt", "海"}, {"p", nullptr}}}}));
+  const auto batch = attempt.Batch(1 << 20);
+  EXPECT_EQ(batch.last_seq(), 3);
+  ASSERT_EQ(batch.records_size(), 1);
+  EXPECT_EQ(batch.records(0).step(), 20);
+  EXPECT_EQ(batch.records(0).kind(), "topk");
+  EXPECT_EQ(batch.records(0).name(), "prompt 0");
+  EXPECT_EQ(batch.records(0).index(), 4);
+  EXPECT_EQ(batch.records(0).data_json(), "{\"p\":null,\"prompt\":\"海\"}");
+  attempt.OnAck(3);
+  EXPECT_FALSE(attempt.HasSomethingToSend());
+}
+
 TEST(Attempt, BatchKeepsToItsBudgetButAlwaysMovesOn) {
   Attempt attempt(kKey);
   attempt.TrustAck();

@@ -47,6 +47,9 @@ struct DocumentScore {
   int64_t bytes = 0;
 };
 
+// The largest record, as JSON bytes.
+inline constexpr int64_t kMaxRecordBytes = 1 << 20;
+
 enum class RowOutcome {
   kSucceeded,
   kPaused,
@@ -68,6 +71,13 @@ class EventSink {
                       const std::vector<PointValue>& values) = 0;
   virtual void Documents(const std::string& row, const std::string& split,
                          const std::vector<DocumentScore>& scores) = 0;
+  // A structured result: (kind, name, index) names it within its stage, and said again it replaces
+  // the one before, so that what is said at several steps needs an index for each. `json` is an
+  // object of at most kMaxRecordBytes, in which a number that is not finite is null. Throws
+  // std::invalid_argument, having written nothing, where it is not: the row is then to end as
+  // failed with that cause.
+  virtual void Record(const std::string& row, int64_t step, const std::string& kind,
+                      const std::string& name, int64_t index, const std::string& json) = 0;
   // Only after the files are durable.
   virtual void Checkpoint(const std::string& row, int64_t step, const std::string& path,
                           const std::string& digest, int64_t bytes) = 0;
@@ -101,9 +111,9 @@ class Engine {
 std::unique_ptr<Engine> MakeTorchEngine(EventSink& sink);
 
 // Runs no arithmetic: a "noop" row reports one point ("noop/value" = 1 at its last step) and
-// succeeds at once, or after
-// {"seconds": s} of its stage settings. For measuring the orchestrator and for tests without
-// LibTorch.
+// succeeds at once, or after {"seconds": s} of its stage settings. {"records": n} adds records
+// ("noop", "record", 0 … n - 1), each padded by {"record_bytes": b}. For measuring the orchestrator
+// and for tests without LibTorch.
 std::unique_ptr<Engine> MakeNoopEngine(EventSink& sink);
 
 }  // namespace plumb::trainer

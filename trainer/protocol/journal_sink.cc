@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
 
 namespace plumb::trainer {
 
@@ -68,6 +69,26 @@ void JournalSink::Documents(const std::string& row, const std::string& split,
     journal_.Append(
         {{"event", "documents"}, {"row", row}, {"split", split}, {"scores", std::move(list)}});
   }
+}
+
+void JournalSink::Record(const std::string& row, int64_t step, const std::string& kind,
+                         const std::string& name, int64_t index, const std::string& text) {
+  const std::string what = "record " + kind + " " + name + " " + std::to_string(index);
+  if (kind.empty() || name.empty() || kind.size() > 200 || name.size() > 200)
+    throw std::invalid_argument(what + ": kind and name have 1 to 200 bytes");
+  if (static_cast<int64_t>(text.size()) > kMaxRecordBytes)
+    throw std::invalid_argument(what + " has " + std::to_string(text.size()) +
+                                " bytes, at most 1 MiB is kept: ask the stage for less at once "
+                                "(fewer tokens, layers or texts a record)");
+  json data = json::parse(text, nullptr, false);
+  if (!data.is_object()) throw std::invalid_argument(what + " is no JSON object");
+  journal_.Append({{"event", "record"},
+                   {"row", row},
+                   {"step", step},
+                   {"kind", kind},
+                   {"name", name},
+                   {"index", index},
+                   {"data", std::move(data)}});
 }
 
 void JournalSink::Checkpoint(const std::string& row, int64_t step, const std::string& path,

@@ -17,6 +17,8 @@ class JournalSink : public EventSink {
   // In lines of at most 2,000 documents, so that a worker's message stays small.
   void Documents(const std::string& row, const std::string& split,
                  const std::vector<DocumentScore>& scores) override;
+  void Record(const std::string& row, int64_t step, const std::string& kind,
+              const std::string& name, int64_t index, const std::string& json) override;
   void Checkpoint(const std::string& row, int64_t step, const std::string& path,
                   const std::string& digest, int64_t bytes) override;
   void RowEnded(const std::string& row, int64_t step, RowOutcome outcome, const std::string& cause,

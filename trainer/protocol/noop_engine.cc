@@ -21,6 +21,7 @@ struct Row {
   int64_t target = 1;
   Clock::time_point due;
   int64_t start_time_us = 0;
+  int64_t records = 0, record_bytes = 0;
 };
 
 class NoopEngine : public Engine {
@@ -53,6 +54,8 @@ class NoopEngine : public Engine {
     row.start_time_us = std::chrono::duration_cast<std::chrono::microseconds>(
                             std::chrono::system_clock::now().time_since_epoch())
                             .count();
+    row.records = stage.value("records", int64_t{0});
+    row.record_bytes = stage.value("record_bytes", int64_t{0});
     rows_[request.row] = row;
     sink_.RowStarted(request.row, row.step);
   }
@@ -80,7 +83,12 @@ class NoopEngine : public Engine {
       if (row.due > now) continue;
       row.step = row.target;
       sink_.Points(name, row.step, {{.name = "noop/value", .value = 1.0}});
-      End(name, RowOutcome::kSucceeded);
+      try {
+        SayRecords(name, row);
+        End(name, RowOutcome::kSucceeded);
+      } catch (const std::invalid_argument& e) {
+        End(name, RowOutcome::kFailed, e.what());
+      }
     }
     return !rows_.empty();
   }
@@ -102,10 +110,18 @@ class NoopEngine : public Engine {
     return it->second;
   }
 
-  void End(const std::string& name, RowOutcome outcome) {
+  void SayRecords(const std::string& name, const Row& row) {
+    for (int64_t i = 0; i < row.records; ++i) {
+      nlohmann::json data = {{"value", i}};
+      if (row.record_bytes > 0) data["padding"] = std::string(row.record_bytes, '.');
+      sink_.Record(name, row.step, "noop", "record", i, data.dump());
+    }
+  }
+
+  void End(const std::string& name, RowOutcome outcome, const std::string& cause = "") {
     const Row row = Find(name);
     rows_.erase(name);
-    sink_.RowEnded(name, row.step, outcome, "",
+    sink_.RowEnded(name, row.step, outcome, cause,
                    nlohmann::json({{"start_time_us", row.start_time_us}}).dump());
   }
 

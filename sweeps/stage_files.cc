@@ -1,0 +1,119 @@
+#include "sweeps/stage_files.h"
+
+#include <algorithm>
+#include <exception>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "sweeps/problem.h"
+#include "sweeps/sweep_file.h"
+#include "sweeps/yaml_reader.h"
+#include "trainer/spec/sha256.h"
+#include "trainer/spec/stage_settings.h"
+
+namespace plumb::sweeps {
+namespace {
+
+// Where a position's character begins, in bytes.
+size_t Offset(const std::string& text, Position at) {
+  size_t i = 0;
+  for (int line = 1; line < at.line && i < text.size(); ++line) i = text.find('\n', i) + 1;
+  for (int column = 1; column < at.column && i < text.size(); ++column) {
+    do {
+      ++i;
+    } while (i < text.size() && (static_cast<unsigned char>(text[i]) & 0xC0) == 0x80);
+  }
+  return i;
+}
+
+// The end of a scalar that begins at `begin`; npos where it is not on one line.
+size_t EndOfScalar(const std::string& text, size_t begin, const YamlNode& node) {
+  if (!node.quoted)
+    return text.compare(begin, node.text.size(), node.text) == 0 ? begin + node.text.size()
+                                                                 : std::string::npos;
+  const char quote = text[begin];
+  for (size_t i = begin + 1; i < text.size() && text[i] != '\n'; ++i) {
+    if (quote == '"' && text[i] == '\\') {
+      ++i;
+    } else if (text[i] == quote && quote == '\'' && i + 1 < text.size() && text[i + 1] == quote) {
+      ++i;
+    } else if (text[i] == quote) {
+      return i + 1;
+    }
+  }
+  return std::string::npos;
+}
+
+// The scalars that stand where a stage wants a file.
+std::vector<const YamlNode*> Files(const YamlNode& root) {
+  std::vector<const YamlNode*> out;
+  const YamlEntry* stages = root.is_map() ? root.Find("stages") : nullptr;
+  if (stages == nullptr || !stages->value.is_map()) return out;
+  for (const YamlEntry& stage : stages->value.entries) {
+    if (!stage.value.is_map()) continue;
+    for (const YamlEntry& kind : stage.value.entries) {
+      if (!kind.key.is_scalar() || !kind.value.is_map()) continue;
+      for (const YamlEntry& setting : kind.value.entries) {
+        const spec::StageSetting* s = spec::FindStageSetting(kind.key.text, setting.key.text);
+        if (s != nullptr && s->type == spec::SettingType::kFile && setting.value.is_scalar())
+          out.push_back(&setting.value);
+      }
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> PinFiles(const std::string& yaml, const std::string& file_name,
+                                     const std::string& folder) {
+  std::vector<Problem> problems;
+  const auto root = ReadYaml(yaml, &problems);
+  const std::vector<const YamlNode*> files = root ? Files(*root) : std::vector<const YamlNode*>();
+  if (files.empty() || !problems.empty()) return yaml;
+  // Other errors are told first: afterwards columns would be those of the changed text.
+  (void)ReadSweepFile(yaml, &problems);
+  std::erase_if(problems, [&](const Problem& p) {
+    return std::any_of(files.begin(), files.end(),
+                       [&](const YamlNode* f) { return f->at == p.at; });
+  });
+  if (!problems.empty())
+    return absl::InvalidArgumentError(FormatProblems(problems, file_name, yaml));
+  struct Change {
+    size_t begin, end;
+    std::string text;
+  };
+  std::vector<Change> changes;
+  for (const YamlNode* node : files) {
+    const size_t begin = Offset(yaml, node->at), end = EndOfScalar(yaml, begin, *node);
+    if (end == std::string::npos || node->text.empty()) {
+      problems.push_back({node->at, "write the path of the file on one line, in quotes"});
+      continue;
+    }
+    std::error_code ignored;
+    const std::filesystem::path base =
+        std::filesystem::absolute(folder.empty() ? "." : folder, ignored);
+    const std::string path = (base / node->text).lexically_normal().string();
+    try {
+      if (!std::filesystem::is_regular_file(path))
+        throw std::runtime_error("there is no file " + path);
+      const nlohmann::json pinned[] = {path, spec::Sha256HexOfFile(path)};
+      changes.push_back(
+          {begin, end,
+           absl::StrCat("{path: ", pinned[0].dump(), ", sha256: ", pinned[1].dump(), "}")});
+    } catch (const std::exception& e) {
+      problems.push_back(
+          {node->at, absl::StrCat(e.what(), "; paths begin where the sweep file is")});
+    }
+  }
+  if (!problems.empty()) return absl::NotFoundError(FormatProblems(problems, file_name, yaml));
+  std::sort(changes.begin(), changes.end(),
+            [](const Change& a, const Change& b) { return a.begin > b.begin; });
+  std::string out = yaml;
+  for (const Change& c : changes) out.replace(c.begin, c.end - c.begin, c.text);
+  return out;
+}
+
+}  // namespace plumb::sweeps

@@ -1,0 +1,205 @@
+// plumb trial generate|topk|attention|routes|painters|finetune, on a database that the store made.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/app/cli.h"
+
+namespace plumb::app {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class RecordsTest : public CliFixture {
+ protected:
+  void SetUp() override {
+    CliFixture::SetUp();
+    Execute(
+        "INSERT INTO sweep VALUES (1, 's', 'completed', 'r', 'h', 'sweep: s', 'val/loss', 1, 1, 0, "
+        "1); INSERT INTO cell VALUES (1, 1, 0, 'base', '{}', '[]');"
+        "INSERT INTO trial VALUES (1, 'k', 'f', '{}', 'succeeded', 4, 64, 1, 1, 16, 64, 256, "
+        "'rmsnorm', 'rope', 'swiglu', 0, 'c', 'bytes', 64, 1024, 100, 0.001, 0, 0, 1000, 500, 500, "
+        "3000, 102400, 3.072e8, 0); INSERT INTO sweep_trial VALUES (1, 0, 1, 1, 0, 0, 0);" +
+        Stage(1, "pretrain", "pretrain", "succeeded", "done") +
+        Stage(2, "probes", "probe", "succeeded", "done") +
+        Stage(3, "later", "painters", "pending", "new"));
+  }
+  static std::string Stage(int id, const std::string& name, const std::string& kind,
+                           const std::string& state, const std::string& reason) {
+    return "INSERT INTO stage VALUES (" + std::to_string(id) + ", 1, '" + name + "', '" + kind +
+           "', " + (id == 1 ? "NULL" : "1") + ", '{}', '" + state +
+           "', 0, 1, 1, 1, 0, 0, 1, -1, NULL, NULL, '" + reason + "');";
+  }
+  void Record(const std::string& kind, const std::string& name, int idx, const std::string& json,
+              int stage = 2) {
+    Execute("INSERT INTO record VALUES (" + std::to_string(stage) + ", '" + kind + "', '" + name +
+            "', " + std::to_string(idx) + ", 1, '" + json + "')");
+  }
+};
+
+TEST_F(RecordsTest, GeneratedTextsStandUnderTheirPrompts) {
+  Record("generation", "0", 0,
+         R"({"prompt":"彼女が","text":"海\nを\u001b[31m見る","tokens":[1,2,3],"sampler":"top_p",
+             "temperature":0.8,"top_k":0,"top_p":0.9,"seed":7})");
+  Record(
+      "generation", "1", 0,
+      R"({"prompt":"a","text":"bc","tokens":[1],"sampler":"greedy","temperature":null,"seed":0})");
+  const Ran r = Plumb("trial generate 1 --db r.db");
+  ASSERT_EQ(r.code, 0) << r.err;
+  EXPECT_EQ(r.out,
+            "\"彼女が\"  (probes, top_p 0.9, temperature 0.8, seed 7, 3 tokens)\n"
+            "    海\n    を?[31m見る\n\n"
+            "\"a\"  (probes, greedy, 1 tokens)\n    bc\n");
+  const auto j = nlohmann::json::parse(Plumb("trial generate 1 --db r.db -o json").out);
+  ASSERT_EQ(j.size(), 2u);
+  EXPECT_EQ(j[0]["stage"], "probes");
+  EXPECT_EQ(j[0]["tokens"], nlohmann::json({1, 2, 3}));
+  EXPECT_TRUE(j[1]["temperature"].is_null());
+  EXPECT_THAT(Plumb("trial generate 1 --db r.db -o csv").out,
+              HasSubstr("probes,a,bc,greedy,,,,0\n"));
+}
+
+TEST_F(RecordsTest, NextTokensShowRawAndRenormalised) {
+  Record("topk", "0", 0,
+         R"({"prompt":"小さな","candidates":[{"id":5,"text":"町","p":0.25,"p_renormalised":0.625},
+             {"id":9,"text":" \n","p":0.15,"p_renormalised":0.375}]})");
+  const Ran r = Plumb("trial topk 1 --db r.db");
+  EXPECT_EQ(r.out,
+            "\"小さな\"  (probes; these 2 have 0.4000 of the probability)\n"
+            "rank  token  text       p  renormalised\n"
+            "   1      5  \"町\"  0.2500        0.6250\n"
+            "   2      9  \"  \"  0.1500        0.3750\n");
+}
+
+TEST_F(RecordsTest, AttentionIsAShadedMapWithItsQuantities) {
+  Record("attention", "0", 0,
+         R"({"prompt":"海、小","layer":3,"head":0,"tokens":["海","、","小"],
+             "matrix":[[1,0,0],[0.5,0.5,0],[0.1,0.2,0.7]],"mean_diagonal_thirds":[1,0.5,0.7],
+             "row_entropy":[0,0.6931,0.8018],"comma_mass":0.2333})");
+  const Ran r = Plumb("trial attention 1 --db r.db --stage probes");
+  ASSERT_EQ(r.code, 0) << r.err;
+  EXPECT_EQ(r.out,
+            "\"海、小\"  (probes, layer 3, head 0; rows ask, columns are looked at)\n"
+            "                     0 1 2\n"
+            "  海               0 ██\n"
+            "  、               1 ▒▒▒▒\n"
+            "  小               2 ░░░░▓▓\n"
+            "  largest weight 1.000; shades are its quarters ░ ▒ ▓ █\n"
+            "  attention to itself by thirds of the text: 1.0000, 0.5000, 0.7000\n"
+            "  entropy of a row: mean 0.4983, from 0.0000 to 0.8018 nats\n"
+            "  mass on commas: 0.2333\n");
+  EXPECT_THAT(Plumb("trial attention 1 --db r.db -o csv").out,
+              HasSubstr("\nprobes,海、小,3,0,2,1,小,、,0.2\n"));
+}
+
+TEST_F(RecordsTest, RoutesCountPathsAndChoicesByPart) {
+  Record("route", "en", 0, R"({"part":"en","document":0,"path":[0,1,1],"layer_evaluations":3})");
+  Record("route", "en", 1, R"({"part":"en","document":1,"path":[0,1,1],"layer_evaluations":3})");
+  Record("route", "en", 2, R"({"part":"en","document":2,"path":[-1,3,0],"layer_evaluations":2})");
+  Record("route", "ja", 0, R"({"part":"ja","document":0,"path":[-1,-1,-1],"layer_evaluations":0})");
+  Record("route_counts", "en", 0,
+         R"({"part":"en","counts":[[1,2,0,0,0],[0,0,2,0,1]],"texts":3,"distinct_paths":2})");
+  const Ran r = Plumb("trial routes 1 --db r.db");
+  EXPECT_EQ(r.out,
+            "probes, en: 3 texts, 2 distinct paths, 2.66667 layer evaluations a text\n"
+            "path          texts  share  distinct_layers\n"
+            "0 → 1 → 1         2  0.667                2\n"
+            "skip → 3 → 0      1  0.333                2\n"
+            "\n"
+            "probes, ja: 1 text, 1 distinct path, 0 layer evaluations a text\n"
+            "path                texts  share  distinct_layers\n"
+            "skip → skip → skip      1  1.000                0\n"
+            "\n"
+            "probes, en: choices of 3 texts by step, 2 distinct paths\n"
+            "step  skip  layer 0  layer 1  layer 2  layer 3\n"
+            "   1     1        2        0        0        0\n"
+            "   2     0        0        2        0        1\n");
+  EXPECT_THAT(Plumb("export csv --what routes --db r.db").out,
+              HasSubstr("probes,en,0,\"[0,1,1]\",2,3\n"));
+  EXPECT_EQ(Plumb("query --db r.db 'SELECT count(*) AS n FROM v_route' -o csv").out, "n\n4\n");
+  EXPECT_THAT(Plumb("trial routes 1 --db r.db -o csv").out,
+              HasSubstr("probes,en,\"[0,1,1]\",2,0.6666666666666666,2\n"));
+}
+
+TEST_F(RecordsTest, PaintersPutTheBaselineFirst) {
+  int idx = 0;
+  const auto add = [&](const std::string& variant, int start, int repeat, int seed, double value) {
+    Record("painters", variant, idx++,
+           "{\"variant\":\"" + variant + "\",\"start_layer\":" + std::to_string(start) +
+               ",\"repeat\":" + std::to_string(repeat) + ",\"seed\":" + std::to_string(seed) +
+               ",\"loss\":1,\"perplexity\":" + std::to_string(value) + ",\"tokens\":4096}");
+  };
+  add("baseline", 0, 1, 0, 8);
+  add("skip", 1, 1, 0, 20.5);
+  add("skip", 2, 1, 0, 12);
+  add("random", 1, 1, 0, 10);
+  add("random", 1, 1, 1, 12);
+  add("looped_parallel", 2, 3, 0, 9);
+  EXPECT_EQ(Plumb("trial painters 1 --db r.db").out,
+            "probes: perplexity over 4096 tokens; means of up to 2 seeds\n"
+            "variant             start 1  start 2\n"
+            "baseline              8.000    8.000\n"
+            "looped_parallel x3        -    9.000\n"
+            "random               11.000        -\n"
+            "skip                 20.500   12.000\n");
+}
+
+TEST_F(RecordsTest, FinetuningRunsEndWithTheirMeanAndSpread) {
+  for (int seed = 0; seed < 3; ++seed) {
+    Record("finetune", "t", seed,
+           R"({"task":"t","seed":)" + std::to_string(seed) + R"(,"examples":50,"accuracy":)" +
+               std::to_string(0.7 + 0.1 * seed) + R"(,"loss":null,"nonfinite_batches":2})");
+  }
+  EXPECT_THAT(Plumb("trial finetune 1 --db r.db").out,
+              HasSubstr("accuracy 0.8000, standard deviation 0.1000 over 3 seeds"));
+}
+
+TEST_F(RecordsTest, MembersThatAreMissingShowAsDashesAndCrashNothing) {
+  for (const char* kind :
+       {"generation", "topk", "attention", "route", "route_counts", "painters", "finetune"}) {
+    Record(kind, "0", 0, "{}");
+    Record(
+        kind, "1", 0,
+        R"({"prompt":3,"text":[],"candidates":[{}],"matrix":[[]],"tokens":[1],"path":["x"],"counts":[3]})");
+  }
+  for (const char* command : {"generate", "topk", "attention", "routes", "painters", "finetune"}) {
+    for (const char* format : {"table", "json", "jsonl", "csv"}) {
+      const Ran r = Plumb(std::string("trial ") + command + " 1 --db r.db -o " + format);
+      EXPECT_EQ(r.code, 0) << command << format << r.err;
+      EXPECT_NE(r.out, "") << command << format;
+    }
+  }
+}
+
+TEST_F(RecordsTest, NothingToShowNamesTheStageToAdd) {
+  Ran r = Plumb("trial generate 7 --db r.db");
+  EXPECT_EQ(r.code, 3);
+  EXPECT_THAT(r.err, HasSubstr("no trial 7"));
+  r = Plumb("trial generate 1 --db r.db --stage prboes");
+  EXPECT_EQ(r.code, 3);
+  EXPECT_THAT(r.err, HasSubstr("has no stage prboes; did you mean probes?"));
+  r = Plumb("trial routes 1 --db r.db");
+  EXPECT_EQ(r.code, 3);
+  EXPECT_THAT(r.err, HasSubstr("trial 1 has no routes; add to its sweep file"));
+  EXPECT_THAT(r.err, HasSubstr("stages: {evaluates: {evaluate: {routes: true}}}"));
+  r = Plumb("trial generate 1 --db r.db");
+  EXPECT_THAT(r.err, HasSubstr("its stage probes was not asked for it"));
+  r = Plumb("trial painters 1 --db r.db");
+  EXPECT_THAT(r.err, HasSubstr("has no layer-execution variants yet: its stage later is pending"));
+  Execute("UPDATE stage SET state = 'infeasible', reason = 'why' WHERE id = 3");
+  EXPECT_THAT(Plumb("trial painters 1 --db r.db").err,
+              HasSubstr("variants: its stage later is infeasible: why"));
+}
+
+TEST_F(RecordsTest, OnlyTheNamedStagesRecordsAreShown) {
+  Record("topk", "0", 0, R"({"prompt":"a","candidates":[]})");
+  Execute(Stage(4, "more", "probe", "succeeded", ""));
+  Record("topk", "0", 0, R"({"prompt":"b","candidates":[]})", 4);
+  EXPECT_THAT(Plumb("trial topk 1 --db r.db").out, HasSubstr("\"a\"  (probes"));
+  const Ran r = Plumb("trial topk 1 --db r.db --stage more");
+  EXPECT_THAT(r.out, HasSubstr("\"b\"  (more"));
+  EXPECT_THAT(r.out, Not(HasSubstr("\"a\"")));
+}
+
+}  // namespace
+}  // namespace plumb::app

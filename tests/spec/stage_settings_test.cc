@@ -1,0 +1,109 @@
+#include "trainer/spec/stage_settings.h"
+
+#include <gmock/gmock.h>
+
+#include <nlohmann/json.hpp>
+
+namespace plumb::spec {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+json Full(const std::string& kind, const json& given) {
+  json full;
+  EXPECT_EQ(Format(ReadStageSettings(kind, given, nullptr, &full)), "");
+  return full;
+}
+json Canonical(const std::string& kind, const json& given) {
+  json canonical;
+  EXPECT_EQ(Format(ReadStageSettings(kind, given, &canonical, nullptr)), "");
+  return canonical;
+}
+std::string Errors(const std::string& kind, const json& given) {
+  json untouched = "as before";
+  const auto errors = ReadStageSettings(kind, given, &untouched, &untouched);
+  EXPECT_FALSE(errors.empty());
+  EXPECT_EQ(untouched, "as before");
+  return Format(errors);
+}
+
+TEST(StageSettings, EveryDefaultIsAValueThatItsSettingTakes) {
+  for (const std::string& kind : StageKinds()) {
+    EXPECT_FALSE(StageSettings(kind).empty()) << kind;
+    for (const StageSetting& s : StageSettings(kind)) {
+      EXPECT_FALSE(s.doc.empty()) << kind << " " << s.path;
+      if (s.default_json.empty() || s.type == SettingType::kGroup) continue;
+      const json::json_pointer at(
+          s.path.rfind("generate.", 0) == 0 ? "/generate/" + s.path.substr(9) : "/" + s.path);
+      json given = json::object();
+      given[at] = json::parse(s.default_json);
+      for (const SpecError& e : ReadStageSettings(kind, given, nullptr, nullptr))
+        EXPECT_NE(e.path, s.path) << kind << " " << e.message;
+    }
+  }
+}
+
+TEST(StageSettings, FullHasEverySettingAndCanonicalOnlyWhatIsNotDefault) {
+  const json given = {{"prompts", {"a", "a"}}, {"top_k", 5.0}, {"generate", {{"tokens", 40}}}};
+  EXPECT_EQ(Canonical("probe", given),
+            json::parse(R"({"prompts": ["a", "a"], "top_k": 5, "generate": {}})"));
+  const json full = Full("probe", given);
+  EXPECT_EQ(full["generate"]["sampler"], "greedy");
+  EXPECT_EQ(full["generate"]["temperature"], 1.0);
+  EXPECT_EQ(full["attention"], false);
+  EXPECT_TRUE(full["top_k"].is_number_integer());
+  EXPECT_TRUE(Full("probe", {{"prompts", {"a"}}, {"attention", true}})["generate"].is_null());
+}
+
+TEST(StageSettings, CanonicalFormReadsBackAsTheSame) {
+  const json given = {{"variants", {"skip", "random"}}, {"start_layers", {2, 1}}, {"seeds", {0}}};
+  const json once = Canonical("painters", given);
+  EXPECT_EQ(once, json::parse(R"({"variants": ["skip", "random"], "start_layers": [2, 1]})"));
+  EXPECT_EQ(Canonical("painters", once), once);
+  EXPECT_EQ(Full("painters", once), Full("painters", given));
+}
+
+TEST(StageSettings, AllErrorsAreToldWithTheirPaths) {
+  const std::string e =
+      Errors("probe", {{"prompts", {"a", 7, ""}},
+                       {"topk", 5},
+                       {"top_k", 5.5},
+                       {"attention", "yes"},
+                       {"generate", {{"tokens", 0}, {"sampler", "gredy"}, {"temp", 1}}}});
+  EXPECT_THAT(e, HasSubstr("prompts[1]: expected a text, got 7; quote it"));
+  EXPECT_THAT(e, HasSubstr("prompts[2]: a text has 1 to 16384 bytes"));
+  EXPECT_THAT(e, HasSubstr("topk: unknown setting; did you mean top_k?"));
+  EXPECT_THAT(e, HasSubstr("top_k: expected a whole number, got 5.5"));
+  EXPECT_THAT(e, HasSubstr("attention: expected true or false"));
+  EXPECT_THAT(e, HasSubstr("generate.tokens: must be from 1 to 8192, got 0"));
+  EXPECT_THAT(e, HasSubstr("generate.sampler: unknown word \"gredy\"; did you mean greedy?"));
+  EXPECT_THAT(e, HasSubstr("generate.temp: unknown setting; known are tokens, sampler"));
+}
+
+TEST(StageSettings, WhatMustBeGivenAndWhatSeveralSaySaysSo) {
+  EXPECT_THAT(Errors("probe", json::object()), HasSubstr("prompts: must be given"));
+  EXPECT_THAT(Errors("probe", {{"prompts", {"a"}}}),
+              HasSubstr("nothing to probe: give top_k, generate or attention"));
+  EXPECT_THAT(Errors("painters", {{"variants", json::array()}}),
+              HasSubstr("variants: expected a list of 1 to 256"));
+  EXPECT_THAT(Errors("painters", {{"variants", {"skip", "skip"}}}),
+              HasSubstr("variants[1]: \"skip\" is there twice"));
+  EXPECT_THAT(Errors("linearity", json::object()), HasSubstr("no settings are known"));
+  EXPECT_THAT(Errors("evaluate", 3), HasSubstr("expected a map of settings"));
+}
+
+TEST(StageSettings, FileIsAnAbsolutePathWithItsDigest) {
+  const std::string digest(64, 'a');
+  EXPECT_THAT(Errors("finetune", {{"task", "t.jsonl"}}), HasSubstr("plumb sweep submit"));
+  EXPECT_THAT(Errors("finetune", {{"task", {{"path", "t.jsonl"}, {"sha256", digest}}}}),
+              HasSubstr("must be absolute"));
+  EXPECT_THAT(Errors("finetune", {{"task", {{"path", "/t.jsonl"}, {"sha256", "ab"}}}}),
+              HasSubstr("64 hexadecimal digits"));
+  const json task = {{"path", "/t.jsonl"}, {"sha256", digest}};
+  EXPECT_EQ(Full("finetune", {{"task", task}})["task"], task);
+  EXPECT_EQ(Full("finetune", {{"task", task}})["seeds"], json({0, 1, 2}));
+}
+
+}  // namespace
+}  // namespace plumb::spec

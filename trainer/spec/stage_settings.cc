@@ -1,0 +1,338 @@
+#include "trainer/spec/stage_settings.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+
+#include "trainer/spec/fields.h"
+
+namespace plumb::spec {
+namespace {
+
+using nlohmann::json;
+using Type = SettingType;
+
+constexpr double kAny = 9007199254740992;  // 2^53
+constexpr size_t kMaxItems = 256;
+
+using Words = std::vector<std::string>;
+enum class Many { kOne, kList };
+
+StageSetting Integer(const char* path, const char* start, double min, double max, const char* doc,
+                     Many many = Many::kOne) {
+  return {path, Type::kInteger, many == Many::kList, start, min, max, {}, doc};
+}
+StageSetting Number(const char* path, const char* start, double min, double max, const char* doc) {
+  return {path, Type::kNumber, false, start, min, max, {}, doc};
+}
+StageSetting Choice(const char* path, const char* start, const Words& choices, const char* doc,
+                    Many many = Many::kOne) {
+  return {path, Type::kChoice, many == Many::kList, start, 0, 0, choices, doc};
+}
+StageSetting Flag(const char* path, const char* doc) {
+  return {path, Type::kBoolean, false, "false", 0, 0, {}, doc};
+}
+
+const Words kSplits = {"tune", "val", "test"};
+const Words kSamplers = {"greedy", "temperature", "top_k", "top_p"};
+const Words kPainters = {"skip",     "middle_repeat",   "reverse",  "random",
+                         "parallel", "looped_parallel", "skip_one", "switch_two"};
+
+// The table. A setting without a default must be given.
+const std::map<std::string, std::vector<StageSetting>>& Tables() {
+  static const std::map<std::string, std::vector<StageSetting>> kTables = {
+      {"probe",
+       {{"prompts", Type::kText, true, "", 1, 16384, {}, "Texts to go on from"},
+        Integer("top_k", "0", 0, 1000, "Likeliest next tokens of each prompt; 0: none"),
+        {"generate", Type::kGroup, false, "null", 0, 0, {}, "A continuation of each prompt"},
+        Integer("generate.tokens", "40", 1, 8192, "Tokens to generate"),
+        Choice("generate.sampler", "\"greedy\"", kSamplers, "How the next token is chosen"),
+        Number("generate.temperature", "1.0", 1e-3, 100, "Divides the logits; not for greedy"),
+        Integer("generate.top_k", "50", 1, 1e6, "Only so many candidates; sampler top_k"),
+        Number("generate.top_p", "0.9", 1e-6, 1,
+               "The fewest candidates with this mass; sampler top_p"),
+        Integer("generate.seed", "0", 0, kAny, "Of the draws"),
+        Flag("attention", "Attention maps of each prompt"),
+        Integer("attention_layer", "-1", -1, 4096, "Whose heads are mapped; -1: the last")}},
+      {"painters",
+       {Choice("variants", "", kPainters,
+               "How the middle layers are executed; the baseline is always measured too",
+               Many::kList),
+        Integer("start_layers", "[1]", 0, 4096,
+                "Layers up to N, and from n_layers - N on, stay; skip_one, switch_two: the layer",
+                Many::kList),
+        Integer("repeats", "[3]", 1, 100, "Rounds of looped_parallel", Many::kList),
+        Integer("seeds", "[0]", 0, kAny, "Orders of random", Many::kList),
+        Choice("split", "\"val\"", kSplits, "What is scored"),
+        Integer("tokens", "0", 0, kAny, "Of it, at most; 0: all")}},
+      {"finetune",
+       {{"task", Type::kFile, false, "", 0, 0, {}, "Texts with labels, JSON lines"},
+        Integer("epochs", "3", 1, 10000, "Passes over the examples"),
+        Integer("batch", "32", 1, 65536, "Examples in a step"),
+        Number("lr", "0.0001", 0, 10, "Highest learning rate"),
+        Choice("schedule", "\"constant\"", {"constant", "linear", "cosine"},
+               "Rate after the warm-up; linear and cosine end at 0"),
+        Number("warmup_fraction", "0.0", 0, 1, "Share of the steps"),
+        Number("weight_decay", "0.0", 0, 10, "Of AdamW"),
+        Integer("seeds", "[0,1,2]", 0, kAny, "A run each: the head's init and the order",
+                Many::kList),
+        Integer("max_tokens", "128", 1, 1 << 20, "Longer texts are cut"),
+        Number("holdout", "0.2", 0, 0.9,
+               "Share kept for accuracy where the examples do not name their split")}},
+      {"evaluate",
+       {Choice("splits", "[\"test\"]", kSplits, "What is scored", Many::kList),
+        Integer("tokens", "0", 0, kAny, "Of each, at most; 0: all"),
+        Integer("documents", "0", 0, kAny, "Of each, at most; 0: all"),
+        Integer("from_position", "0", 0, 1 << 20,
+                "Score each text from here on, as a router with prefix pooling does"),
+        Flag("routes", "Record every text's way through a routed model")}},
+      {"noop",
+       {Number("seconds", "0.0", 0, 86400, "How long it lasts"),
+        Integer("records", "0", 0, 1e6, "Records that it says at its end"),
+        Integer("record_bytes", "0", 0, 1 << 22, "Padding of each record")}},
+  };
+  return kTables;
+}
+
+std::string TypeName(const StageSetting& s) {
+  switch (s.type) {
+    case Type::kInteger:
+      return "a whole number";
+    case Type::kNumber:
+      return "a number";
+    case Type::kBoolean:
+      return "true or false";
+    case Type::kText:
+      return "a text";
+    case Type::kChoice:
+      return "a word";
+    case Type::kFile:
+      return "a file";
+    case Type::kGroup:
+      return "a map";
+  }
+  return "?";
+}
+
+std::string Short(double v) {
+  return v == std::floor(v) && std::abs(v) < 1e16 ? std::to_string(static_cast<int64_t>(v))
+                                                  : json(v).dump();
+}
+
+std::string Nearest(const std::string& name, const std::vector<std::string>& known) {
+  std::string near, list;
+  int best = std::max<int>(1, static_cast<int>(name.size()) / 3) + 1;
+  for (const std::string& k : known) {
+    list += (list.empty() ? "" : ", ") + k;
+    if (const int d = EditDistance(name, k); d < best) best = d, near = k;
+  }
+  return near.empty() ? "known are " + list : "did you mean " + near + "?";
+}
+
+// The value in the form that equal values share, or what is wrong with it.
+std::string OneValue(const StageSetting& s, const json& v, json* out) {
+  const std::string got = ", got " + v.dump(-1, ' ', false, json::error_handler_t::replace);
+  switch (s.type) {
+    case Type::kInteger:
+    case Type::kNumber: {
+      if (!v.is_number()) return "expected " + TypeName(s) + got;
+      const double x = v.get<double>();
+      if (s.type == Type::kInteger && x != std::floor(x)) return "expected a whole number" + got;
+      if (!(x >= s.min && x <= s.max))
+        return "must be from " + Short(s.min) + " to " + Short(s.max) + got;
+      *out = s.type == Type::kInteger ? json(static_cast<int64_t>(x)) : json(x);
+      return "";
+    }
+    case Type::kBoolean:
+      if (!v.is_boolean()) return "expected true or false" + got;
+      break;
+    case Type::kText: {
+      if (!v.is_string()) return "expected a text" + got + "; quote it";
+      const double bytes = static_cast<double>(v.get_ref<const std::string&>().size());
+      if (bytes < s.min || bytes > s.max)
+        return "a text has " + Short(s.min) + " to " + Short(s.max) + " bytes, this one " +
+               Short(bytes);
+      break;
+    }
+    case Type::kChoice:
+      if (!v.is_string() || std::find(s.choices.begin(), s.choices.end(), v) == s.choices.end())
+        return "unknown word " + v.dump(-1, ' ', false, json::error_handler_t::replace) + "; " +
+               Nearest(v.is_string() ? v.get<std::string>() : "", s.choices);
+      break;
+    case Type::kFile: {
+      if (v.is_string())
+        return "the file's digest is missing; hand the sweep in with `plumb sweep submit`, which "
+               "adds it, or write {path: /…, sha256: …}";
+      const bool whole = v.is_object() && v.size() == 2 && v.contains("path") &&
+                         v.contains("sha256") && v["path"].is_string() && v["sha256"].is_string();
+      if (!whole) return "expected the path of a file" + got;
+      const std::string path = v["path"], digest = v["sha256"];
+      if (path.empty() || path[0] != '/') return "with a digest the path must be absolute" + got;
+      if (digest.size() != 64 || digest.find_first_not_of("0123456789abcdef") != std::string::npos)
+        return "sha256 has 64 hexadecimal digits" + got;
+      break;
+    }
+    case Type::kGroup:
+      return "";
+  }
+  *out = v;
+  return "";
+}
+
+class Read {
+ public:
+  Read(const std::string& kind, const json& given) : table_(StageSettings(kind)) {
+    if (table_.empty()) {
+      Wrong("", "no settings are known for stages of kind " + kind);
+    } else {
+      Map(given, "");
+    }
+    if (errors_.empty()) Together(kind);
+  }
+  std::vector<SpecError> errors_;
+  json canonical_ = json::object(), full_ = json::object();
+
+ private:
+  void Wrong(std::string path, std::string message) {
+    errors_.push_back({std::move(path), std::move(message)});
+  }
+
+  // A map of settings whose paths begin with `prefix`.
+  void Map(const json& map, const std::string& prefix) {
+    const std::string at = prefix.empty() ? "" : prefix.substr(0, prefix.size() - 1);
+    if (!map.is_object()) return Wrong(at, "expected a map of settings, got " + map.dump());
+    std::vector<std::string> names;
+    for (const StageSetting& s : table_) {
+      if (s.path.rfind(prefix, 0) != 0) continue;
+      const std::string name = s.path.substr(prefix.size());
+      if (name.find('.') == std::string::npos) names.push_back(name), Setting(s, map, name);
+    }
+    for (const auto& [name, value] : map.items()) {
+      if (std::find(names.begin(), names.end(), name) == names.end())
+        Wrong(prefix + name, "unknown setting; " + Nearest(name, names));
+    }
+  }
+
+  void Setting(const StageSetting& s, const json& map, const std::string& name) {
+    const auto it = map.find(name);
+    const json::json_pointer at("/" + Slashed(s.path));
+    if (it == map.end()) {
+      if (s.default_json.empty()) return Wrong(s.path, "must be given: " + s.doc);
+      full_[at] = json::parse(s.default_json);
+      return;
+    }
+    if (s.type == Type::kGroup) {
+      if (it->is_null()) {
+        full_[at] = nullptr;
+        return;
+      }
+      canonical_[at] = full_[at] = json::object();
+      Map(*it, s.path + ".");
+      return;
+    }
+    const std::optional<json> value = s.is_list ? List(s, *it) : Single(s, *it);
+    if (!value) return;
+    full_[at] = *value;
+    if (s.default_json.empty() || json::parse(s.default_json) != *value) canonical_[at] = *value;
+  }
+
+  std::optional<json> Single(const StageSetting& s, const json& v) {
+    json out;
+    if (const std::string wrong = OneValue(s, v, &out); !wrong.empty()) {
+      Wrong(s.path, wrong);
+      return std::nullopt;
+    }
+    return out;
+  }
+
+  std::optional<json> List(const StageSetting& s, const json& v) {
+    if (!v.is_array() || v.empty() || v.size() > kMaxItems) {
+      Wrong(s.path, "expected a list of 1 to 256, each " + TypeName(s) + ", as [" +
+                        (s.choices.empty() ? s.type == Type::kText ? "\"…\"" : "0" : s.choices[0]) +
+                        "]");
+      return std::nullopt;
+    }
+    json out = json::array();
+    std::set<json> seen;
+    bool good = true;
+    for (size_t i = 0; i < v.size(); ++i) {
+      json item;
+      std::string wrong = OneValue(s, v[i], &item);
+      if (wrong.empty() && s.type != Type::kText && !seen.insert(item).second)
+        wrong = item.dump() + " is there twice";
+      if (!wrong.empty()) {
+        Wrong(s.path + "[" + std::to_string(i) + "]", wrong);
+        good = false;
+      }
+      out.push_back(std::move(item));
+    }
+    return good ? std::optional(out) : std::nullopt;
+  }
+
+  void Together(const std::string& kind) {
+    if (kind == "probe" && full_["top_k"] == 0 && full_["generate"].is_null() &&
+        full_["attention"] == false)
+      Wrong("", "nothing to probe: give top_k, generate or attention");
+  }
+
+  static std::string Slashed(std::string path) {
+    std::replace(path.begin(), path.end(), '.', '/');
+    return path;
+  }
+
+  const std::vector<StageSetting>& table_;
+};
+
+}  // namespace
+
+const std::vector<std::string>& StageKinds() {
+  static const std::vector<std::string> kKinds = {"probe", "painters", "finetune", "evaluate",
+                                                  "noop"};
+  return kKinds;
+}
+
+const std::vector<StageSetting>& StageSettings(const std::string& kind) {
+  static const std::vector<StageSetting> kNone;
+  const auto it = Tables().find(kind);
+  return it == Tables().end() ? kNone : it->second;
+}
+
+const StageSetting* FindStageSetting(const std::string& kind, const std::string& path) {
+  for (const StageSetting& s : StageSettings(kind)) {
+    if (s.path == path) return &s;
+  }
+  return nullptr;
+}
+
+std::vector<SpecError> ReadStageSettings(const std::string& kind, const json& given,
+                                         json* canonical, json* full) {
+  Read read(kind, given);
+  if (read.errors_.empty()) {
+    if (canonical != nullptr) *canonical = std::move(read.canonical_);
+    if (full != nullptr) *full = std::move(read.full_);
+  }
+  return std::move(read.errors_);
+}
+
+json StageSettingReference() {
+  json out = json::array();
+  for (const std::string& kind : StageKinds()) {
+    for (const StageSetting& s : StageSettings(kind)) {
+      json row = {{"kind", kind},
+                  {"path", s.path},
+                  {"type", (s.is_list ? "a list, each " : "") + TypeName(s)},
+                  {"doc", s.doc}};
+      row["default"] = s.default_json.empty() ? json() : json::parse(s.default_json);
+      row["required"] = s.default_json.empty();
+      if (s.min != s.max) row["min"] = s.min, row["max"] = s.max;
+      if (!s.choices.empty()) row["choices"] = s.choices;
+      out.push_back(std::move(row));
+    }
+  }
+  return out;
+}
+
+}  // namespace plumb::spec
