@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "app/commands.h"
 #include "app/exit_code.h"
 #include "app/signals.h"
@@ -26,6 +27,14 @@ int PrepareData(const Context& context, const DataArgs& args) try {
   data::PrepareOptions options;
   options.corpus = args.corpus;
   options.text = args.files;
+  for (const std::string& part : args.parts) {
+    const size_t equals = part.find('=');
+    if (equals == std::string::npos) {
+      return Finish(absl::InvalidArgumentError(
+          absl::StrCat("--part takes NAME=SOURCE, as ja=wiki.txt; got ", part)));
+    }
+    options.parts.push_back({part.substr(0, equals), part.substr(equals + 1)});
+  }
   options.tokenizer = args.tokenizer;
   options.nanogpt = args.nanogpt;
   options.vocab_size = args.vocab_size;
@@ -52,6 +61,7 @@ int ListData(const Context& context, const DataArgs& args) try {
   if (!format.ok()) return Finish(format.status());
   Table table{.columns = {{"corpus"},
                           {"tokenizer"},
+                          {"parts"},
                           {"train_tokens"},
                           {"test_bytes"},
                           {"documents"},
@@ -60,9 +70,11 @@ int ListData(const Context& context, const DataArgs& args) try {
   for (const data::Manifest& m : data::ListDatasets(Root(args))) {
     int64_t documents = 0;
     for (const data::SplitInfo& s : m.splits) documents += s.documents;
-    table.rows.push_back({m.corpus, m.tokenizer, m.split(data::Split::kTrain).tokens,
-                          m.split(data::Split::kTest).bytes, documents,
-                          m.compressor_bits_per_byte_primed,
+    std::vector<std::string> parts;
+    for (const data::Part& p : m.parts) parts.push_back(p.name);
+    table.rows.push_back({m.corpus, m.tokenizer, absl::StrJoin(parts, ","),
+                          m.split(data::Split::kTrain).tokens, m.split(data::Split::kTest).bytes,
+                          documents, m.compressor_bits_per_byte_primed,
                           *format == Format::kTable ? m.digest.substr(0, 8) : m.digest});
   }
   if (table.rows.empty() && *format == Format::kTable) {
@@ -96,6 +108,11 @@ int ShowData(const Context& context, const DataArgs& args) try {
     const data::SplitInfo& i = m.split(s);
     table.rows.push_back({data::Name(s), i.documents, i.bytes, i.characters, i.tokens,
                           m.overlap_13gram[static_cast<int>(s)]});
+    for (const data::Part& p : m.parts) {
+      const data::SplitInfo& of = p.split(s);
+      table.rows.push_back({std::string(data::Name(s)) + "/" + p.name, of.documents, of.bytes,
+                            of.characters, of.tokens, std::monostate()});
+    }
   }
   if (*format == Format::kTable) {
     std::printf(

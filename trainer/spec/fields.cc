@@ -5,6 +5,8 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "trainer/spec/mixture.h"
+
 namespace plumb::spec {
 namespace {
 
@@ -109,6 +111,18 @@ class Table {
       return "";
     };
   }
+  // Text of which `canonical` makes the one form it is kept in.
+  void Mixture(const char* path, std::string& v,
+               std::string (*canonical)(const std::string&, std::string*), About about) {
+    Text(path, v, about);
+    fields.back().set = [&v, canonical, check = fields.back().set](const json& j) -> std::string {
+      const std::string before = v;
+      std::string wrong = check(j);
+      if (wrong.empty()) wrong = canonical(j.get<std::string>(), &v);
+      if (!wrong.empty()) v = before;
+      return wrong;
+    };
+  }
   template <typename E>
   void Choice(const char* path, E& v, About about) {
     Field& f = Add(path, FieldType::kChoice, about);
@@ -195,14 +209,25 @@ std::vector<Field> Fields(TrialSpec& s) {
   t.Text("data.tokenizer", s.data.tokenizer, {"bytes, or sentencepiece:<vocabulary size>"});
   t.Text("data.digest", s.data.digest, {"digest of the prepared corpus; set at submit"});
   t.Integer("data.seq_len", s.data.seq_len, 1, 1 << 24, {"sequence length in training", "tokens"});
+  t.Mixture("data.mix", s.data.mix, CanonicalMix,
+            {"weights of the corpus's parts, as ja=0.7,en=0.3; empty: by their tokens", "", kResult,
+             kRow});
+  t.Mixture("data.phases", s.data.phases, CanonicalPhases,
+            {"mixes in turn, each for a fraction of the steps, as 0.5:ja=1;0.5:ja=0.5,en=0.5; "
+             "instead of mix",
+             "", kResult, kRow});
   TrainSpec& tr = s.train;
   t.Integer("train.steps", tr.steps, 0, 1e12,
-            {"budget: optimizer steps; give one of steps, tokens, flops", "steps", kResult, kRow});
+            {"budget: optimizer steps; give one of steps, tokens, flops, epochs", "steps", kResult,
+             kRow});
   t.Integer("train.tokens", tr.tokens, 0, kMaxInteger,
             {"budget: training tokens, rounded to whole steps", "tokens", kResult, kRow});
   t.Real(
       "train.flops", tr.flops, 0, 1e30,
       {"budget: training FLOPs by the exact count, rounded to whole steps", "FLOP", kResult, kRow});
+  t.Real("train.epochs", tr.epochs, 0, 1e9,
+         {"budget: passes over the training tokens of the corpus, rounded to whole steps", "epochs",
+          kResult, kRow});
   t.Integer("train.batch_tokens", tr.batch_tokens, 1, 1e10,
             {"tokens per optimizer step, a multiple of data.seq_len", "tokens"});
   t.Real("train.lr", tr.lr, 0, 1e3, {"peak learning rate of AdamW", "", kResult, kRow});

@@ -8,6 +8,7 @@
 
 #include "trainer/spec/cost.h"
 #include "trainer/spec/fields.h"
+#include "trainer/spec/mixture.h"
 #include "trainer/spec/sha256.h"
 
 namespace plumb::spec {
@@ -22,9 +23,9 @@ constexpr double kMaxTokens = 9007199254740992.0;  // 2^53
 // the keys of trials that do not use it as they were.
 const std::map<std::string, int>& SemanticsVersions() {
   static const auto* versions = new std::map<std::string, int>{
-      {"attention", 1}, {"data_order", 1}, {"evaluation", 1}, {"gelu", 1},
-      {"init", 1},      {"layernorm", 1},  {"learned", 1},    {"optimizer", 1},
-      {"rmsnorm", 1},   {"rope", 1},       {"swiglu", 1},     {"schedule", 1}};
+      {"attention", 1}, {"data_order", 1}, {"evaluation", 1}, {"gelu", 1},      {"init", 1},
+      {"layernorm", 1}, {"learned", 1},    {"mixture", 1},    {"optimizer", 1}, {"rmsnorm", 1},
+      {"rope", 1},      {"swiglu", 1},     {"schedule", 1}};
   return *versions;
 }
 
@@ -252,10 +253,24 @@ std::vector<SpecError> Resolve(TrialSpec* spec) {
     wrong("train.batch_tokens",
           str(t.batch_tokens) + " is not a multiple of data.seq_len " + str(s.data.seq_len));
   }
-  const int budgets = (t.steps > 0) + (t.tokens > 0) + (t.flops > 0);
+  const int budgets = (t.steps > 0) + (t.tokens > 0) + (t.flops > 0) + (t.epochs > 0);
   if (budgets != 1) {
-    wrong("train", budgets == 0 ? "no budget: give one of train.steps, train.tokens, train.flops"
-                                : "give only one of train.steps, train.tokens, train.flops");
+    wrong("train", std::string(budgets == 0 ? "no budget: give one of " : "give only one of ") +
+                       "train.steps, train.tokens, train.flops, train.epochs");
+  } else if (t.epochs > 0) {
+    wrong("train.epochs",
+          "the length of an epoch is the corpus's, which is not known here; sweeps turn it into "
+          "steps, elsewhere give train.steps or train.tokens");
+  }
+  if (!s.data.mix.empty() && !s.data.phases.empty())
+    wrong("data.phases", "give data.mix or data.phases, not both: each phase has its own mix");
+  if (std::vector<MixPhase> phases; !s.data.phases.empty()) {
+    if (const std::string bad = ParsePhases(s.data.phases, &phases); !bad.empty()) {
+      wrong("data.phases", bad);
+    } else if (phases.size() == 1) {  // no other run than that of its mix, so no other key
+      s.data.mix = MixText(phases[0].mix);
+      s.data.phases.clear();
+    }
   }
   if (t.warmup_steps > 0 && t.warmup_fraction > 0)
     wrong("train.warmup_steps", "give warmup_steps or warmup_fraction, not both");
@@ -300,6 +315,15 @@ std::vector<SpecError> Resolve(TrialSpec* spec) {
   return errors;
 }
 
+void ResolveEpochs(TrialSpec* spec, int64_t train_tokens) {
+  TrainSpec& t = spec->train;
+  if (!(t.epochs > 0) || t.steps > 0 || t.tokens > 0 || t.flops > 0) return;  // or Resolve() tells
+  const double steps = t.epochs * static_cast<double>(train_tokens) /
+                       static_cast<double>(std::max<int64_t>(1, t.batch_tokens));
+  t.steps = std::max<int64_t>(1, static_cast<int64_t>(std::min(std::round(steps), 1e12)));
+  t.epochs = 0;
+}
+
 std::vector<SpecError> ParseResolved(const std::string& text, TrialSpec* spec) {
   auto errors = ParseText(text, spec);
   return errors.empty() ? Resolve(spec) : errors;
@@ -325,6 +349,8 @@ std::string Key(const TrialSpec& resolved) {
         std::string(Name(m.norm)), std::string(Name(m.position)), std::string(Name(m.mlp))}) {
     versions[used] = SemanticsVersions().at(used);
   }
+  if (!resolved.data.mix.empty() || !resolved.data.phases.empty())
+    versions["mixture"] = SemanticsVersions().at("mixture");
   return Sha256Hex(
       json{{"config", Canonical(resolved, With::kResultOnly)}, {"semantics", versions}}.dump());
 }
