@@ -19,9 +19,9 @@
 #include "data/dataset.h"
 #include "trainer/bundle.h"
 #include "trainer/checkpoint.h"
-#include "trainer/data_order.h"
 #include "trainer/evaluation.h"
 #include "trainer/measure_plan.h"
+#include "trainer/mixed_order.h"
 #include "trainer/process_usage.h"
 #include "trainer/schedule.h"
 #include "trainer/spec/cost.h"
@@ -45,7 +45,7 @@ struct Row {
   RowRequest request;
   int64_t until = 0;  // the lease's end, at most train.steps
   RowProgress progress;
-  std::unique_ptr<DataOrder> order;
+  std::unique_ptr<MixedOrder> order;
   Clock::time_point last_checkpoint;
   int64_t last_checkpoint_step = 0;
   bool checkpoint_asked = false;
@@ -210,8 +210,7 @@ class TorchEngine : public Engine {
     Row row;
     row.request = request;
     try {
-      row.order = std::make_unique<DataOrder>(dataset_->split(data::Split::kTrain).tokens(),
-                                              s.data.seq_len, s.seed.data);
+      row.order = std::make_unique<MixedOrder>(OrderOf(s, *dataset_));
     } catch (const std::invalid_argument& e) {
       return refuse(e.what());
     }
@@ -252,13 +251,13 @@ class TorchEngine : public Engine {
       ids_ = at::empty({n, B, T}, at::kLong);
       targets_ = at::empty({n, B, T}, at::kLong);
     }
-    const data::Shard& shard = dataset_->split(data::Split::kTrain);
     sample_.resize(T + 1);
     int64_t* id = ids_.data_ptr<int64_t>();
     int64_t* target = targets_.data_ptr<int64_t>();
     for (const Row& r : rows_) {
       for (int64_t b = 0; b < B; ++b, id += T, target += T) {
-        shard.Copy(r.order->Begin(r.progress.step * B + b), T + 1, sample_.data());
+        const auto [part, begin] = r.order->At(r.progress.step * B + b);
+        dataset_->part(part, data::Split::kTrain).Copy(begin, T + 1, sample_.data());
         std::copy_n(sample_.data(), T, id);
         std::copy_n(sample_.data() + 1, T, target);
       }
@@ -418,8 +417,8 @@ class TorchEngine : public Engine {
   void Time() {
     Row& r = rows_.front();
     const json settings = json::parse(r.request.stage_json);
-    const TimingResult t = TimeTraining(*bundle_, r.spec(), dataset_->split(data::Split::kTrain),
-                                        *r.order, settings.value("seconds", 1.0));
+    const TimingResult t =
+        TimeTraining(*bundle_, r.spec(), *dataset_, *r.order, settings.value("seconds", 1.0));
     sink_.Points(r.name(), 1,
                  {{.name = "timing/solo_tokens_per_s", .value = t.tokens_per_s},
                   {.name = "timing/solo_flops_per_s",
