@@ -372,12 +372,20 @@ class TorchEngine : public Engine {
     };
     const auto score = [&](data::Split split) {
       std::vector<DocumentScore> documents;
-      const Score e = Evaluate(*bundle_, static_cast<int64_t>(k), dataset_->split(split),
-                               s.eval.seq_len, tokens, last ? &documents : nullptr);
+      const std::vector<Score> parts =
+          EvaluateParts(*bundle_, static_cast<int64_t>(k), *dataset_, split, s.eval.seq_len, tokens,
+                        last ? &documents : nullptr);
+      const auto report = [&](const std::string& name, const Score& e) {
+        add(name + "/loss", e.loss());
+        add(name + "/perplexity", e.perplexity());
+        if (with_bytes) add(name + "/bits_per_byte", e.bits_per_byte());
+      };
       const std::string name = data::Name(split);
-      add(name + "/loss", e.loss());
-      add(name + "/perplexity", e.perplexity());
-      if (with_bytes) add(name + "/bits_per_byte", e.bits_per_byte());
+      Score all;
+      for (const Score& part : parts) all += part;
+      report(name, all);
+      for (size_t p = 0; parts.size() > 1 && p < parts.size(); ++p)
+        report(name + "/" + dataset_->parts()[p].name, parts[p]);
       if (!documents.empty()) sink_.Documents(r.name(), name, documents);
     };
     score(data::Split::kTune);
@@ -394,7 +402,12 @@ class TorchEngine : public Engine {
     add("time/wall_seconds", r.progress.wall_seconds);
     add("time/cpu_seconds", r.progress.cpu_seconds);
     add("memory/peak_bytes", static_cast<double>(PeakBytes()));
-    add("data/epochs", r.order->Epochs(r.progress.step * (s.train.batch_tokens / s.data.seq_len)));
+    const int64_t samples = r.progress.step * (s.train.batch_tokens / s.data.seq_len);
+    add("data/epochs", r.order->Epochs(samples));
+    const std::vector<data::Part>& parts = dataset_->parts();
+    for (size_t p = 0; parts.size() > 1 && p < parts.size(); ++p) {
+      add("data/epochs/" + parts[p].name, r.order->Epochs(static_cast<int64_t>(p), samples));
+    }
   }
 
   void Checkpoint(size_t k) {
