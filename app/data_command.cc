@@ -1,18 +1,21 @@
 // plumb data prepare|list|show.
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
-#include <nlohmann/json.hpp>
+#include <cstring>
+#include <filesystem>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "app/children.h"
 #include "app/commands.h"
 #include "app/exit_code.h"
+#include "app/prepare_corpus.h"
 #include "app/signals.h"
 #include "app/table.h"
 #include "data/dataset.h"
 #include "data/manifest_json.h"
-#include "data/prepare.h"
 
 namespace plumb::app {
 namespace {
@@ -23,37 +26,23 @@ std::string Root(const DataArgs& args) {
 
 }  // namespace
 
-int PrepareData(const Context& context, const DataArgs& args) try {
-  data::PrepareOptions options;
-  options.corpus = args.corpus;
-  options.text = args.files;
-  for (const std::string& part : args.parts) {
-    const size_t equals = part.find('=');
-    if (equals == std::string::npos) {
-      return Finish(absl::InvalidArgumentError(
-          absl::StrCat("--part takes NAME=SOURCE, as ja=wiki.txt; got ", part)));
-    }
-    options.parts.push_back({part.substr(0, equals), part.substr(equals + 1)});
+int PrepareData(const Context& context, const DataArgs& args) {
+  const bool json = context.format == "json";
+  DataArgs resolved = args;
+  std::string request;
+  try {
+    resolved.data_root = Root(args);
+    request = PrepareRequest(resolved, json);
+  } catch (const std::exception& e) {
+    return Finish(absl::InvalidArgumentError(e.what()));
   }
-  options.tokenizer = args.tokenizer;
-  options.nanogpt = args.nanogpt;
-  options.vocab_size = args.vocab_size;
-  options.split_seed = static_cast<uint64_t>(args.split_seed);
-  options.root = Root(args);
-  options.progress = [](const std::string& step) { std::fprintf(stderr, "%s\n", step.c_str()); };
-  const data::Manifest m = data::Prepare(options);
-  const std::string dir = data::DatasetDir(options.root, m.corpus, m.tokenizer);
-  if (context.format == "json") {
-    std::fputs(data::ManifestJson(m).c_str(), stdout);
-  } else {
-    std::printf("%s (%s): %s train tokens, vocabulary %lld\n%s\n", m.corpus.c_str(),
-                m.tokenizer.c_str(),
-                Scaled(static_cast<double>(m.split(data::Split::kTrain).tokens)).c_str(),
-                static_cast<long long>(m.vocab_size), dir.c_str());
-  }
-  return kDone;
-} catch (const std::exception& e) {
-  return Finish(absl::InvalidArgumentError(e.what()));
+  if (args.tokenizer == "bytes" || !args.nanogpt.empty()) return PrepareCorpus(resolved, json);
+  const std::string helper =
+      (std::filesystem::path(ThisProgram()).parent_path() / "plumb-prepare").string();
+  execl(helper.c_str(), helper.c_str(), request.c_str(), static_cast<char*>(nullptr));
+  return Finish(absl::FailedPreconditionError(
+      absl::StrCat(helper, ": cannot be run: ", std::strerror(errno),
+                   "; it belongs beside plumb and makes SentencePiece tokenizers")));
 }
 
 int ListData(const Context& context, const DataArgs& args) try {
