@@ -56,7 +56,7 @@ struct TrainSpec {
   int64_t steps = 0;
   int64_t tokens = 0;
   double flops = 0;
-  double epochs = 0;  // of the whole corpus; ResolveEpochs() turns it into steps first
+  double epochs = 0;            // of the whole corpus; ResolveEpochs() turns it into steps first
   int64_t batch_tokens = 4096;  // tokens per optimizer step, a multiple of data.seq_len
   double lr = 1e-3;
   ScheduleKind schedule = ScheduleKind::kCosine;
