@@ -248,6 +248,9 @@ void AddRest(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--tokenizer", l.data.tokenizer,
                 "bytes, sentencepiece:SIZE, or a SentencePiece model's path");
   c->add_option("--text", l.data.files, "Files and folders of text");
+  c->add_option("--part", l.data.parts,
+                "NAME=SOURCE, twice or more: a mixed corpus of named parts, each a file, a folder "
+                "or a bundled corpus");
   c->add_option("--nanogpt", l.data.nanogpt, "A folder with nanoGPT's train.bin and val.bin");
   c->add_option("--vocab", l.data.vocab_size,
                 "Vocabulary of --nanogpt's ids (0: the largest id + 1)");

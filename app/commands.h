@@ -92,7 +92,7 @@ int RunDoctor(const Context& context, const DoctorArgs& args);
 struct DataArgs {
   std::string corpus, tokenizer = "bytes", data_root, nanogpt;
   int64_t vocab_size = 0, split_seed = 0;
-  std::vector<std::string> files;
+  std::vector<std::string> files, parts;
 };
 int PrepareData(const Context& context, const DataArgs& args);
 int ListData(const Context& context, const DataArgs& args);

@@ -1,17 +1,21 @@
 // plumb data prepare|list|show.
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
-#include <nlohmann/json.hpp>
+#include <cstring>
+#include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "app/children.h"
 #include "app/commands.h"
 #include "app/exit_code.h"
+#include "app/prepare_corpus.h"
 #include "app/signals.h"
 #include "app/table.h"
 #include "data/dataset.h"
 #include "data/manifest_json.h"
-#include "data/prepare.h"
 
 namespace plumb::app {
 namespace {
@@ -22,29 +26,23 @@ std::string Root(const DataArgs& args) {
 
 }  // namespace
 
-int PrepareData(const Context& context, const DataArgs& args) try {
-  data::PrepareOptions options;
-  options.corpus = args.corpus;
-  options.text = args.files;
-  options.tokenizer = args.tokenizer;
-  options.nanogpt = args.nanogpt;
-  options.vocab_size = args.vocab_size;
-  options.split_seed = static_cast<uint64_t>(args.split_seed);
-  options.root = Root(args);
-  options.progress = [](const std::string& step) { std::fprintf(stderr, "%s\n", step.c_str()); };
-  const data::Manifest m = data::Prepare(options);
-  const std::string dir = data::DatasetDir(options.root, m.corpus, m.tokenizer);
-  if (context.format == "json") {
-    std::fputs(data::ManifestJson(m).c_str(), stdout);
-  } else {
-    std::printf("%s (%s): %s train tokens, vocabulary %lld\n%s\n", m.corpus.c_str(),
-                m.tokenizer.c_str(),
-                Scaled(static_cast<double>(m.split(data::Split::kTrain).tokens)).c_str(),
-                static_cast<long long>(m.vocab_size), dir.c_str());
+int PrepareData(const Context& context, const DataArgs& args) {
+  const bool json = context.format == "json";
+  DataArgs resolved = args;
+  std::string request;
+  try {
+    resolved.data_root = Root(args);
+    request = PrepareRequest(resolved, json);
+  } catch (const std::exception& e) {
+    return Finish(absl::InvalidArgumentError(e.what()));
   }
-  return kDone;
-} catch (const std::exception& e) {
-  return Finish(absl::InvalidArgumentError(e.what()));
+  if (args.tokenizer == "bytes" || !args.nanogpt.empty()) return PrepareCorpus(resolved, json);
+  const std::string helper =
+      (std::filesystem::path(ThisProgram()).parent_path() / "plumb-prepare").string();
+  execl(helper.c_str(), helper.c_str(), request.c_str(), static_cast<char*>(nullptr));
+  return Finish(absl::FailedPreconditionError(
+      absl::StrCat(helper, ": cannot be run: ", std::strerror(errno),
+                   "; it belongs beside plumb and makes SentencePiece tokenizers")));
 }
 
 int ListData(const Context& context, const DataArgs& args) try {
@@ -52,6 +50,7 @@ int ListData(const Context& context, const DataArgs& args) try {
   if (!format.ok()) return Finish(format.status());
   Table table{.columns = {{"corpus"},
                           {"tokenizer"},
+                          {"parts"},
                           {"train_tokens"},
                           {"test_bytes"},
                           {"documents"},
@@ -60,9 +59,11 @@ int ListData(const Context& context, const DataArgs& args) try {
   for (const data::Manifest& m : data::ListDatasets(Root(args))) {
     int64_t documents = 0;
     for (const data::SplitInfo& s : m.splits) documents += s.documents;
-    table.rows.push_back({m.corpus, m.tokenizer, m.split(data::Split::kTrain).tokens,
-                          m.split(data::Split::kTest).bytes, documents,
-                          m.compressor_bits_per_byte_primed,
+    std::vector<std::string> parts;
+    for (const data::Part& p : m.parts) parts.push_back(p.name);
+    table.rows.push_back({m.corpus, m.tokenizer, absl::StrJoin(parts, ","),
+                          m.split(data::Split::kTrain).tokens, m.split(data::Split::kTest).bytes,
+                          documents, m.compressor_bits_per_byte_primed,
                           *format == Format::kTable ? m.digest.substr(0, 8) : m.digest});
   }
   if (table.rows.empty() && *format == Format::kTable) {
@@ -96,6 +97,11 @@ int ShowData(const Context& context, const DataArgs& args) try {
     const data::SplitInfo& i = m.split(s);
     table.rows.push_back({data::Name(s), i.documents, i.bytes, i.characters, i.tokens,
                           m.overlap_13gram[static_cast<int>(s)]});
+    for (const data::Part& p : m.parts) {
+      const data::SplitInfo& of = p.split(s);
+      table.rows.push_back({std::string(data::Name(s)) + "/" + p.name, of.documents, of.bytes,
+                            of.characters, of.tokens, std::monostate()});
+    }
   }
   if (*format == Format::kTable) {
     std::printf(

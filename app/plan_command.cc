@@ -32,11 +32,15 @@ absl::StatusOr<sweeps::CorpusInfo> LookUp(const std::string& root, const std::st
   }
   try {
     const data::Manifest m = data::ReadManifest(dir);
+    std::vector<spec::CorpusPart> parts;
+    for (const data::Part& p : m.parts)
+      parts.push_back({p.name, p.split(data::Split::kTrain).tokens});
     return sweeps::CorpusInfo{
         .digest = m.digest,
         .vocab_size = m.vocab_size,
         .train_tokens = m.split(data::Split::kTrain).tokens,
-        .overlap_13gram_test = m.overlap_13gram[static_cast<int>(data::Split::kTest)]};
+        .overlap_13gram_test = m.overlap_13gram[static_cast<int>(data::Split::kTest)],
+        .parts = std::move(parts)};
   } catch (const std::exception& e) {  // the data room throws; statuses begin here
     return absl::FailedPreconditionError(e.what());
   }

@@ -40,6 +40,13 @@ Manifest ReadManifest(const std::string& dir) {
   return ParseManifest(text.str(), path);
 }
 
+std::vector<Part> PartsOf(const Manifest& manifest) {
+  if (!manifest.parts.empty()) return manifest.parts;
+  Part all{.name = "all"};
+  std::copy(std::begin(manifest.splits), std::end(manifest.splits), all.splits);
+  return {all};
+}
+
 Dataset Dataset::Open(const std::string& dir) {
   Dataset dataset;
   dataset.manifest_ = ReadManifest(dir);
@@ -53,6 +60,25 @@ Dataset Dataset::Open(const std::string& dir) {
                       std::to_string(shard.documents()) + " documents, but manifest.json says " +
                       std::to_string(info.tokens) + " in " + std::to_string(info.documents) +
                       "; prepare the corpus again (plumb data prepare)");
+    }
+  }
+  dataset.parts_ = PartsOf(dataset.manifest_);
+  int64_t first[4] = {};
+  for (const Part& part : dataset.parts_) {
+    for (Split s : kAllSplits) {
+      const Shard& shard = dataset.split(s);
+      int64_t& next = first[static_cast<int>(s)];
+      const SplitInfo& info = part.split(s);
+      const bool last = &part == &dataset.parts_.back();
+      if ((info.documents < 1 && dataset.parts_.size() > 1) ||
+          next + info.documents > shard.documents() ||
+          shard.DocumentBegin(next + info.documents) - shard.DocumentBegin(next) != info.tokens ||
+          (last && next + info.documents != shard.documents())) {
+        throw DataError(dir + ": part " + part.name + " has other documents in " + Name(s) +
+                        " than manifest.json says; prepare the corpus again (plumb data prepare)");
+      }
+      dataset.part_shards_.push_back(shard.Documents(next, info.documents));
+      next += info.documents;
     }
   }
   return dataset;

@@ -10,6 +10,8 @@
 // version 7),
 //       [1] version, [2] token count; then the tokens. A file without that magic is read as
 //       nanoGPT's headerless uint16.
+// A corpus of several parts has each split's documents part by part, the parts by name;
+// manifest.json says how many are whose.
 // .docs: uint64 n, then n records of two uint64: first token, UTF-8 bytes. Documents are contiguous
 // and in order; each
 //       begins with one separator token (0 for "bytes", the tokenizer's bos otherwise), which is
@@ -33,7 +35,7 @@ enum class Split { kTrain, kTune, kVal, kTest };
 inline constexpr Split kAllSplits[] = {Split::kTrain, Split::kTune, Split::kVal, Split::kTest};
 const char* Name(Split split);  // "train", …
 
-// One split, mapped read-only. Safe to read from several threads.
+// One split, or one part's share of it, mapped read-only. Safe to read from several threads.
 class Shard {
  public:
   static Shard Open(
@@ -52,15 +54,26 @@ class Shard {
   int64_t DocumentBytes(int64_t document) const;  // UTF-8 bytes of its text; 0 where unknown
   int64_t DocumentOf(int64_t token) const;        // by binary search
 
+  // `count` documents from `first` on as a shard of their own, over the same memory.
+  Shard Documents(int64_t first, int64_t count) const;
+
  private:
   struct Map;
-  explicit Shard(std::unique_ptr<Map> map);
-  std::unique_ptr<Map> map_;
+  explicit Shard(std::shared_ptr<const Map> map);
+  std::shared_ptr<const Map> map_;
+  int64_t first_document_ = 0, documents_ = 0, first_token_ = 0, tokens_ = 0;
 };
 
 struct SplitInfo {
   int64_t documents = 0, bytes = 0, characters = 0, tokens = 0;
   std::string sha256;  // of the .bin file
+};
+
+// One of the texts that a corpus mixes (Japanese beside English): documents of each split.
+struct Part {
+  std::string name;
+  SplitInfo splits[4];  // by Split; without sha256
+  const SplitInfo& split(Split s) const { return splits[static_cast<int>(s)]; }
 };
 
 struct Source {
@@ -75,6 +88,7 @@ struct Manifest {
   bool reversible = false;  // decode(encode(x)) == x held for every document; without it there are
                             // no bits per byte
   SplitInfo splits[4];      // by Split
+  std::vector<Part> parts;  // by name, two or more; empty: all is one part
   int64_t near_duplicates = 0;  // documents dropped as near-duplicates of an earlier one
   double overlap_13gram[4] =
       {};  // share of the split's documents with a 13-gram that train has too; [train] is 0
@@ -93,15 +107,23 @@ struct Manifest {
   const SplitInfo& split(Split s) const { return splits[static_cast<int>(s)]; }
 };
 
+// The parts, at least one: "all" where the corpus has none of its own.
+std::vector<Part> PartsOf(const Manifest& manifest);
+
 class Dataset {
  public:
   static Dataset Open(const std::string& dir);  // a folder with manifest.json
   const Manifest& manifest() const { return manifest_; }
-  const Shard& split(Split s) const { return shards_[static_cast<int>(s)]; }
+  const Shard& split(Split s) const { return shards_[static_cast<int>(s)]; }  // of all parts
+  const std::vector<Part>& parts() const { return parts_; }
+  const Shard& part(size_t i, Split s) const {  // parts()[i]'s share of the split
+    return part_shards_[4 * i + static_cast<size_t>(s)];
+  }
 
  private:
   Manifest manifest_;
-  std::vector<Shard> shards_;
+  std::vector<Part> parts_;
+  std::vector<Shard> shards_, part_shards_;
 };
 
 Manifest ReadManifest(const std::string& dir);

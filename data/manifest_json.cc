@@ -6,6 +6,24 @@ namespace plumb::data {
 
 using Json = nlohmann::ordered_json;
 
+namespace {
+
+void ReadCounts(const Json& from, SplitInfo* info) {
+  from.at("documents").get_to(info->documents);
+  from.at("bytes").get_to(info->bytes);
+  from.at("characters").get_to(info->characters);
+  from.at("tokens").get_to(info->tokens);
+}
+
+Json Counts(const SplitInfo& info) {
+  return {{"documents", info.documents},
+          {"bytes", info.bytes},
+          {"characters", info.characters},
+          {"tokens", info.tokens}};
+}
+
+}  // namespace
+
 std::string ManifestJson(const Manifest& m) {
   Json json;
   json["corpus"] = m.corpus;
@@ -16,12 +34,14 @@ std::string ManifestJson(const Manifest& m) {
   json["reversible"] = m.reversible;
   for (Split s : kAllSplits) {
     const SplitInfo& info = m.split(s);
-    json["splits"][Name(s)] = {{"documents", info.documents},
-                               {"bytes", info.bytes},
-                               {"characters", info.characters},
-                               {"tokens", info.tokens},
-                               {"sha256", info.sha256}};
+    json["splits"][Name(s)] = Counts(info);
+    json["splits"][Name(s)]["sha256"] = info.sha256;
     json["overlap_13gram"][Name(s)] = m.overlap_13gram[static_cast<int>(s)];
+  }
+  for (const Part& part : m.parts) {  // a list: their order is that of the documents
+    Json entry = {{"name", part.name}};
+    for (Split s : kAllSplits) entry["splits"][Name(s)] = Counts(part.split(s));
+    json["parts"].push_back(std::move(entry));
   }
   json["near_duplicates"] = m.near_duplicates;
   json["compressor_bits_per_byte"] = m.compressor_bits_per_byte;
@@ -52,14 +72,17 @@ Manifest ParseManifest(const std::string& text, const std::string& path) {
     for (Split s : kAllSplits) {
       const Json& from = json.at("splits").at(Name(s));
       SplitInfo& info = m.splits[static_cast<int>(s)];
-      from.at("documents").get_to(info.documents);
-      from.at("bytes").get_to(info.bytes);
-      from.at("characters").get_to(info.characters);
-      from.at("tokens").get_to(info.tokens);
+      ReadCounts(from, &info);
       from.at("sha256").get_to(info.sha256);
       if (json.contains("overlap_13gram")) {
         m.overlap_13gram[static_cast<int>(s)] = json["overlap_13gram"].value(Name(s), 0.0);
       }
+    }
+    for (const Json& entry : json.value("parts", Json::array())) {
+      Part part{.name = entry.at("name").get<std::string>()};
+      for (Split s : kAllSplits)
+        ReadCounts(entry.at("splits").at(Name(s)), &part.splits[static_cast<int>(s)]);
+      m.parts.push_back(std::move(part));
     }
     m.near_duplicates = json.value("near_duplicates", int64_t{0});
     m.compressor_bits_per_byte = json.value("compressor_bits_per_byte", 0.0);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
 
 #include "data/building.h"
@@ -17,6 +18,7 @@
 #include "data/split.h"
 #include "data/tokenizer.h"
 #include "data/utf8.h"
+#include "trainer/spec/mixture.h"
 #include "trainer/spec/parse.h"
 #include "trainer/spec/sha256.h"
 
@@ -46,9 +48,58 @@ Collection Read(const PrepareOptions& options) {
   return ReadText(options.text);
 }
 
+const PackageCorpus* FindPackages(const std::string& name) {
+  for (const PackageCorpus& corpus : PackageCorpora()) {
+    if (corpus.name == name) return &corpus;
+  }
+  return nullptr;
+}
+
+// All parts' documents, each marked with its part; `names` receives the parts, sorted.
+Collection ReadParts(const PrepareOptions& options, std::vector<std::string>* names) {
+  if (!options.text.empty() || !options.nanogpt.empty())
+    throw DataError("give parts, or text, or a nanoGPT folder; only one of them");
+  if (FindPackages(options.corpus) != nullptr) {
+    throw DataError("the name " + options.corpus +
+                    " belongs to the corpus from Debian packages; choose another");
+  }
+  std::set<std::string> sorted;
+  for (const PartSource& p : options.parts) {
+    if (!spec::IsPartName(p.part)) {
+      throw DataError("\"" + p.part +
+                      "\" is no name of a part: 1 to 32 lower-case letters, digits, '_' and '-'");
+    }
+    sorted.insert(p.part);
+  }
+  if (sorted.size() < 2 || sorted.size() > spec::kMaxParts) {
+    throw DataError("a mixed corpus has 2 to " + std::to_string(spec::kMaxParts) +
+                    " parts; text of one kind needs no part (--text)");
+  }
+  names->assign(sorted.begin(), sorted.end());
+  Collection all;
+  for (size_t i = 0; i < names->size(); ++i) {
+    const std::string& name = (*names)[i];
+    for (const PartSource& p : options.parts) {
+      if (p.part != name) continue;
+      const PackageCorpus* packages = FindPackages(p.source);
+      Collection one =
+          packages != nullptr ? ReadPackages(*packages, options.system_root) : ReadText({p.source});
+      for (Document& d : one.documents) {
+        d.part = static_cast<int>(i);
+        all.documents.push_back(std::move(d));
+      }
+      for (Source& s : one.sources) all.sources.push_back({name + ": " + s.name, s.version});
+      all.unreadable += one.unreadable;
+    }
+    all.description += (i > 0 ? ", " : "Parts: ") + name;
+  }
+  return all;
+}
+
 // What decides the result, in a fixed order; documents by content.
 std::string InputDigest(const PrepareOptions& options, const std::string& tokenizer,
-                        const std::vector<Document>& in_order, const std::string& model) {
+                        const std::vector<Document>& in_order, const std::string& model,
+                        const std::vector<std::string>& parts) {
   spec::Sha256 hash;
   std::ostringstream text;
   text << kToolVersion << '\n' << tokenizer << '\n' << options.split_seed << '\n';
@@ -56,6 +107,7 @@ std::string InputDigest(const PrepareOptions& options, const std::string& tokeni
   text << model.size() << '\n' << model;
   hash.Update(text.str());
   for (const Document& d : in_order) {
+    if (!parts.empty()) hash.Update(parts[d.part] + '\n');
     hash.Update(std::to_string(d.text.size()) + '\n');
     hash.Update(d.text);
   }
@@ -88,13 +140,20 @@ class ResultDigest {
     hash_.Update(std::string(Name(s)) + " " + info.sha256 + " " + writer->docs_sha256() + "\n");
     return info;
   }
+  // Which documents are whose.
+  void Add(const Part& part) {
+    hash_.Update("part " + part.name);
+    for (Split s : kAllSplits)
+      hash_.Update(std::string(" ") + Name(s) + " " + std::to_string(part.split(s).documents));
+    hash_.Update("\n");
+  }
   std::string HexDigest() { return hash_.HexDigest(); }
 
  private:
   spec::Sha256 hash_;
 };
 
-// Fills the manifest's splits, digest and `reversible`.
+// Fills the manifest's splits, its parts' where it has some, digest and `reversible`.
 void WriteShards(const std::string& dir, const SplitDocuments& split, const Tokenizer& tokenizer,
                  const std::string& model, Manifest* manifest) {
   ResultDigest digest(manifest->tokenizer, model);
@@ -104,12 +163,83 @@ void WriteShards(const std::string& dir, const SplitDocuments& split, const Toke
     for (const Document& d : split.documents[static_cast<int>(s)]) {
       const std::vector<int64_t> tokens = tokenizer.Encode(d.text);
       if (manifest->reversible && tokenizer.Decode(tokens) != d.text) manifest->reversible = false;
-      writer.Add(tokenizer.separator(), tokens, static_cast<int64_t>(d.text.size()),
-                 CountCodePoints(d.text));
+      const auto bytes = static_cast<int64_t>(d.text.size());
+      const int64_t characters = CountCodePoints(d.text);
+      writer.Add(tokenizer.separator(), tokens, bytes, characters);
+      if (manifest->parts.empty()) continue;
+      SplitInfo& part = manifest->parts[d.part].splits[static_cast<int>(s)];
+      part.documents += 1, part.bytes += bytes, part.characters += characters;
+      part.tokens += 1 + static_cast<int64_t>(tokens.size());
     }
     manifest->splits[static_cast<int>(s)] = digest.Finish(s, &writer);
   }
+  for (const Part& part : manifest->parts) digest.Add(part);
   manifest->digest = digest.HexDigest();
+}
+
+constexpr size_t kPrimerBytes = size_t{4} << 20;
+
+std::string Joined(const std::vector<const Document*>& documents) {
+  std::string text;
+  for (const Document* d : documents) text += d->text;
+  return text;
+}
+
+// The last whole documents that fit into `bytes`.
+std::string Tail(const std::vector<const Document*>& documents, size_t bytes) {
+  auto first = documents.end();
+  for (size_t sum = 0; first != documents.begin(); --first) {
+    sum += (*std::prev(first))->text.size();
+    if (sum > bytes) break;
+  }
+  return Joined({first, documents.end()});
+}
+
+// Splits each part by itself; their documents stand part by part in each split.
+SplitDocuments SplitParts(std::vector<Document> documents, const std::vector<std::string>& parts,
+                          const SplitOptions& options) {
+  if (parts.empty()) return SplitByDocument(std::move(documents), options);
+  std::vector<std::vector<Document>> by_part(parts.size());
+  for (Document& d : documents) by_part[d.part].push_back(std::move(d));
+  SplitDocuments all;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    SplitDocuments one;
+    try {
+      one = SplitByDocument(std::move(by_part[i]), options);
+    } catch (const DataError& e) {
+      throw DataError("part " + parts[i] + ": " + e.what());
+    }
+    for (Split s : kAllSplits) {
+      for (Document& d : one.documents[static_cast<int>(s)]) {
+        d.part = static_cast<int>(i);  // pieces of a cut document are new
+        all.documents[static_cast<int>(s)].push_back(std::move(d));
+      }
+    }
+    for (const std::string& note : one.notes) all.notes.push_back("part " + parts[i] + ": " + note);
+  }
+  return all;
+}
+
+// The yardstick of each part's text against its own, weighted by the bytes of its test text.
+void Compress(const SplitDocuments& split, size_t parts, Manifest* manifest) {
+  double bytes = 0, alone = 0, primed = 0;
+  for (size_t i = 0; i < std::max<size_t>(1, parts); ++i) {
+    const auto of_part = [&](Split s) {
+      std::vector<const Document*> found;
+      for (const Document& d : split.documents[static_cast<int>(s)]) {
+        if (parts == 0 || d.part == static_cast<int>(i)) found.push_back(&d);
+      }
+      return found;
+    };
+    const std::vector<const Document*> train = of_part(Split::kTrain);
+    const std::string test = Joined(of_part(Split::kTest));
+    const double weight = parts == 0 ? 1 : static_cast<double>(test.size());
+    bytes += weight;
+    alone += weight * CompressorBitsPerByte("", test);
+    primed += weight * CompressorBitsPerByte(Tail(train, kPrimerBytes), test);
+  }
+  manifest->compressor_bits_per_byte = alone / bytes;
+  manifest->compressor_bits_per_byte_primed = primed / bytes;
 }
 
 // Ids made elsewhere: no text, so no documents, no comparison of splits and no bits per byte.
@@ -137,24 +267,6 @@ Manifest ImportNanoGpt(const PrepareOptions& options, const std::string& root) {
   building.Write("manifest.json", ManifestJson(manifest));
   building.Place();
   return manifest;
-}
-
-constexpr size_t kPrimerBytes = size_t{4} << 20;
-
-std::string Joined(const std::vector<Document>& documents) {
-  std::string text;
-  for (const Document& d : documents) text += d.text;
-  return text;
-}
-
-// The last whole documents that fit into `bytes`.
-std::string Tail(const std::vector<Document>& documents, size_t bytes) {
-  auto first = documents.end();
-  for (size_t sum = 0; first != documents.begin(); --first) {
-    sum += std::prev(first)->text.size();
-    if (sum > bytes) break;
-  }
-  return Joined({first, documents.end()});
 }
 
 // The name under which the corpus is prepared, and the model of a tokenizer that the user brings
@@ -195,7 +307,7 @@ Manifest Prepare(const PrepareOptions& options) {
     if (options.progress) options.progress(what);
   };
   const std::string root = options.root.empty() ? DefaultRoot() : options.root;
-  if (!options.nanogpt.empty()) {
+  if (!options.nanogpt.empty() && options.parts.empty()) {
     if (!options.text.empty()) throw DataError("give text or a nanoGPT folder, not both");
     step("importing");
     return ImportNanoGpt(options, root);
@@ -206,10 +318,11 @@ Manifest Prepare(const PrepareOptions& options) {
   const std::string place = DatasetDir(root, manifest.corpus, manifest.tokenizer);
 
   step("reading");
-  Collection collection = Read(options);
+  std::vector<std::string> parts;
+  Collection collection = options.parts.empty() ? Read(options) : ReadParts(options, &parts);
   std::vector<Document> documents = InSeededOrder(std::move(collection.documents),
                                                   options.split_seed, &manifest.exact_duplicates);
-  manifest.input_digest = InputDigest(options, manifest.tokenizer, documents, model);
+  manifest.input_digest = InputDigest(options, manifest.tokenizer, documents, model, parts);
   if (Manifest earlier; IsPrepared(place, manifest.input_digest, &earlier)) return earlier;
 
   manifest.description = options.description.empty() ? collection.description : options.description;
@@ -227,7 +340,8 @@ Manifest Prepare(const PrepareOptions& options) {
   documents = WithoutNearDuplicates(std::move(documents), &manifest.near_duplicates);
   step("splitting");
   SplitDocuments split =
-      SplitByDocument(std::move(documents), {options.split_seed, options.shares});
+      SplitParts(std::move(documents), parts, {options.split_seed, options.shares});
+  for (const std::string& name : parts) manifest.parts.push_back({.name = name});
   manifest.notes.insert(manifest.notes.end(), split.notes.begin(), split.notes.end());
 
   Building building(place);
@@ -256,10 +370,7 @@ Manifest Prepare(const PrepareOptions& options) {
   const std::array<double, 4> overlap = Overlap13(split);
   std::copy(overlap.begin(), overlap.end(), manifest.overlap_13gram);
   step("compressing the test text");
-  const std::string test = Joined(split.documents[static_cast<int>(Split::kTest)]);
-  const std::string primer = Tail(split.documents[static_cast<int>(Split::kTrain)], kPrimerBytes);
-  manifest.compressor_bits_per_byte = CompressorBitsPerByte("", test);
-  manifest.compressor_bits_per_byte_primed = CompressorBitsPerByte(primer, test);
+  Compress(split, parts.size(), &manifest);
 
   building.Write("manifest.json", ManifestJson(manifest));
   building.Place();

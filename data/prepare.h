@@ -20,11 +20,20 @@
 
 namespace plumb::data {
 
+// A part of a mixed corpus, and one place its text comes from.
+struct PartSource {
+  std::string part;    // spec::IsPartName
+  std::string source;  // one of PackageCorpora() by name, or a file or folder of text
+};
+
 struct PrepareOptions {
   std::string
       corpus;  // one of PackageCorpora() by name; or, with `text` or `nanogpt`, a name of your own
   std::vector<std::string>
-      text;                // files and folders; ".jsonl" files hold a document's "text" a line
+      text;  // files and folders; ".jsonl" files hold a document's "text" a line
+  std::vector<PartSource>
+      parts;               // instead of `text`: a mixed corpus of two or more parts, each split by
+                           // itself; texts equal or nearly equal across parts are kept once
   std::string nanogpt;     // a folder with nanoGPT's train.bin and val.bin: ids made elsewhere
   int64_t vocab_size = 0;  // of `nanogpt`'s ids; 0: the largest id + 1
   std::string tokenizer =

@@ -145,7 +145,8 @@ void Shard::Map::ReadDocuments(const std::string& docs_path) {
   }
 }
 
-Shard::Shard(std::unique_ptr<Map> map) : map_(std::move(map)) {}
+Shard::Shard(std::shared_ptr<const Map> map)
+    : map_(std::move(map)), documents_(map_->documents), tokens_(map_->count) {}
 Shard::Shard(Shard&&) noexcept = default;
 Shard& Shard::operator=(Shard&&) noexcept = default;
 Shard::~Shard() = default;
@@ -157,8 +158,21 @@ Shard Shard::Open(const std::string& bin_path) {
   return Shard(std::move(map));
 }
 
-int64_t Shard::tokens() const { return map_->count; }
-int64_t Shard::documents() const { return map_->documents; }
+Shard Shard::Documents(int64_t first, int64_t count) const {
+  if (first < 0 || count < 0 || count > documents_ - first) {
+    throw DataError(map_->path + ": documents [" + std::to_string(first) + ", +" +
+                    std::to_string(count) + ") asked of " + std::to_string(documents_));
+  }
+  Shard view(map_);
+  view.first_document_ = first_document_ + first;
+  view.documents_ = count;
+  view.first_token_ = first_token_ + DocumentBegin(first);
+  view.tokens_ = DocumentBegin(first + count) - DocumentBegin(first);
+  return view;
+}
+
+int64_t Shard::tokens() const { return tokens_; }
+int64_t Shard::documents() const { return documents_; }
 
 int64_t Shard::Token(int64_t i) const {
   int64_t token;
@@ -168,39 +182,40 @@ int64_t Shard::Token(int64_t i) const {
 
 void Shard::Copy(int64_t begin, int64_t count, int64_t* out) const {
   const Map& m = *map_;
-  if (begin < 0 || count < 0 || begin > m.count || count > m.count - begin) {
+  if (begin < 0 || count < 0 || begin > tokens_ || count > tokens_ - begin) {
     throw DataError(m.path + ": tokens [" + std::to_string(begin) + ", +" + std::to_string(count) +
-                    ") asked of " + std::to_string(m.count));
+                    ") asked of " + std::to_string(tokens_));
   }
-  for (int64_t i = 0; i < count; ++i) out[i] = m.Token(begin + i);
+  for (int64_t i = 0; i < count; ++i) out[i] = m.Token(first_token_ + begin + i);
 }
 
 int64_t Shard::DocumentBegin(int64_t document) const {
   const Map& m = *map_;
-  if (document < 0 || document > m.documents) {
+  if (document < 0 || document > documents_) {
     throw DataError(m.path + ": document " + std::to_string(document) + " asked of " +
-                    std::to_string(m.documents));
+                    std::to_string(documents_));
   }
-  if (document == m.documents) return m.count;
-  return m.docs == nullptr ? 0 : static_cast<int64_t>(m.Record(document, 0));
+  if (document == documents_) return tokens_;
+  return m.docs == nullptr
+             ? 0
+             : static_cast<int64_t>(m.Record(first_document_ + document, 0)) - first_token_;
 }
 
 int64_t Shard::DocumentBytes(int64_t document) const {
   const Map& m = *map_;
-  if (document < 0 || document >= m.documents) {
+  if (document < 0 || document >= documents_) {
     throw DataError(m.path + ": document " + std::to_string(document) + " asked of " +
-                    std::to_string(m.documents));
+                    std::to_string(documents_));
   }
-  return m.docs == nullptr ? 0 : static_cast<int64_t>(m.Record(document, 1));
+  return m.docs == nullptr ? 0 : static_cast<int64_t>(m.Record(first_document_ + document, 1));
 }
 
 int64_t Shard::DocumentOf(int64_t token) const {
-  const Map& m = *map_;
-  if (token < 0 || token >= m.count) {
-    throw DataError(m.path + ": token " + std::to_string(token) + " asked of " +
-                    std::to_string(m.count));
+  if (token < 0 || token >= tokens_) {
+    throw DataError(map_->path + ": token " + std::to_string(token) + " asked of " +
+                    std::to_string(tokens_));
   }
-  int64_t low = 0, high = m.documents;  // DocumentBegin(low) <= token < DocumentBegin(high)
+  int64_t low = 0, high = documents_;  // DocumentBegin(low) <= token < DocumentBegin(high)
   while (high - low > 1) {
     const int64_t middle = low + (high - low) / 2;
     (DocumentBegin(middle) <= token ? low : high) = middle;

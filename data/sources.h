@@ -12,6 +12,7 @@ namespace plumb::data {
 struct Document {
   std::string name;  // its path, for messages
   std::string text;  // valid UTF-8 without NUL, not blank
+  int part = 0;      // of a mixed corpus; else 0
 };
 
 struct Collection {

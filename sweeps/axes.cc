@@ -74,7 +74,8 @@ class AxisReader {
     if (list.items.empty()) return Wrong(list.at, "an axis needs at least one value");
     if (list.items.size() > kMaxPoints)
       return Wrong(list.at, absl::StrCat("more than ", kMaxPoints, " values on one axis"));
-    if (list.items[0].is_map() && list.items[0].Find("sentencepiece") == nullptr) return Maps(list);
+    const bool one_value = list.items[0].Find("sentencepiece") != nullptr || IsMix(list.items[0]);
+    if (list.items[0].is_map() && !one_value) return Maps(list);
     std::vector<const spec::Field*> fields;
     const bool several = entry_.key.is_list();
     if (several) {
@@ -96,6 +97,15 @@ class AxisReader {
       }
       AddPoint(std::move(point), item.at);
     }
+  }
+
+  // A map of parts and weights on an axis of data.mix, not of fields: those have a section.
+  bool IsMix(const YamlNode& item) const {
+    const std::string& name = entry_.key.text;
+    return item.is_map() && (name == "data.mix" || name == "mix") &&
+           std::none_of(item.entries.begin(), item.entries.end(), [](const YamlEntry& e) {
+             return e.key.text.find('.') != std::string::npos;
+           });
   }
 
   // points: [{model.n_layers: 2, model.d_model: 64}, …]; every map has the same keys. The axis's

@@ -26,6 +26,12 @@ Range RangeOf(const std::vector<CellCost>& cells, Get get) {
   return r;
 }
 
+void Widen(double value, const std::string& name, std::map<std::string, Range>* ranges) {
+  const auto [at, is_new] = ranges->emplace(name, Range{value, value});
+  at->second.low = std::min(at->second.low, value);
+  at->second.high = std::max(at->second.high, value);
+}
+
 std::string Show(const Range& r) {
   return r.low == r.high ? Short(r.low) : Short(r.low) + " to " + Short(r.high);
 }
@@ -86,6 +92,14 @@ PlanSummary Summarize(const SweepPlan& plan, double flops_per_second) {
       c.epochs = cell.train_tokens > 0
                      ? static_cast<double>(c.tokens) / static_cast<double>(cell.train_tokens)
                      : 0;
+      double unique = 0;
+      for (const PartUse& part : cell.parts) {
+        const auto most = static_cast<double>(part.train_tokens);
+        c.parts.push_back(
+            {part.name, part.tokens, std::min(part.tokens, most), part.tokens / most});
+        unique += c.parts.back().unique_tokens;
+      }
+      if (!c.parts.empty()) c.unique_tokens = std::llround(unique);
       c.predicted_peak_bytes = t.predicted_peak_bytes;
     }
     s.trials += 1;
@@ -101,6 +115,10 @@ PlanSummary Summarize(const SweepPlan& plan, double flops_per_second) {
   }
   for (const CellCost& c : s.cells) {
     for (const std::string& f : c.flags) ++s.flags[f];
+    for (const PartCost& p : c.parts) {
+      Widen(p.tokens, p.name, &s.part_tokens);
+      Widen(p.epochs, p.name, &s.part_epochs);
+    }
   }
   s.params_total = RangeOf(s.cells, [](const CellCost& c) { return c.params.total; });
   s.params_non_embedding =
@@ -134,6 +152,10 @@ std::string SummaryText(const PlanSummary& s, int64_t max_rows) {
   if (s.epochs.high > 0) {
     facts.push_back({"unique tokens", Show(s.unique_tokens)});
     facts.push_back({"epochs", Show(s.epochs)});
+    for (const auto& [part, tokens] : s.part_tokens) {
+      facts.push_back({"  of " + part, absl::StrCat(Show(tokens), " tokens, ",
+                                                    Show(s.part_epochs.at(part)), " epochs")});
+    }
   }
   facts.push_back({"training FLOPs, all trials", Short(s.total_flops)});
   if (!s.stages.empty()) {
@@ -205,6 +227,11 @@ std::string SummaryJson(const PlanSummary& s) {
   }
   json cells = json::array(), refused = json::array(), residuals = json::array();
   for (const CellCost& c : s.cells) {
+    json parts = json::object();
+    for (const PartCost& p : c.parts) {
+      parts[p.name] = {
+          {"tokens", p.tokens}, {"unique_tokens", p.unique_tokens}, {"epochs", p.epochs}};
+    }
     cells.push_back({{"name", c.name},
                      {"trials", c.trials},
                      {"params_total", c.params.total},
@@ -215,6 +242,7 @@ std::string SummaryJson(const PlanSummary& s) {
                      {"tokens", c.tokens},
                      {"unique_tokens", c.unique_tokens},
                      {"epochs", c.epochs},
+                     {"parts", parts},
                      {"flops", c.flops},
                      {"predicted_peak_bytes", c.predicted_peak_bytes},
                      {"flags", c.flags}});

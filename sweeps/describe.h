@@ -14,6 +14,12 @@ struct Range {
   double low = 0, high = 0;
 };
 
+// What a cell's trials read of one part of a mixed corpus.
+struct PartCost {
+  std::string name;
+  double tokens = 0, unique_tokens = 0, epochs = 0;
+};
+
 // One line per cell: what its trials cost, each.
 struct CellCost {
   std::string name;
@@ -22,8 +28,9 @@ struct CellCost {
   int64_t flops_per_token = 0;  // training; convention in trainer/spec/cost.h
   int64_t steps = 0;
   int64_t tokens = 0;
-  int64_t unique_tokens = 0;  // tokens, or all of the corpus's where they are fewer
-  double epochs = 0;          // tokens / the corpus's; 0 without a corpus
+  int64_t unique_tokens = 0;    // tokens, or all of the corpus's where they are fewer
+  double epochs = 0;            // tokens / the corpus's; 0 without a corpus
+  std::vector<PartCost> parts;  // of a mixed corpus
   double flops = 0;
   int64_t predicted_peak_bytes = 0;
   std::vector<std::string> flags;
@@ -37,9 +44,10 @@ struct PlanSummary {
   std::vector<PlannedStage> stages;  // that follow each trial's first one; timings apart
   std::vector<CellCost> cells;
   Range params_total, params_non_embedding, flops_per_token, steps, tokens, unique_tokens, epochs;
-  double total_flops = 0;                // training; evaluation is not counted
-  int64_t predicted_peak_bytes = 0;      // of the largest trial
-  double flops_per_second = 0;           // of one device, as given; 0: unknown
+  std::map<std::string, Range> part_tokens, part_epochs;  // by part, of mixed corpora
+  double total_flops = 0;                                 // training; evaluation is not counted
+  int64_t predicted_peak_bytes = 0;                       // of the largest trial
+  double flops_per_second = 0;                            // of one device, as given; 0: unknown
   double device_seconds = 0;             // total_flops / flops_per_second; 0: unknown
   std::map<std::string, int64_t> flags;  // flag -> cells
   std::vector<RefusedCell> refused;

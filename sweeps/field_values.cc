@@ -43,7 +43,54 @@ std::optional<std::string> Checked(const json& value, Position at, const spec::F
     problems->push_back({at, field.path + ": " + wrong});
     return std::nullopt;
   }
-  return ToText(value);
+  // A field may keep text in a form of its own.
+  return ToText(field.type == spec::FieldType::kString ? field.get() : value);
+}
+
+// {en: 0.7, ja: 30%} as "en=0.7,ja=0.3"; a scalar is text already.
+std::optional<std::string> MixAsText(const YamlNode& node, std::vector<Problem>* problems) {
+  if (node.is_scalar()) return node.text;
+  if (!node.is_map() || node.entries.empty()) {
+    problems->push_back({node.at, absl::StrCat("expected parts and weights, as {ja: 0.7, en: 0.3}; "
+                                               "got ",
+                                               Describe(node))});
+    return std::nullopt;
+  }
+  std::vector<std::string> parts;
+  for (const YamlEntry& e : node.entries) {
+    const auto weight = ReadNumber(e.value, problems);
+    if (!weight) return std::nullopt;
+    parts.push_back(absl::StrCat(e.key.text, "=", FormatNumber(*weight)));
+  }
+  return absl::StrJoin(parts, ",");
+}
+
+// [{part: 50%, mix: {ja: 1}}, …] as "0.5:ja=1;…".
+std::optional<std::string> PhasesAsText(const YamlNode& node, std::vector<Problem>* problems) {
+  if (node.is_scalar()) return node.text;
+  std::vector<std::string> phases;
+  for (const YamlNode& item : node.items) {
+    const YamlEntry* part = item.Find("part");
+    const YamlEntry* mix = item.Find("mix");
+    if (part == nullptr || mix == nullptr) {
+      problems->push_back({item.at, absl::StrCat("expected a phase, as {part: 50%, mix: {ja: 1}}; "
+                                                 "got ",
+                                                 Describe(item))});
+      return std::nullopt;
+    }
+    ReportUnknownKeys(item, {"part", "mix"}, problems);
+    const auto share = ReadNumber(part->value, problems);
+    const auto text = MixAsText(mix->value, problems);
+    if (!share || !text) return std::nullopt;
+    phases.push_back(absl::StrCat(FormatNumber(*share), ":", *text));
+  }
+  if (phases.empty()) {
+    problems->push_back({node.at, absl::StrCat("expected a list of phases, as [{part: 50%, mix: "
+                                               "{ja: 1}}, …]; got ",
+                                               Describe(node))});
+    return std::nullopt;
+  }
+  return absl::StrJoin(phases, ";");
 }
 
 }  // namespace
@@ -87,6 +134,12 @@ std::optional<std::string> ReadFieldValue(const YamlNode& node, const spec::Fiel
     const auto size = ReadInteger(node.entries[0].value, 300, 9999999, problems);
     if (!size) return std::nullopt;
     return json("sentencepiece:" + std::to_string(*size)).dump();
+  }
+  if (field.path == "data.mix" || field.path == "data.phases") {
+    const auto text =
+        field.path == "data.mix" ? MixAsText(node, problems) : PhasesAsText(node, problems);
+    if (!text) return std::nullopt;
+    return Checked(*text, node.at, field, problems);
   }
   if (!node.is_scalar()) {
     problems->push_back(

@@ -65,6 +65,10 @@ double Measure(const std::string& name, const spec::TrialSpec& s) {
 
 absl::StatusOr<std::string> ResolveName(const std::string& name) {
   const Names& names = AllNames();
+  if (name == "epochs" || name == "train.epochs") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "\"", name, "\" has become steps before an expression is computed; write tokens or steps"));
+  }
   if (IsMeasure(name) || names.paths.count(name) > 0) return name;
   if (name == "params" || name == "parameters") {
     return absl::InvalidArgumentError(

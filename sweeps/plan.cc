@@ -31,6 +31,7 @@ constexpr int64_t kAaSeeds = 100000;          // A/A replicate r has the base se
 constexpr int64_t kTimingPriority = 1000000;  // after every pretraining
 constexpr double kTimingSeconds = 1;
 constexpr double kOverlapFlag = 0.01;
+constexpr double kWeightError = 1e-4;  // weights are millionths: one epoch by weight is not exact
 
 // Thrown away as a point, or kept as a cell.
 struct Candidate {
@@ -172,9 +173,14 @@ class Planner {
     }
     if (const std::string wrong = ComputeBudget(&s); !wrong.empty())
       return Refuse(std::move(c), wrong);
+    if (file_.stage_kind != "noop" && s.train.epochs > 0) {
+      const CorpusInfo* corpus = Corpus(s.data.corpus, s.data.tokenizer);
+      if (corpus == nullptr) return Refuse(std::move(c), "its corpus is not there");
+      spec::ResolveEpochs(&s, corpus->train_tokens);
+    }
     if (file_.stage_kind == "noop" && s.train.steps == 0 && s.train.tokens == 0 &&
         s.train.flops == 0)
-      s.train.steps = 1;
+      s.train.steps = 1, s.train.epochs = 0;
     if (const auto errors = spec::Resolve(&s); !errors.empty())
       return Refuse(std::move(c), Reason(errors));
 
@@ -198,8 +204,8 @@ class Planner {
       }
       s.data.digest = corpus->digest;
       c.cell.train_tokens = corpus->train_tokens;
-      if (corpus->train_tokens > 0 && spec::TotalTokens(s) > corpus->train_tokens)
-        c.cell.flags.push_back("more_than_one_epoch");
+      if (const std::string wrong = Mixture(*corpus, &s, &c.cell); !wrong.empty())
+        return Refuse(std::move(c), wrong);
       if (corpus->overlap_13gram_test > kOverlapFlag) c.cell.flags.push_back("test_overlap");
     }
     c.config = std::move(s);
@@ -228,7 +234,7 @@ class Planner {
 
   // Counts of a shape do not depend on the budget, which may not be known yet.
   static void AnyBudget(spec::TrialSpec* s) {
-    s->train.steps = 1, s->train.tokens = 0, s->train.flops = 0;
+    s->train.steps = 1, s->train.tokens = 0, s->train.flops = 0, s->train.epochs = 0;
     s->train.warmup_steps = 0, s->train.warmup_fraction = 0;
   }
 
@@ -273,6 +279,36 @@ class Planner {
       if (!wrong.empty()) return absl::StrCat(what, ": ", wrong);
     }
     *s = with;
+    return "";
+  }
+
+  // Checks what the trial reads of the corpus's parts, and says how much.
+  static std::string Mixture(const CorpusInfo& corpus, spec::TrialSpec* s, PlannedCell* cell) {
+    const int64_t tokens = spec::TotalTokens(*s);
+    std::vector<spec::CorpusPart> parts = corpus.parts;
+    if (parts.empty()) parts = {{"all", corpus.train_tokens}};
+    if (corpus.train_tokens <= 0) return "";
+    std::vector<spec::PartPhase> phases;
+    if (const std::string wrong = spec::PhasesOn(*s, parts, &phases); !wrong.empty()) return wrong;
+    if (std::vector<spec::MixPhase> given; !s->data.phases.empty()) {
+      spec::ParsePhases(s->data.phases, &given);
+      if (phases.size() < given.size()) {
+        return absl::StrCat("data.phases: ", given.size(), " phases in ", s->train.steps,
+                            " steps leave one of them no step");
+      }
+    }
+    if (parts.size() == 1) {  // nothing is mixed: the same trial as without a mix
+      s->data.mix.clear(), s->data.phases.clear();
+      if (tokens > corpus.train_tokens) cell->flags.push_back("more_than_one_epoch");
+      return "";
+    }
+    const std::vector<double> used = spec::TokensByPart(*s, phases);
+    for (size_t p = 0; p < parts.size(); ++p) {
+      const auto most = static_cast<double>(parts[p].train_tokens);
+      cell->parts.push_back({parts[p].name, used[p], parts[p].train_tokens});
+      if (used[p] > most * (1 + kWeightError))
+        cell->flags.push_back("more_than_one_epoch:" + parts[p].name);
+    }
     return "";
   }
 

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "trainer/spec/cost.h"
+#include "trainer/spec/mixture.h"
 #include "trainer/spec/trial_spec.h"
 
 namespace plumb::sweeps {
@@ -19,16 +20,26 @@ struct CorpusInfo {
   int64_t vocab_size = 0;
   int64_t train_tokens = 0;
   double overlap_13gram_test = 0;
+  std::vector<spec::CorpusPart> parts;  // two or more, by name; empty: all is one part
 };
 // NotFound names the command that prepares it.
 using CorpusLookup = std::function<absl::StatusOr<CorpusInfo>(const std::string& corpus,
                                                               const std::string& tokenizer)>;
 
+// What a cell's trials read of one part of the corpus.
+struct PartUse {
+  std::string name;
+  double tokens = 0;
+  int64_t train_tokens = 0;  // that there are
+};
+
 struct PlannedCell {
   std::string name;       // "n_layers=4 d_model=64": axis values, last part of each path
   std::string axes_json;  // {"model.n_layers": 4, …} in the sweep's order, solved values included
-  std::vector<std::string> flags;  // "more_than_one_epoch", "test_overlap", …
+  std::vector<std::string> flags;  // "more_than_one_epoch" (of a mixed corpus with the part:
+                                   // "more_than_one_epoch:ja"), "test_overlap", …
   int64_t train_tokens = 0;        // of its corpus; 0 where there is none (noop)
+  std::vector<PartUse> parts;      // of a mixed corpus
 };
 
 struct PlannedStage {

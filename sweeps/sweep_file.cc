@@ -19,6 +19,8 @@ namespace {
 
 using nlohmann::json;
 
+const std::string kBudgets[] = {"train.steps", "train.tokens", "train.flops", "train.epochs"};
+constexpr char kBudgetNames[] = "train.steps, train.tokens, train.flops, train.epochs";
 constexpr int64_t kMaxReplicates = 10000;  // seeds of A/A members begin at 100,000
 
 // Words of the language that this version cannot carry out, and what to write instead.
@@ -148,8 +150,7 @@ class Reader {
     }
     if (field.path == "data.digest")
       return Wrong(e.key.at, "data.digest is set from the prepared corpus; leave it out");
-    const bool is_budget =
-        field.path == "train.tokens" || field.path == "train.flops" || field.path == "train.steps";
+    const bool is_budget = std::count(std::begin(kBudgets), std::end(kBudgets), field.path) > 0;
     if (is_budget && e.value.is_scalar() && e.value.text.find_first_of("*+/(") != std::string::npos)
       return Budget(e.value, field.path);
     if (e.value.kind == YamlNode::Kind::kNull) return Wrong(e.key.at, field.path + " has no value");
@@ -189,7 +190,7 @@ class Reader {
       }
     }
     if (file_.budget)
-      return Wrong(v.at, "only one of train.steps, train.tokens, train.flops can be given");
+      return Wrong(v.at, absl::StrCat("only one of ", kBudgetNames, " can be given"));
     file_.budget = ComputedBudget{path, v.text, *expression};
   }
 
@@ -288,7 +289,7 @@ class Reader {
       if (const YamlEntry* at = e.value.Find("at")) ObjectiveAt(at->value);
     }
     if (metric == nullptr) return;
-    static constexpr char kAllowed[] = "abcdefghijklmnopqrstuvwxyz0123456789_/.";
+    static constexpr char kAllowed[] = "abcdefghijklmnopqrstuvwxyz0123456789_-/.";
     const size_t slash = metric->text.find('/');
     if (!metric->is_scalar() || slash == std::string::npos || slash == 0 ||
         slash + 1 == metric->text.size() ||
@@ -539,7 +540,7 @@ class Reader {
 
   void CheckTogether(const YamlNode& root) {
     std::vector<std::pair<std::string, Position>> budgets;
-    for (const char* path : {"train.steps", "train.tokens", "train.flops"}) {
+    for (const std::string& path : kBudgets) {
       bool on_axis = false;
       for (const Axis& a : file_.axes) {
         if (std::count(a.fields.begin(), a.fields.end(), path) > 0)
@@ -553,7 +554,7 @@ class Reader {
                 [](const auto& a, const auto& b) { return a.second < b.second; });
       Wrong(budgets[1].second,
             absl::StrCat("a second budget: line ", budgets[0].second.line, " gives ",
-                         budgets[0].first, "; give one of train.steps, train.tokens, train.flops"));
+                         budgets[0].first, "; give one of ", kBudgetNames));
     }
     if (budgets.size() == 1 && file_.budget &&
         budgets[0].second != file_.base_at[file_.budget->field]) {
@@ -565,7 +566,7 @@ class Reader {
     if (file_.stage_kind == "noop") return;
     if (budgets.empty() && root.Find("trial") != nullptr) {
       Wrong(file_.trial_at,
-            "no budget: give one of train.steps, train.tokens, train.flops, here or as an axis");
+            absl::StrCat("no budget: give one of ", kBudgetNames, ", here or as an axis"));
     }
     const bool corpus = file_.base_at.count("data.corpus") > 0 ||
                         std::any_of(file_.axes.begin(), file_.axes.end(), [](const Axis& a) {

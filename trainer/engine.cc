@@ -19,9 +19,9 @@
 #include "data/dataset.h"
 #include "trainer/bundle.h"
 #include "trainer/checkpoint.h"
-#include "trainer/data_order.h"
 #include "trainer/evaluation.h"
 #include "trainer/measure_plan.h"
+#include "trainer/mixed_order.h"
 #include "trainer/process_usage.h"
 #include "trainer/schedule.h"
 #include "trainer/spec/cost.h"
@@ -45,7 +45,7 @@ struct Row {
   RowRequest request;
   int64_t until = 0;  // the lease's end, at most train.steps
   RowProgress progress;
-  std::unique_ptr<DataOrder> order;
+  std::unique_ptr<MixedOrder> order;
   Clock::time_point last_checkpoint;
   int64_t last_checkpoint_step = 0;
   bool checkpoint_asked = false;
@@ -210,8 +210,7 @@ class TorchEngine : public Engine {
     Row row;
     row.request = request;
     try {
-      row.order = std::make_unique<DataOrder>(dataset_->split(data::Split::kTrain).tokens(),
-                                              s.data.seq_len, s.seed.data);
+      row.order = std::make_unique<MixedOrder>(OrderOf(s, *dataset_));
     } catch (const std::invalid_argument& e) {
       return refuse(e.what());
     }
@@ -252,13 +251,13 @@ class TorchEngine : public Engine {
       ids_ = at::empty({n, B, T}, at::kLong);
       targets_ = at::empty({n, B, T}, at::kLong);
     }
-    const data::Shard& shard = dataset_->split(data::Split::kTrain);
     sample_.resize(T + 1);
     int64_t* id = ids_.data_ptr<int64_t>();
     int64_t* target = targets_.data_ptr<int64_t>();
     for (const Row& r : rows_) {
       for (int64_t b = 0; b < B; ++b, id += T, target += T) {
-        shard.Copy(r.order->Begin(r.progress.step * B + b), T + 1, sample_.data());
+        const auto [part, begin] = r.order->At(r.progress.step * B + b);
+        dataset_->part(part, data::Split::kTrain).Copy(begin, T + 1, sample_.data());
         std::copy_n(sample_.data(), T, id);
         std::copy_n(sample_.data() + 1, T, target);
       }
@@ -373,12 +372,20 @@ class TorchEngine : public Engine {
     };
     const auto score = [&](data::Split split) {
       std::vector<DocumentScore> documents;
-      const Score e = Evaluate(*bundle_, static_cast<int64_t>(k), dataset_->split(split),
-                               s.eval.seq_len, tokens, last ? &documents : nullptr);
+      const std::vector<Score> parts =
+          EvaluateParts(*bundle_, static_cast<int64_t>(k), *dataset_, split, s.eval.seq_len, tokens,
+                        last ? &documents : nullptr);
+      const auto report = [&](const std::string& name, const Score& e) {
+        add(name + "/loss", e.loss());
+        add(name + "/perplexity", e.perplexity());
+        if (with_bytes) add(name + "/bits_per_byte", e.bits_per_byte());
+      };
       const std::string name = data::Name(split);
-      add(name + "/loss", e.loss());
-      add(name + "/perplexity", e.perplexity());
-      if (with_bytes) add(name + "/bits_per_byte", e.bits_per_byte());
+      Score all;
+      for (const Score& part : parts) all += part;
+      report(name, all);
+      for (size_t p = 0; parts.size() > 1 && p < parts.size(); ++p)
+        report(name + "/" + dataset_->parts()[p].name, parts[p]);
       if (!documents.empty()) sink_.Documents(r.name(), name, documents);
     };
     score(data::Split::kTune);
@@ -395,7 +402,12 @@ class TorchEngine : public Engine {
     add("time/wall_seconds", r.progress.wall_seconds);
     add("time/cpu_seconds", r.progress.cpu_seconds);
     add("memory/peak_bytes", static_cast<double>(PeakBytes()));
-    add("data/epochs", r.order->Epochs(r.progress.step * (s.train.batch_tokens / s.data.seq_len)));
+    const int64_t samples = r.progress.step * (s.train.batch_tokens / s.data.seq_len);
+    add("data/epochs", r.order->Epochs(samples));
+    const std::vector<data::Part>& parts = dataset_->parts();
+    for (size_t p = 0; parts.size() > 1 && p < parts.size(); ++p) {
+      add("data/epochs/" + parts[p].name, r.order->Epochs(static_cast<int64_t>(p), samples));
+    }
   }
 
   void Checkpoint(size_t k) {
@@ -418,8 +430,8 @@ class TorchEngine : public Engine {
   void Time() {
     Row& r = rows_.front();
     const json settings = json::parse(r.request.stage_json);
-    const TimingResult t = TimeTraining(*bundle_, r.spec(), dataset_->split(data::Split::kTrain),
-                                        *r.order, settings.value("seconds", 1.0));
+    const TimingResult t =
+        TimeTraining(*bundle_, r.spec(), *dataset_, *r.order, settings.value("seconds", 1.0));
     sink_.Points(r.name(), 1,
                  {{.name = "timing/solo_tokens_per_s", .value = t.tokens_per_s},
                   {.name = "timing/solo_flops_per_s",

@@ -16,6 +16,11 @@ constexpr int64_t kPositionsPerPass = 4096;
 double Score::perplexity() const { return std::exp(loss()); }
 double Score::bits_per_byte() const { return nll / std::numbers::ln2 / bytes; }
 
+Score& Score::operator+=(const Score& other) {
+  nll += other.nll, tokens += other.tokens, bytes += other.bytes;
+  return *this;
+}
+
 Score Evaluate(const Bundle& bundle, int64_t row, const data::Shard& shard, int64_t seq_len,
                int64_t tokens, std::vector<DocumentScore>* documents) {
   const int64_t targets_in_split =
@@ -80,6 +85,31 @@ Score Evaluate(const Bundle& bundle, int64_t row, const data::Shard& shard, int6
   if (!whole) std::erase_if(per_document, [](const DocumentScore& d) { return d.tokens == 0; });
   if (documents != nullptr) *documents = std::move(per_document);
   return score;
+}
+
+std::vector<Score> EvaluateParts(const Bundle& bundle, int64_t row, const data::Dataset& dataset,
+                                 data::Split split, int64_t seq_len, int64_t tokens,
+                                 std::vector<DocumentScore>* documents) {
+  std::vector<Score> scores;
+  if (documents != nullptr) documents->clear();
+  int64_t before = 0;  // documents of the parts before
+  for (size_t p = 0; p < dataset.parts().size(); ++p) {
+    const data::Shard& shard = dataset.part(p, split);
+    const double share =
+        static_cast<double>(shard.tokens()) / static_cast<double>(dataset.split(split).tokens());
+    // 0 asks for all of it.
+    const int64_t of_part =
+        tokens == 0 ? 0 : std::max<int64_t>(1, std::llround(static_cast<double>(tokens) * share));
+    std::vector<DocumentScore> found;
+    scores.push_back(
+        Evaluate(bundle, row, shard, seq_len, of_part, documents != nullptr ? &found : nullptr));
+    for (DocumentScore& d : found) {
+      d.document += before;
+      documents->push_back(d);
+    }
+    before += shard.documents();
+  }
+  return scores;
 }
 
 }  // namespace plumb::trainer

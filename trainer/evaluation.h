@@ -20,6 +20,7 @@ struct Score {
   double loss() const { return nll / static_cast<double>(tokens); }
   double perplexity() const;
   double bits_per_byte() const;
+  Score& operator+=(const Score& other);
 };
 
 // Windows of `seq_len` inputs, about `tokens` tokens in all (0: every window). The last window of
@@ -28,5 +29,12 @@ struct Score {
 // each one they touch): `tokens` says how many of its tokens were scored.
 Score Evaluate(const Bundle& bundle, int64_t row, const data::Shard& shard, int64_t seq_len,
                int64_t tokens, std::vector<DocumentScore>* documents);
+
+// The same of a split, part by part: each by itself, on its own windows and its share of `tokens`,
+// so that a part's score does not depend on its neighbours and their sum is the split's. Documents
+// are numbered through the split.
+std::vector<Score> EvaluateParts(const Bundle& bundle, int64_t row, const data::Dataset& dataset,
+                                 data::Split split, int64_t seq_len, int64_t tokens,
+                                 std::vector<DocumentScore>* documents);
 
 }  // namespace plumb::trainer

@@ -4,10 +4,18 @@
 
 namespace plumb::trainer {
 namespace {
-void AddSplit(const std::string& split, bool with_bytes, std::vector<std::string>* out) {
-  out->push_back(split + "/loss");
-  out->push_back(split + "/perplexity");
-  if (with_bytes) out->push_back(split + "/bits_per_byte");
+using Names = std::vector<std::string>;
+
+void AddScores(const std::string& of, bool with_bytes, Names* out) {
+  out->push_back(of + "/loss");
+  out->push_back(of + "/perplexity");
+  if (with_bytes) out->push_back(of + "/bits_per_byte");
+}
+
+void AddSplit(const std::string& split, bool with_bytes, const Names& parts, Names* out) {
+  AddScores(split, with_bytes, out);
+  if (parts.size() < 2) return;
+  for (const std::string& part : parts) AddScores(split + "/" + part, with_bytes, out);
 }
 }  // namespace
 
@@ -29,32 +37,36 @@ std::vector<std::string> LogSeries() {
   return {"train/loss", "train/lr", "train/grad_norm", "train/tokens_per_s", "train/flops_per_s"};
 }
 
-std::vector<std::string> EvalSeries(const spec::TrialSpec& s, bool with_bytes) {
+std::vector<std::string> EvalSeries(const spec::TrialSpec& s, bool with_bytes, const Names& parts) {
   std::vector<std::string> out;
-  AddSplit("tune", with_bytes, &out);
-  AddSplit("val", with_bytes, &out);
+  AddSplit("tune", with_bytes, parts, &out);
+  AddSplit("val", with_bytes, parts, &out);
   if (s.eval.train_tokens > 0) out.push_back("train_subset/loss");
   for (const char* name :
        {"time/wall_seconds", "time/cpu_seconds", "memory/peak_bytes", "data/epochs"})
     out.push_back(name);
+  if (parts.size() > 1) {
+    for (const std::string& part : parts) out.push_back("data/epochs/" + part);
+  }
   return out;
 }
 
-std::vector<std::string> FinalSeries(const spec::TrialSpec&, bool with_bytes) {
+std::vector<std::string> FinalSeries(const spec::TrialSpec&, bool with_bytes, const Names& parts) {
   std::vector<std::string> out;
-  AddSplit("test", with_bytes, &out);
+  AddSplit("test", with_bytes, parts, &out);
   return out;
 }
 
-int64_t CountPoints(const spec::TrialSpec& s, bool with_bytes) {
+int64_t CountPoints(const spec::TrialSpec& s, bool with_bytes, const Names& parts) {
   int64_t logs = 0, evals = 0;
   for (int64_t step = 1; step <= s.train.steps; ++step) {
     logs += IsLogStep(s, step);
     evals += IsEvalStep(s, step);
   }
   return logs * static_cast<int64_t>(LogSeries().size()) +
-         evals * (static_cast<int64_t>(EvalSeries(s, with_bytes).size()) + s.model.n_layers) +
-         static_cast<int64_t>(FinalSeries(s, with_bytes).size());
+         evals *
+             (static_cast<int64_t>(EvalSeries(s, with_bytes, parts).size()) + s.model.n_layers) +
+         static_cast<int64_t>(FinalSeries(s, with_bytes, parts).size());
 }
 
 }  // namespace plumb::trainer

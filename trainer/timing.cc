@@ -10,8 +10,8 @@ namespace {
 constexpr int64_t kWarmUp = 3, kFewest = 3, kMost = 10000;
 }
 
-TimingResult TimeTraining(Bundle& bundle, const spec::TrialSpec& s, const data::Shard& train,
-                          const DataOrder& order, double seconds) {
+TimingResult TimeTraining(Bundle& bundle, const spec::TrialSpec& s, const data::Dataset& dataset,
+                          const MixedOrder& order, double seconds) {
   const int64_t T = s.data.seq_len, B = s.train.batch_tokens / T;
   at::Tensor ids = at::empty({1, B, T}, at::kLong), targets = at::empty({1, B, T}, at::kLong);
   std::vector<int64_t> sample(T + 1);
@@ -21,7 +21,8 @@ TimingResult TimeTraining(Bundle& bundle, const spec::TrialSpec& s, const data::
        ++step) {
     const auto start = std::chrono::steady_clock::now();
     for (int64_t b = 0; b < B; ++b) {
-      train.Copy(order.Begin(step * B + b), T + 1, sample.data());
+      const auto [part, begin] = order.At(step * B + b);
+      dataset.part(part, data::Split::kTrain).Copy(begin, T + 1, sample.data());
       std::copy_n(sample.data(), T, ids.data_ptr<int64_t>() + b * T);
       std::copy_n(sample.data() + 1, T, targets.data_ptr<int64_t>() + b * T);
     }

@@ -3,7 +3,7 @@
 
 #include "data/dataset.h"
 #include "trainer/bundle.h"
-#include "trainer/data_order.h"
+#include "trainer/mixed_order.h"
 #include "trainer/spec/trial_spec.h"
 
 namespace plumb::trainer {
@@ -15,7 +15,7 @@ struct TimingResult {
 
 // Trains row 0 for about `seconds` after a few steps of warm-up. The weights are of no use
 // afterwards.
-TimingResult TimeTraining(Bundle& bundle, const spec::TrialSpec& spec, const data::Shard& train,
-                          const DataOrder& order, double seconds);
+TimingResult TimeTraining(Bundle& bundle, const spec::TrialSpec& spec, const data::Dataset& dataset,
+                          const MixedOrder& order, double seconds);
 
 }  // namespace plumb::trainer

@@ -261,6 +261,31 @@ TEST_F(CliTest, InitWritesAFileThatNamesWhatIsMissingAndIsNeverOverwritten) {
   EXPECT_EQ(Plumb("sweep plan missing.yaml").code, 3);
 }
 
+TEST_F(CliTest, PreparesPartsWithEitherTokenizer) {
+  for (const char* part : {"en", "ja"}) {
+    std::filesystem::create_directories(dir_ + "/" + part);
+    for (int i = 0; i < 60; ++i) {
+      std::ofstream out(dir_ + "/" + part + "/" + std::to_string(i) + ".txt");
+      for (int w = 0; w < 60; ++w) {  // words of five letters, different in every file
+        uint64_t letters = (i * 977 + w * 31 + part[0]) * 0x9e3779b97f4a7c15u;
+        for (int l = 0; l < 5; ++l, letters >>= 9) out << static_cast<char>('a' + letters % 26);
+        out << (w % 9 ? ' ' : '\n');
+      }
+    }
+  }
+  for (const char* tokenizer : {"bytes", "sentencepiece:300"}) {
+    const std::string which = std::string(" --tokenizer ") + tokenizer;
+    const Ran made = Plumb("data prepare both --part ja=ja --part en=en" + which);
+    EXPECT_EQ(made.code, 0) << made.err;
+    EXPECT_THAT(made.out, HasSubstr(tokenizer));
+    EXPECT_THAT(Plumb("data show both" + which).out, HasSubstr("test/ja"));
+  }
+  EXPECT_THAT(Plumb("data list").out, HasSubstr("en,ja"));
+  const Ran wrong = Plumb("data prepare x --text none --tokenizer sentencepiece:300");
+  EXPECT_EQ(wrong.code, 2);
+  EXPECT_THAT(wrong.err, HasSubstr("none: no such file"));
+}
+
 TEST_F(CliTest, PlanNamesTheLineOfAMistake) {
   std::ofstream(dir_ + "/bad.yaml")
       << "sweep: x\naxes: {model.n_layer: [1]}\nstages: {run: {noop: {seconds: 0}}}\n";

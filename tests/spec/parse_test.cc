@@ -88,9 +88,10 @@ TEST(Resolve, NamesWhatDoesNotFitTogether) {
             "data.tokenizer: unknown tokenizer \"bpe\"; bytes, or sentencepiece:<300 or more>");
   EXPECT_EQ(only(R"({"train": {"steps": 1, "batch_tokens": 100}})"),
             "train.batch_tokens: 100 is not a multiple of data.seq_len 128");
-  EXPECT_EQ(only("{}"), "train: no budget: give one of train.steps, train.tokens, train.flops");
+  EXPECT_EQ(only("{}"),
+            "train: no budget: give one of train.steps, train.tokens, train.flops, train.epochs");
   EXPECT_EQ(only(R"({"train": {"steps": 1, "tokens": 1}})"),
-            "train: give only one of train.steps, train.tokens, train.flops");
+            "train: give only one of train.steps, train.tokens, train.flops, train.epochs");
   EXPECT_EQ(only(R"({"train": {"steps": 10, "warmup_steps": 11}})"),
             "train.warmup_steps: 11 is more than the 10 steps");
   EXPECT_EQ(only(R"({"train": {"flops": 1}})").substr(0, 36),

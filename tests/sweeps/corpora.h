@@ -11,6 +11,12 @@ inline absl::StatusOr<CorpusInfo> TestCorpora(const std::string& corpus,
                                               const std::string& tokenizer) {
   if (corpus == "docs" || corpus == "python-docs-en") return CorpusInfo{"d1", 256, 5000000, 0};
   if (corpus == "small") return CorpusInfo{"d2", 256, 20000, 0.05};
+  if (corpus == "ja-en") {
+    return CorpusInfo{.digest = "d3",
+                      .vocab_size = 256,
+                      .train_tokens = 400000,
+                      .parts = {{"en", 300000}, {"ja", 100000}}};
+  }
   return absl::NotFoundError(
       absl::StrCat("corpus \"", corpus, "\" is not prepared; run: plumb data prepare ", corpus));
 }

@@ -51,4 +51,24 @@ inline void WriteCorpus(const std::string& dir) {
   std::ofstream(dir + "/manifest.json") << data::ManifestJson(m);
 }
 
+// The same shards as parts "a" and "b": their documents stand in this order in every split.
+inline void WriteMixedCorpus(const std::string& dir) {
+  WriteCorpus(dir);
+  data::Manifest m = data::ReadManifest(dir);
+  const auto part = [](const std::string& name, std::vector<std::vector<int64_t>> lengths) {
+    data::Part p{.name = name};
+    for (size_t s = 0; s < 4; ++s) {
+      for (const int64_t length : lengths[s]) {
+        p.splits[s].documents += 1, p.splits[s].bytes += length, p.splits[s].characters += length;
+        p.splits[s].tokens += 1 + length;
+      }
+    }
+    return p;
+  };
+  m.splits[3] = WriteSplit(dir, data::Split::kTest, {77, 40});
+  m.parts = {part("a", {{700, 300}, {100}, {1, 50}, {77}}),
+             part("b", {{0, 900}, {33}, {0, 120}, {40}})};
+  std::ofstream(dir + "/manifest.json") << data::ManifestJson(m);
+}
+
 }  // namespace plumb::trainer

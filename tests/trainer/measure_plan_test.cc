@@ -44,5 +44,12 @@ TEST(MeasurePlan, CountsByHand) {
   EXPECT_EQ(CountPoints(Spec(25, 2, 10), false), 3 * 5 + 2 * (9 + 3) + 2);
 }
 
+TEST(MeasurePlan, CountsThePartsOfAMixedCorpus) {
+  // Three scores more a split and part, and the epochs of each part.
+  EXPECT_EQ(CountPoints(Spec(25, 2, 10), true, {"en", "ja"}),
+            3 * 5 + 2 * (11 + 12 + 2 + 3) + 3 + 6);
+  EXPECT_EQ(CountPoints(Spec(25, 2, 10), true, {"all"}), CountPoints(Spec(25, 2, 10), true));
+}
+
 }  // namespace
 }  // namespace plumb::trainer

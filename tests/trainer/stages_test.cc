@@ -169,6 +169,108 @@ TEST_F(EngineTest, LeavesTheCountedPointsAndTheScoresOfEveryDocument) {
   EXPECT_LT(t.at("train/loss", 23), t.at("train/loss", 5)) << "it learns the unigrams";
 }
 
+class MixedEngineTest : public EngineTest {
+ protected:
+  MixedEngineTest() { WriteMixedCorpus(data_.path()); }
+  spec::TrialSpec Mixed(const std::string& mix, const std::string& phases = "") {
+    spec::TrialSpec s = Spec();
+    s.data.mix = mix, s.data.phases = phases;
+    const auto errors = spec::Resolve(&s);
+    EXPECT_TRUE(errors.empty()) << spec::Format(errors);
+    return s;
+  }
+};
+
+TEST_F(MixedEngineTest, LeavesTheCountedPointsOfEveryPart) {
+  const spec::TrialSpec s = Mixed("", "0.5:a=1;0.5:a=0.25,b=0.75");
+  Open();
+  engine_->AddRow(Request("r", s));
+  RunAll();
+  const Told& t = ear_.told["r"];
+  ASSERT_EQ(t.outcome, RowOutcome::kSucceeded) << t.cause;
+  EXPECT_EQ(t.repeated, 0);
+  EXPECT_EQ(static_cast<int64_t>(t.points.size()), CountPoints(s, true, {"a", "b"}));
+  for (const auto& [key, value] : t.points) EXPECT_TRUE(std::isfinite(value)) << std::get<0>(key);
+  // 12 steps of 4 samples of a alone, then 11 of which a has a quarter; a has 1002 tokens.
+  const double a = 48 + 11, b = 33;
+  EXPECT_DOUBLE_EQ(t.at("data/epochs/a", 23), a / ((1002 - 1 - 15) / 16));
+  EXPECT_DOUBLE_EQ(t.at("data/epochs/b", 23), b / ((902 - 1 - 15) / 16));
+  EXPECT_EQ(t.at("data/epochs/b", 8), 0);
+  // Whole splits at the end: the parts' documents are the split's, in order.
+  const auto& val = t.documents.at("val");
+  ASSERT_EQ(val.size(), 4u);
+  double nll[2] = {};
+  for (int64_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(val[i].document, i);
+    nll[i / 2] += val[i].nll;
+  }
+  EXPECT_EQ(val[1].tokens, 50);
+  EXPECT_EQ(val[3].tokens, 120);
+  EXPECT_NEAR(t.at("val/a/loss", 23), nll[0] / 51, 1e-12);
+  EXPECT_NEAR(t.at("val/b/loss", 23), nll[1] / 120, 1e-12);
+  EXPECT_NEAR(t.at("val/loss", 23), (nll[0] + nll[1]) / 171, 1e-12);
+}
+
+TEST_F(MixedEngineTest, OfOnePartAloneIsTheRunOnACorpusOfIt) {
+  Open();
+  engine_->AddRow(Request("r", Mixed("a=1")));
+  RunAll();
+  const Told& t = ear_.told["r"];
+  ASSERT_EQ(t.outcome, RowOutcome::kSucceeded) << t.cause;
+  const std::string mixed = Weights(t.checkpoints.back());
+  engine_->Close();
+
+  data::Manifest m = data::ReadManifest(data_.path());
+  m.splits[0] = WriteSplit(data_.path(), data::Split::kTrain, {700, 300});
+  m.parts.clear();
+  std::ofstream(data_.path() + "/manifest.json") << data::ManifestJson(m);
+  Open();
+  engine_->AddRow(Request("alone", Spec()));
+  RunAll();
+  ASSERT_EQ(ear_.told["alone"].outcome, RowOutcome::kSucceeded) << ear_.told["alone"].cause;
+  EXPECT_EQ(Weights(ear_.told["alone"].checkpoints.back()), mixed);
+}
+
+TEST_F(MixedEngineTest, ResumesInAnyPhaseBitForBit) {
+  const spec::TrialSpec s = Mixed("", "0.4:a=1;0.3:b=1;0.3:a=0.6,b=0.4");
+  const auto whole = Results(Alone(Request("whole", s)));
+  for (const int64_t at : {5, 9, 13, 20}) {
+    Open();
+    const std::string first = "f" + std::to_string(at), second = "s" + std::to_string(at);
+    engine_->AddRow(Request(first, s, at));
+    RunAll();
+    ASSERT_EQ(ear_.told[first].outcome, RowOutcome::kPaused);
+    engine_->Close();
+    Open();
+    RowRequest request = Request(second, s);
+    request.checkpoint = ear_.told[first].checkpoints.back();
+    engine_->AddRow(request);
+    RunAll();
+    auto joined = Results(ear_.told[first]);
+    joined.merge(Results(ear_.told[second]));
+    EXPECT_EQ(joined, whole) << "stopped at " << at;
+    engine_->Close();
+  }
+}
+
+TEST_F(MixedEngineTest, RowsOfOneBundleMayReadDifferentMixtures) {
+  Open(2);
+  engine_->AddRow(Request("a", Mixed("a=1")));
+  engine_->AddRow(Request("ab", Mixed("a=0.5,b=0.5")));
+  RunAll();
+  for (const std::string row : {"a", "ab"}) {
+    const auto alone = Alone(Request(row, row == "a" ? Mixed("a=1") : Mixed("a=0.5,b=0.5")));
+    EXPECT_EQ(Results(ear_.told[row]), Results(alone)) << row;
+  }
+}
+
+TEST_F(MixedEngineTest, APartThatTheCorpusLacksIsInfeasible) {
+  Open();
+  engine_->AddRow(Request("r", Mixed("c=1")));
+  EXPECT_EQ(ear_.told["r"].outcome, RowOutcome::kInfeasible);
+  EXPECT_EQ(ear_.told["r"].cause, "data.mix: the corpus has no part c; it has a, b");
+}
+
 TEST_F(EngineTest, RowsOfDifferentRatesSeedsAndLengthsThatJoinLateAreTheBitsOfRunsAlone) {
   Open(4);
   std::vector<RowRequest> requests;

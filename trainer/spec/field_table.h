@@ -85,6 +85,18 @@ class Table {
       return "";
     };
   }
+  // Text of which `canonical` makes the one form it is kept in.
+  void Mixture(const char* path, std::string& v,
+               std::string (*canonical)(const std::string&, std::string*), About about) {
+    Text(path, v, about);
+    fields.back().set = [&v, canonical, check = fields.back().set](const json& j) -> std::string {
+      const std::string before = v;
+      std::string wrong = check(j);
+      if (wrong.empty()) wrong = canonical(j.get<std::string>(), &v);
+      if (!wrong.empty()) v = before;
+      return wrong;
+    };
+  }
   template <typename E>
   void Choice(const char* path, E& v, About about) {
     Field& f = Add(path, FieldType::kChoice, about);

@@ -1,6 +1,7 @@
 #include "trainer/spec/fields.h"
 
 #include "trainer/spec/field_table.h"
+#include "trainer/spec/mixture.h"
 
 namespace plumb::spec {
 namespace {
@@ -20,14 +21,25 @@ std::vector<Field> Fields(TrialSpec& s) {
   t.Text("data.tokenizer", s.data.tokenizer, {"bytes, or sentencepiece:<vocabulary size>"});
   t.Text("data.digest", s.data.digest, {"digest of the prepared corpus; set at submit"});
   t.Integer("data.seq_len", s.data.seq_len, 1, 1 << 24, {"sequence length in training", "tokens"});
+  t.Mixture("data.mix", s.data.mix, CanonicalMix,
+            {"weights of the corpus's parts, as ja=0.7,en=0.3; empty: by their tokens", "", kResult,
+             kRow});
+  t.Mixture("data.phases", s.data.phases, CanonicalPhases,
+            {"mixes in turn, each for a fraction of the steps, as 0.5:ja=1;0.5:ja=0.5,en=0.5; "
+             "instead of mix",
+             "", kResult, kRow});
   TrainSpec& tr = s.train;
   t.Integer("train.steps", tr.steps, 0, 1e12,
-            {"budget: optimizer steps; give one of steps, tokens, flops", "steps", kResult, kRow});
+            {"budget: optimizer steps; give one of steps, tokens, flops, epochs", "steps", kResult,
+             kRow});
   t.Integer("train.tokens", tr.tokens, 0, kMaxInteger,
             {"budget: training tokens, rounded to whole steps", "tokens", kResult, kRow});
   t.Real(
       "train.flops", tr.flops, 0, 1e30,
       {"budget: training FLOPs by the exact count, rounded to whole steps", "FLOP", kResult, kRow});
+  t.Real("train.epochs", tr.epochs, 0, 1e9,
+         {"budget: passes over the training tokens of the corpus, rounded to whole steps", "epochs",
+          kResult, kRow});
   t.Integer("train.batch_tokens", tr.batch_tokens, 1, 1e10,
             {"tokens per optimizer step, a multiple of data.seq_len", "tokens"});
   t.Choice("train.objective", tr.objective,

@@ -42,6 +42,7 @@ std::vector<std::string> Components(const TrialSpec& s) {
   add(m.value_residual != plain.value_residual, "value_residual");
   add(m.parametrization != plain.parametrization, "parametrization");
   add(Routed(m), "router");
+  add(!s.data.mix.empty() || !s.data.phases.empty(), "mixture");
   add(s.train.objective == Objective::kMlm, "mlm");
   if (s.train.optimizer != OptimizerKind::kAdamW) out.push_back(Name(s.train.optimizer));
   return out;

@@ -31,6 +31,9 @@ std::vector<SpecError> ParseText(const std::string& text, TrialSpec* spec);
 // written only when the result is empty.
 std::vector<SpecError> Resolve(TrialSpec* spec);
 
+// Turns train.epochs, if it is given, into train.steps of a corpus of that many training tokens.
+void ResolveEpochs(TrialSpec* spec, int64_t train_tokens);
+
 // Parse and Resolve.
 std::vector<SpecError> ParseResolved(const std::string& text, TrialSpec* spec);
 

@@ -5,6 +5,7 @@
 
 #include "trainer/spec/choices.h"
 #include "trainer/spec/cost.h"
+#include "trainer/spec/mixture.h"
 #include "trainer/spec/parse.h"
 
 namespace plumb::spec {
@@ -195,6 +196,19 @@ void CheckRouter(const TrialSpec& s, Errors& e) {
        "router.balance", std::string(Name(r.gate)) + " learns nothing to balance; 0");
 }
 
+void ResolveMixture(DataSpec& d, Errors& e) {
+  e.If(!d.mix.empty() && !d.phases.empty(), "data.phases",
+       "give data.mix or data.phases, not both: each phase has its own mix");
+  if (d.phases.empty()) return;
+  std::vector<MixPhase> phases;
+  if (const std::string bad = ParsePhases(d.phases, &phases); !bad.empty()) {
+    e.Add("data.phases", bad);
+  } else if (phases.size() == 1) {  // no other run than that of its mix, so no other key
+    d.mix = MixText(phases[0].mix);
+    d.phases.clear();
+  }
+}
+
 void ResolveTraining(TrialSpec& s, Errors& e) {
   TrainSpec& t = s.train;
   const ModelSpec& m = s.model;
@@ -202,10 +216,14 @@ void ResolveTraining(TrialSpec& s, Errors& e) {
     e.Add("train.batch_tokens",
           str(t.batch_tokens) + " is not a multiple of data.seq_len " + str(s.data.seq_len));
   }
-  const int budgets = (t.steps > 0) + (t.tokens > 0) + (t.flops > 0);
+  const int budgets = (t.steps > 0) + (t.tokens > 0) + (t.flops > 0) + (t.epochs > 0);
   if (budgets != 1) {
-    e.Add("train", budgets == 0 ? "no budget: give one of train.steps, train.tokens, train.flops"
-                                : "give only one of train.steps, train.tokens, train.flops");
+    e.Add("train", std::string(budgets == 0 ? "no budget: give one of " : "give only one of ") +
+                       "train.steps, train.tokens, train.flops, train.epochs");
+  } else if (t.epochs > 0) {
+    e.Add("train.epochs",
+          "the length of an epoch is the corpus's, which is not known here; sweeps turn it into "
+          "steps, elsewhere give train.steps or train.tokens");
   }
   if (t.warmup_steps > 0 && t.warmup_fraction > 0)
     e.Add("train.warmup_steps", "give warmup_steps or warmup_fraction, not both");
@@ -343,6 +361,15 @@ std::vector<int64_t> RouterPath(const std::string& text) {
   return path;
 }
 
+void ResolveEpochs(TrialSpec* spec, int64_t train_tokens) {
+  TrainSpec& t = spec->train;
+  if (!(t.epochs > 0) || t.steps > 0 || t.tokens > 0 || t.flops > 0) return;  // or Resolve() tells
+  const double steps = t.epochs * static_cast<double>(train_tokens) /
+                       static_cast<double>(std::max<int64_t>(1, t.batch_tokens));
+  t.steps = std::max<int64_t>(1, static_cast<int64_t>(std::min(std::round(steps), 1e12)));
+  t.epochs = 0;
+}
+
 std::vector<SpecError> Resolve(TrialSpec* spec) {
   TrialSpec s = *spec;
   Errors e;
@@ -355,6 +382,7 @@ std::vector<SpecError> Resolve(TrialSpec* spec) {
   CheckBlock(s.model, e);
   CheckRouter(s, e);
   if (e.empty()) DropUnread(s);
+  ResolveMixture(s.data, e);
   ResolveTraining(s, e);
   s.eval.points = std::min(s.eval.points, std::max<int64_t>(1, s.train.steps));
   if (e.empty()) *spec = s;

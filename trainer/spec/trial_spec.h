@@ -166,13 +166,17 @@ struct DataSpec {
   std::string
       digest;  // SHA-256 of the prepared corpus's manifest content; set when a sweep is submitted
   int64_t seq_len = 128;  // tokens
+  // Of a corpus of several parts (trainer/spec/mixture.h); "": in proportion to their tokens.
+  std::string mix;     // "en=0.7,ja=0.3"
+  std::string phases;  // "0.5:ja=1;0.5:en=0.5,ja=0.5"; instead of mix
 };
 
-// Exactly one of steps, tokens, flops is the budget; Resolve() turns it into steps.
+// Exactly one of steps, tokens, flops, epochs is the budget; Resolve() turns it into steps.
 struct TrainSpec {
   int64_t steps = 0;
   int64_t tokens = 0;
   double flops = 0;
+  double epochs = 0;            // of the whole corpus; ResolveEpochs() turns it into steps first
   int64_t batch_tokens = 4096;  // tokens per optimizer step, a multiple of data.seq_len
   Objective objective = Objective::kCausal;
   double mask_fraction = 0.25;  // mlm: share of the tokens that is predicted
