@@ -16,7 +16,7 @@
 #include "trainer/evaluation.h"
 #include "trainer/measure_plan.h"
 #include "trainer/protocol/engine.h"
-#include "trainer/safetensors.h"
+#include "trainer/files/safetensors.h"
 
 namespace plumb::trainer {
 namespace {
