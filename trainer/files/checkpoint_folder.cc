@@ -53,13 +53,20 @@ std::string WriteCheckpointFolder(const std::string& dir, const CheckpointConten
   fs::remove_all(final);
   fs::create_directory(temporary);
   json files = json::object();
-  const auto write = [&](const char* file, const std::map<std::string, FloatTensor>& tensors) {
-    WriteSafetensors(temporary / file, tensors);
+  const auto list = [&](const std::string& file) {
     files[file] = {{"bytes", fs::file_size(temporary / file)},
                    {"sha256", spec::Sha256HexOfFile(temporary / file)}};
   };
-  write("weights.safetensors", content.weights);
-  if (!content.moments.empty()) write("optimizer.safetensors", content.moments);
+  WriteSafetensors(temporary / "weights.safetensors", content.weights);
+  list("weights.safetensors");
+  if (!content.moments.empty()) {
+    WriteSafetensors(temporary / "optimizer.safetensors", content.moments);
+    list("optimizer.safetensors");
+  }
+  for (const auto& [file, bytes] : content.files) {
+    WriteFileSynced(temporary / file, bytes);
+    list(file);
+  }
   json manifest = json::parse(content.manifest_json);
   manifest["format"] = 1;
   manifest["step"] = content.step;

@@ -18,6 +18,7 @@ struct CheckpointContent {
   int64_t step = 0;
   std::map<std::string, FloatTensor> weights;
   std::map<std::string, FloatTensor> moments;  // "m.<name>", "v.<name>"; empty: none to resume from
+  std::map<std::string, std::string> files;  // further files beside them: name, bytes (tokenizers)
   std::string manifest_json;  // further keys of the manifest: config, progress, source
 };
 
