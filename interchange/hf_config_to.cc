@@ -182,8 +182,8 @@ std::vector<SpecError> Differences(const spec::TrialSpec& spec, const FieldValue
   }
   const FieldValues theirs = ValuesOf(back.spec);
   for (const auto& [path, value] : values) {
-    if (path.rfind("model.", 0) != 0 || ComputesNothing(path) || Same(value, theirs.at(path)))
-      continue;
+    const bool of_model = path.rfind("model.", 0) == 0 || path.rfind("router.", 0) == 0;
+    if (!of_model || ComputesNothing(path) || Same(value, theirs.at(path))) continue;
     errors.push_back({path, value.dump() + " cannot be said in the layout of " + type +
                                 " (it has " + theirs.at(path).dump() + " there)"});
   }

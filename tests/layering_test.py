@@ -14,13 +14,13 @@ if ROOT.is_file():
 OUTSIDE = {  # prefix of an include in <> or "" -> its name here
     "absl/": "absl", "nlohmann/": "json", "grpc": "grpc", "google/protobuf": "grpc", "plumb/v1/": "proto",
     "sqlite3.h": "sqlite", "ATen/": "torch", "torch/": "torch", "c10/": "torch", "yaml-cpp/": "yaml",
-    "sentencepiece": "sentencepiece", "lzma.h": "lzma", "CLI/": "cli", "spdlog/": "spdlog", "boost/": "boost",
+    "sentencepiece": "sentencepiece", "lzma.h": "lzma", "unicode/": "icu", "CLI/": "cli", "spdlog/": "spdlog", "boost/": "boost",
 }
 # room -> (rooms, outside names). std and POSIX are free.
 MAY = {
     "domain": ({"domain"}, {"absl"}),
     "trainer/spec": ({"trainer/spec"}, {"json"}),
-    "data": ({"data", "trainer/spec"}, {"json", "sentencepiece", "lzma"}),
+    "data": ({"data", "trainer/spec"}, {"json", "sentencepiece", "icu", "lzma"}),
     "trainer": ({"trainer", "trainer/files", "trainer/ops", "trainer/spec", "trainer/protocol", "data"}, {"torch", "json"}),
     "trainer/files": ({"trainer/files", "trainer/spec"}, {"json"}),
     "trainer/ops": ({"trainer/ops"}, {"torch"}),
