@@ -32,13 +32,20 @@ TokenizerFiles Files(const json& tokenizer, const json& config) {
           {"tokenizer_config.json", config.dump(1) + "\n"}};
 }
 
-bool OnePiece(const sentencepiece::SentencePieceProcessor& p, const std::string& text,
-              const std::string& wanted) {
-  std::vector<std::string> pieces;
-  if (!p.Encode(text, &pieces).ok()) return false;
+// The normalised text that a model cuts into pieces.
+std::string Normalised(const sentencepiece::SentencePieceProcessor& p, const std::string& text) {
+  std::vector<int> ids;
+  if (!p.Encode(text, &ids).ok()) return "";
   std::string joined;
-  for (const std::string& piece : pieces) joined += piece;
-  return joined == wanted;
+  for (const int id : ids) {
+    // A byte's piece is "<0x0A>".
+    if (p.IsByte(id)) {
+      joined += static_cast<char>(std::stoi(p.IdToPiece(id).substr(3, 2), nullptr, 16));
+    } else {
+      joined += p.IdToPiece(id);
+    }
+  }
+  return joined;
 }
 
 // Merges in the order in which SentencePiece prefers them: by the score of what they make.
@@ -110,11 +117,11 @@ TokenizerFiles HfSentencePieceTokenizer(std::string_view model, const std::strin
   if (!p.LoadFromSerializedProto(model).ok())
     throw DataError(where + ": is not a SentencePiece model");
   // The header of the library hides how a model was trained; what it does shows it.
-  const bool plain = OnePiece(p, "a", "a");
-  const bool prefixed = OnePiece(p, "a", std::string(kSpace) + "a");
+  const bool prefixed = Normalised(p, "a") == std::string(kSpace) + "a";
   const std::string lead = prefixed ? kSpace : "";
-  const bool identity =
-      (plain || prefixed) && OnePiece(p, "a  b", lead + "a" + kSpace + kSpace + "b");
+  const std::string ligature = "\xEF\xAC\x81";  // NFKC would make it "fi"
+  const bool identity = Normalised(p, "a  b" + ligature + "\t ") ==
+                        lead + "a" + kSpace + kSpace + "b" + ligature + "\t" + kSpace;
   int first_normal = 0, bytes = 0;
   for (int i = 0; i < p.GetPieceSize(); ++i) bytes += p.IsByte(i);
   while (first_normal < p.GetPieceSize() &&
