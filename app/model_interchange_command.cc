@@ -12,7 +12,7 @@
 #include "app/table.h"
 #include "data/dataset.h"
 #include "data/hf_tokenizer.h"
-#include "data/tokenizer.h"
+#include "data/sentencepiece_model.h"
 #include "domain/status_macros.h"
 #include "interchange/hf_folder.h"
 #include "trainer/files/checkpoint_folder.h"
@@ -76,7 +76,7 @@ void AddTokenizer(const Place& place, const std::string& root,
   }
   const std::string model = ReadText(path);
   options->tokenizer_files = data::HfSentencePieceTokenizer(model, path);
-  options->bos = options->eos = data::SentencePieceTokenizer(model, path)->separator();
+  options->bos = options->eos = data::ReadSentencePieceModel(model, path).bos;
 }
 
 }  // namespace

@@ -1,15 +1,13 @@
 #include "data/hf_tokenizer.h"
 
-#include <sentencepiece_processor.h>
-
 #include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 #include <vector>
 
 #include "data/byte_alphabet.h"
 #include "data/dataset.h"
+#include "data/sentencepiece_model.h"
 
 namespace plumb::data {
 namespace {
@@ -32,31 +30,17 @@ TokenizerFiles Files(const json& tokenizer, const json& config) {
           {"tokenizer_config.json", config.dump(1) + "\n"}};
 }
 
-// The normalised text that a model cuts into pieces.
-std::string Normalised(const sentencepiece::SentencePieceProcessor& p, const std::string& text) {
-  std::vector<int> ids;
-  if (!p.Encode(text, &ids).ok()) return "";
-  std::string joined;
-  for (const int id : ids) {
-    // A byte's piece is "<0x0A>".
-    if (p.IsByte(id)) {
-      joined += static_cast<char>(std::stoi(p.IdToPiece(id).substr(3, 2), nullptr, 16));
-    } else {
-      joined += p.IdToPiece(id);
-    }
-  }
-  return joined;
-}
+using Type = SentencePieceModel::Type;
 
 // Merges in the order in which SentencePiece prefers them: by the score of what they make.
-json Merges(const sentencepiece::SentencePieceProcessor& p) {
+json Merges(const SentencePieceModel& m) {
   struct Merge {
     float score;
     int left, right;
   };
   std::unordered_map<std::string, int> normal;
-  for (int i = 0; i < p.GetPieceSize(); ++i) {
-    if (!p.IsControl(i) && !p.IsUnknown(i) && !p.IsByte(i)) normal[p.IdToPiece(i)] = i;
+  for (size_t i = 0; i < m.pieces.size(); ++i) {
+    if (m.pieces[i].type == Type::kNormal) normal[m.pieces[i].text] = static_cast<int>(i);
   }
   std::vector<Merge> merges;
   for (const auto& [piece, id] : normal) {
@@ -64,7 +48,7 @@ json Merges(const sentencepiece::SentencePieceProcessor& p) {
       if ((static_cast<unsigned char>(piece[cut]) & 0xC0) == 0x80) continue;
       const auto left = normal.find(piece.substr(0, cut)), right = normal.find(piece.substr(cut));
       if (left != normal.end() && right != normal.end())
-        merges.push_back({p.GetScore(id), left->second, right->second});
+        merges.push_back({m.pieces[id].score, left->second, right->second});
     }
   }
   std::sort(merges.begin(), merges.end(), [](const Merge& a, const Merge& b) {
@@ -72,8 +56,18 @@ json Merges(const sentencepiece::SentencePieceProcessor& p) {
     return std::pair(a.left, a.right) < std::pair(b.left, b.right);
   });
   json out = json::array();
-  for (const Merge& m : merges) out.push_back({p.IdToPiece(m.left), p.IdToPiece(m.right)});
+  for (const Merge& x : merges) out.push_back({m.pieces[x.left].text, m.pieces[x.right].text});
   return out;
+}
+
+// Whether tokenizer.json can say what the model does.
+bool Expressible(const SentencePieceModel& m) {
+  int bytes = 0;
+  for (const auto& piece : m.pieces) {
+    bytes += piece.type == Type::kByte;
+    if (piece.type == Type::kUserDefined || piece.type == Type::kUnused) return false;
+  }
+  return m.bpe && bytes == 256 && m.identity && m.escape_whitespaces && !m.remove_extra_whitespaces;
 }
 
 }  // namespace
@@ -113,33 +107,20 @@ TokenizerFiles HfBytesTokenizer() {
 }
 
 TokenizerFiles HfSentencePieceTokenizer(std::string_view model, const std::string& where) {
-  sentencepiece::SentencePieceProcessor p;
-  if (!p.LoadFromSerializedProto(model).ok())
-    throw DataError(where + ": is not a SentencePiece model");
-  // The header of the library hides how a model was trained; what it does shows it.
-  const bool prefixed = Normalised(p, "a") == std::string(kSpace) + "a";
-  const std::string lead = prefixed ? kSpace : "";
-  const std::string ligature = "\xEF\xAC\x81";  // NFKC would make it "fi"
-  const bool identity = Normalised(p, "a  b" + ligature + "\t ") ==
-                        lead + "a" + kSpace + kSpace + "b" + ligature + "\t" + kSpace;
-  int first_normal = 0, bytes = 0;
-  for (int i = 0; i < p.GetPieceSize(); ++i) bytes += p.IsByte(i);
-  while (first_normal < p.GetPieceSize() &&
-         (p.IsControl(first_normal) || p.IsUnknown(first_normal) || p.IsByte(first_normal)))
-    ++first_normal;
-  bool ranked = first_normal < p.GetPieceSize();  // BPE scores are 0, -1, -2, …
-  for (int i = first_normal; i < p.GetPieceSize() && ranked; ++i)
-    ranked = p.GetScore(i) == static_cast<float>(first_normal - i);
-  if (!identity || !ranked || bytes != 256) {
+  const SentencePieceModel m = ReadSentencePieceModel(model, where);
+  if (!Expressible(m)) {
     throw DataError(
         where +
-        ": not a BPE model with identity normalisation and byte fallback, so "
-        "tokenizer.json cannot say what it does; keep tokenizer.model beside the model");
+        ": not a BPE model with identity normalisation and byte fallback, so tokenizer.json "
+        "cannot say what it does; keep tokenizer.model beside the model");
   }
+  const bool prefixed = m.add_dummy_prefix;
   json vocab = json::object(), added = json::array();
-  for (int i = 0; i < p.GetPieceSize(); ++i) {
-    vocab[p.IdToPiece(i)] = i;
-    if (p.IsControl(i) || p.IsUnknown(i)) added.push_back(AddedToken(p.IdToPiece(i), i));
+  for (size_t i = 0; i < m.pieces.size(); ++i) {
+    const auto& piece = m.pieces[i];
+    vocab[piece.text] = i;
+    if (piece.type == Type::kControl || piece.type == Type::kUnknown)
+      added.push_back(AddedToken(piece.text, static_cast<int64_t>(i)));
   }
   const json spaces = Replace(" ", kSpace);
   json decoders = {Replace(kSpace, " "), {{"type", "ByteFallback"}}, {{"type", "Fuse"}}};
@@ -160,19 +141,19 @@ TokenizerFiles HfSentencePieceTokenizer(std::string_view model, const std::strin
       {"model",
        {{"type", "BPE"},
         {"dropout", nullptr},
-        {"unk_token", p.IdToPiece(p.unk_id())},
+        {"unk_token", m.pieces[m.unk].text},
         {"continuing_subword_prefix", nullptr},
         {"end_of_word_suffix", nullptr},
         {"fuse_unk", true},
         {"byte_fallback", true},
         {"ignore_merges", false},
         {"vocab", vocab},
-        {"merges", Merges(p)}}}};
+        {"merges", Merges(m)}}}};
   json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
                  {"clean_up_tokenization_spaces", false}};
-  if (p.bos_id() >= 0) config["bos_token"] = p.IdToPiece(p.bos_id());
-  if (p.eos_id() >= 0) config["eos_token"] = p.IdToPiece(p.eos_id());
-  if (p.unk_id() >= 0) config["unk_token"] = p.IdToPiece(p.unk_id());
+  if (m.bos >= 0) config["bos_token"] = m.pieces[m.bos].text;
+  if (m.eos >= 0) config["eos_token"] = m.pieces[m.eos].text;
+  config["unk_token"] = m.pieces[m.unk].text;
   TokenizerFiles files = Files(tokenizer, config);
   files["tokenizer.model"] = std::string(model);
   return files;

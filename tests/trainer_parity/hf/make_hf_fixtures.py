@@ -5,7 +5,8 @@ Each file holds the weights under their Hugging Face names, "input_ids" [B, T], 
 cross-entropy of the next token) and "grad.<weight>" of that loss; config.json is in the metadata. hf_test.cc reads them.
 
 transformers computes norms, softmax and rotary angles in float32 whatever the model's type. Here those casts are lifted:
-while a model is built and run, torch.float32 is torch.float64 and Tensor.float() is Tensor.double().
+while a model is built and run, torch.float32 is torch.float64 and Tensor.float() is Tensor.double(). A padding token
+would keep its embedding's gradient from being counted, so there is none.
 
 Needs torch 2.13 and transformers 5.23:   python tests/trainer_parity/hf/make_hf_fixtures.py [NAME...]
 """
@@ -31,7 +32,7 @@ MODELS = {
     # Biases everywhere.
     "llama_bias": (transformers.LlamaConfig, dict(LLAMA, attention_bias=True, mlp_bias=True)),
     "mistral": (transformers.MistralConfig, dict(LLAMA, num_key_value_heads=2, sliding_window=5)),
-    "phi3": (transformers.Phi3Config, dict(LLAMA, num_key_value_heads=2, pad_token_id=0, sliding_window=None,
+    "phi3": (transformers.Phi3Config, dict(LLAMA, num_key_value_heads=2, pad_token_id=None, sliding_window=None,
                                            original_max_position_embeddings=32,
                                            rope_parameters=dict(ROPE, partial_rotary_factor=1.0))),
     "gpt2": (transformers.GPT2Config, dict(vocab_size=V, n_positions=16, n_embd=16, n_layer=2, n_head=4, n_inner=40)),
@@ -40,9 +41,10 @@ MODELS = {
                                                   rope_parameters=dict(ROPE, partial_rotary_factor=0.25))),
     "gptj": (transformers.GPTJConfig, dict(vocab_size=V, n_positions=32, n_embd=16, n_layer=2, n_head=2, rotary_dim=4,
                                            n_inner=40)),
-    "olmo2": (transformers.Olmo2Config, dict(LLAMA, num_key_value_heads=2, pad_token_id=0)),
+    "olmo2": (transformers.Olmo2Config, dict(LLAMA, num_key_value_heads=2, pad_token_id=None)),
     # Windows of 4 on even layers; small caps, so that they bend.
-    "gemma2": (transformers.Gemma2Config, dict(LLAMA, intermediate_size=20, num_hidden_layers=3, num_key_value_heads=2,
+    "gemma2": (transformers.Gemma2Config, dict(LLAMA, pad_token_id=None, intermediate_size=20, num_hidden_layers=3,
+                                               num_key_value_heads=2,
                                                head_dim=6, query_pre_attn_scalar=9, sliding_window=4,
                                                attn_logit_softcapping=2.0, final_logit_softcapping=3.0)),
 }
