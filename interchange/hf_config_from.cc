@@ -321,6 +321,10 @@ void LlamaFamily(Reader& r, const std::string& type) {
   const bool has_bias = type == "llama" || type == "olmo2" || type == "gemma2";
   Biases(r, has_bias && r.Flag("attention_bias", false),
          type == "llama" && r.Flag("mlp_bias", false));
+  if (type == "mistral" || type == "phi3") {
+    r.Only("attention_bias", false, "transformers has no such bias in a " + type);
+    r.Only("mlp_bias", false, "transformers has no such bias in a " + type);
+  }
   if (type == "mistral" || type == "phi3" || type == "gemma2") {
     // Absent is the class's default; an explicit null is none.
     const bool absent = !r.Has("sliding_window") && !r.Explicit("sliding_window");
@@ -412,6 +416,7 @@ void GptJ(Reader& r) {
   r.Only("tie_word_embeddings", false,
          "transformers has a bias on this layout's head, which a tied head of Plumb has not");
   r.Only("scale_attn_weights", true, "scores without the factor 1/sqrt(head width)");
+  r.Only("rotary", true, "positions of another kind");
 }
 
 }  // namespace

@@ -35,6 +35,7 @@ TEST(ConfigFromHf, ReadsTheSpellingOfTransformers4) {
   old["rope_theta"] = 500.0;
   old["rope_scaling"] = nullptr;
   old["torch_dtype"] = "bfloat16";
+  old["pretraining_tp"] = 1;
   HfConfig a, b;
   ASSERT_THAT(ConfigFromHf(old, &a), IsEmpty());
   ASSERT_THAT(ConfigFromHf(Llama(), &b), IsEmpty());
@@ -60,6 +61,7 @@ TEST(ConfigFromHf, RefusesByNameWhatItCannotCompute) {
       {"llama", "layer_types", {"full_attention", "linear_attention"}},
       {"llama", "residual_multiplier", 0.22},  // Granite's
       {"phi3", "rope_scaling", {{"type", "longrope"}}},
+      {"phi3", "attention_bias", true},
       {"gpt2", "scale_attn_by_inverse_layer_idx", true},
       {"gpt2", "scale_attn_weights", false},
       {"gpt2", "activation_function", "gelu_fast"},
