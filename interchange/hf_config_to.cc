@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -14,6 +15,8 @@ namespace {
 
 using nlohmann::json;
 using spec::SpecError;
+
+constexpr char kUnreadable[] = "config.json";  // path of what makes a config none of its layout
 
 using FieldValues = std::map<std::string, json>;  // by path, "model.d_model"
 
@@ -177,7 +180,7 @@ std::vector<SpecError> Differences(const spec::TrialSpec& spec, const FieldValue
   HfConfig back;
   std::vector<SpecError> errors = ConfigFromHf(config, &back);
   if (!errors.empty()) {
-    for (SpecError& e : errors) e = {"model", e.path + " " + e.message};
+    for (SpecError& e : errors) e = {kUnreadable, e.path + ": " + e.message};
     return errors;
   }
   const FieldValues theirs = ValuesOf(back.spec);
@@ -238,7 +241,9 @@ std::vector<SpecError> ConfigToHf(const spec::TrialSpec& resolved, const std::st
       return {{"", "\"" + model_type + "\" is not a layout that Plumb writes"}};
     types = {model_type};
   }
+  // The nearest is the one with the fewest differences; one whose config does not even read is far.
   std::vector<SpecError> nearest;
+  size_t distance = std::numeric_limits<size_t>::max();
   for (const std::string& type : types) {
     json candidate = writer.Config(type);
     std::vector<SpecError> errors = Differences(resolved, values, type, candidate);
@@ -246,7 +251,8 @@ std::vector<SpecError> ConfigToHf(const spec::TrialSpec& resolved, const std::st
       *config = std::move(candidate);
       return {};
     }
-    if (nearest.empty() || errors.size() < nearest.size()) nearest = std::move(errors);
+    const size_t here = errors.size() + (errors.front().path == kUnreadable ? 1000 : 0);
+    if (here < distance) distance = here, nearest = std::move(errors);
   }
   return nearest;
 }
