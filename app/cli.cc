@@ -42,6 +42,7 @@ struct Line {
   ExportArgs exporting;
   DoctorArgs doctor;
   DataArgs data;
+  ModelFilesArgs model_files;
   std::string shell = "bash", init_file = "sweep.yaml";
   bool reference = false;
   std::function<int()> run;
@@ -290,6 +291,31 @@ void AddRest(Builder& b, CLI::App* root, Line& l) {
             [](const Line& x) { return PrintVersion(x.context); });
 }
 
+void AddModelFiles(Builder& b, CLI::App* group, Line& l) {
+  CLI::App* c = b.Command(group, "import", "A Hugging Face model to a checkpoint to start from",
+                          "plumb model import TinyLlama-1.1B --out checkpoints/tinyllama",
+                          [](const Line& x) { return ImportModel(x.context, x.model_files); });
+  c->add_option("folder", l.model_files.from, "config.json, safetensors, tokenizer")->required();
+  c->add_option("--out", l.model_files.out, "Folder for the checkpoint")->required();
+
+  c = b.Command(group, "export", "A checkpoint to a folder that transformers loads",
+                "plumb model export --trial 3 --out my-model",
+                [](const Line& x) { return ExportModel(x.context, x.model_files); });
+  c->add_option("checkpoint", l.model_files.from, "A folder step-… (or give --trial)");
+  c->add_option("--trial", l.model_files.trial, "The trial's last checkpoint");
+  c->add_option("--stage", l.model_files.stage, "Which of its stages (the first with one)");
+  c->add_option("--out", l.model_files.out, "A new or empty folder")->required();
+  c->add_option("--layout", l.model_files.layout,
+                "llama, mistral, phi3, olmo2, gemma2, gpt2, gpt_neox, gptj (the first that fits)");
+  c->add_option("--data-root", l.model_files.data_root, "Where prepared corpora lie");
+}
+
+void AddModel(Builder& b, CLI::App* root, Line& l) {
+  CLI::App* g =
+      b.Group(root, "model", "Models as files", "plumb model import my-llama --out start");
+  AddModelFiles(b, g, l);
+}
+
 std::vector<std::string> CommandNames(const CLI::App* app) {
   std::vector<std::string> names;
   for (const CLI::App* sub : app->get_subcommands(nullptr)) names.push_back(sub->get_name());
@@ -404,6 +430,7 @@ int RunCli(int argc, char** argv) {
   AddSweep(builder, &root, line);
   AddTrial(builder, &root, line);
   AddResults(builder, &root, line);
+  AddModel(builder, &root, line);
   AddRest(builder, &root, line);
 
   std::vector<std::string> words(argv + 1, argv + argc);

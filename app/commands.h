@@ -98,6 +98,13 @@ int PrepareData(const Context& context, const DataArgs& args);
 int ListData(const Context& context, const DataArgs& args);
 int ShowData(const Context& context, const DataArgs& args);
 
+struct ModelFilesArgs {
+  std::string from, out, layout, stage, data_root;
+  int64_t trial = 0;
+};
+int ImportModel(const Context& context, const ModelFilesArgs& args);
+int ExportModel(const Context& context, const ModelFilesArgs& args);
+
 int PrintTrialSchema(bool reference, const Context& context);
 int PrintStageSettings(const Context& context);
 int PrintCompletion(const std::string& shell);

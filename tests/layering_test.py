@@ -14,17 +14,19 @@ if ROOT.is_file():
 OUTSIDE = {  # prefix of an include in <> or "" -> its name here
     "absl/": "absl", "nlohmann/": "json", "grpc": "grpc", "google/protobuf": "grpc", "plumb/v1/": "proto",
     "sqlite3.h": "sqlite", "ATen/": "torch", "torch/": "torch", "c10/": "torch", "yaml-cpp/": "yaml",
-    "sentencepiece": "sentencepiece", "lzma.h": "lzma", "CLI/": "cli", "spdlog/": "spdlog", "boost/": "boost",
+    "sentencepiece": "sentencepiece", "lzma.h": "lzma", "unicode/": "icu", "CLI/": "cli", "spdlog/": "spdlog", "boost/": "boost",
 }
 # room -> (rooms, outside names). std and POSIX are free.
 MAY = {
     "domain": ({"domain"}, {"absl"}),
     "trainer/spec": ({"trainer/spec"}, {"json"}),
-    "data": ({"data", "trainer/spec"}, {"json", "sentencepiece", "lzma"}),
-    "trainer": ({"trainer", "trainer/ops", "trainer/spec", "trainer/protocol", "data"}, {"torch", "json"}),
+    "data": ({"data", "trainer/spec"}, {"json", "sentencepiece", "icu", "lzma"}),
+    "trainer": ({"trainer", "trainer/files", "trainer/ops", "trainer/spec", "trainer/protocol", "data"}, {"torch", "json"}),
+    "trainer/files": ({"trainer/files", "trainer/spec"}, {"json"}),
     "trainer/ops": ({"trainer/ops"}, {"torch"}),
     "trainer/protocol": ({"trainer/protocol", "trainer/spec"}, {"json"}),
     "sweeps": ({"sweeps", "domain", "trainer/spec"}, {"absl", "json", "yaml"}),
+    "interchange": ({"interchange", "trainer/files", "trainer/spec"}, {"json"}),
     "store": ({"store", "domain"}, {"absl", "sqlite", "json"}),
     "coordinator/core": ({"coordinator/core", "domain", "sweeps", "trainer/spec"}, {"absl", "json"}),
     "coordinator": ({"coordinator", "coordinator/core", "store", "domain", "sweeps", "trainer/spec", "data"},
@@ -32,7 +34,7 @@ MAY = {
     "worker": ({"worker", "domain", "trainer/protocol", "trainer/spec", "data"}, {"absl", "json", "grpc", "proto", "spdlog"}),
     "analysis": ({"analysis", "domain"}, {"absl", "boost"}),
     # trainer/measure_plan.h and the like are Torch-free; the command line never links LibTorch.
-    "app": ({"app", "analysis", "coordinator", "worker", "store", "sweeps", "domain", "data", "trainer/spec", "trainer/protocol"},
+    "app": ({"app", "analysis", "interchange", "coordinator", "worker", "store", "sweeps", "domain", "data", "trainer/files", "trainer/spec", "trainer/protocol"},
             {"absl", "json", "grpc", "proto", "cli", "spdlog", "sqlite", "boost"}),
 }
 ROOMS = sorted(MAY, key=len, reverse=True)

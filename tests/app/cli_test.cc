@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include "trainer/files/safetensors.h"
+
 namespace plumb::app {
 namespace {
 
@@ -250,6 +252,60 @@ TEST_F(CliTest, TrialsAreListedFromTheFileWithoutAServer) {
             "succeeded");
   EXPECT_EQ(Plumb("trial show 99 --db r.db").code, 3);
   EXPECT_EQ(nlohmann::json::parse(Plumb("sweep show --db r.db -o json").out)["name"], "hand");
+}
+
+// A Llama of one layer and width 4, all ones.
+void WriteHfModel(const std::string& dir) {
+  std::filesystem::create_directories(dir);
+  std::ofstream(dir + "/config.json")
+      << R"({"model_type": "llama", "vocab_size": 256, "hidden_size": 4, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "intermediate_size": 8, "max_position_embeddings": 64,
+            "rms_norm_eps": 1e-5, "tie_word_embeddings": true})";
+  const std::string layer = "model.layers.0.";
+  std::map<std::string, std::vector<int64_t>> shapes = {{"model.embed_tokens.weight", {256, 4}},
+                                                        {"model.norm.weight", {4}}};
+  for (const char* norm : {"input_layernorm", "post_attention_layernorm"})
+    shapes[layer + norm + ".weight"] = {4};
+  for (const char* part : {"q", "k", "v", "o"})
+    shapes[layer + "self_attn." + part + "_proj.weight"] = {4, 4};
+  for (const char* part : {"gate", "up"}) shapes[layer + "mlp." + part + "_proj.weight"] = {8, 4};
+  shapes[layer + "mlp.down_proj.weight"] = {4, 8};
+  const std::vector<float> ones(1024, 1.0f);
+  std::map<std::string, trainer::FloatTensor> tensors;
+  for (const auto& [name, shape] : shapes) tensors[name] = {shape, ones.data()};
+  trainer::WriteSafetensors(dir + "/model.safetensors", tensors);
+}
+
+TEST_F(CliTest, ModelsComeInAndGoOut) {
+  WriteHfModel(dir_ + "/hf");
+  const Ran in = Plumb("model import hf --out start -o json");
+  ASSERT_EQ(in.code, 0) << in.err;
+  const auto j = nlohmann::json::parse(in.out);
+  EXPECT_EQ(j["parameters"], 256 * 4 + 3 * 4 + 4 * 16 + 3 * 32);
+  const auto checkpoint = j["checkpoint"].get<std::string>();
+
+  const Ran out = Plumb("model export " + checkpoint + " --out again");
+  ASSERT_EQ(out.code, 0) << out.err;
+  EXPECT_THAT(out.out, HasSubstr("llama: "));
+  EXPECT_EQ(Slurp(dir_ + "/again/model.safetensors").size(),
+            std::filesystem::file_size(dir_ + "/hf/model.safetensors") + 32)
+      << "the same tensors, and {\"format\": \"pt\"}";
+
+  // The trial's checkpoint is found through the database; its corpus is bytes.
+  MakeDatabase();
+  auto db = store::Database::Open(db_, store::Database::Mode::kReadWrite);
+  ASSERT_TRUE(db.ok());
+  ASSERT_TRUE(db->Execute("UPDATE stage SET checkpoint_step = 0, checkpoint_path = '" + dir_ + "/" +
+                          checkpoint + "' WHERE trial_id = 3")
+                  .ok());
+  const Ran trial = Plumb("model export --trial 3 --db r.db --out of-trial -o json");
+  ASSERT_EQ(trial.code, 0) << trial.err;
+  EXPECT_THAT(trial.out, HasSubstr("tokenizer.json"));
+  EXPECT_EQ(Plumb("model export --trial 4 --db r.db --out x").code, 3) << "no checkpoint";
+  EXPECT_EQ(Plumb("model export --out x").code, 2);
+  const Ran again = Plumb("model import hf --out start");
+  EXPECT_EQ(again.code, 2);
+  EXPECT_THAT(again.err, HasSubstr("choose another folder"));
 }
 
 TEST_F(CliTest, InitWritesAFileThatNamesWhatIsMissingAndIsNeverOverwritten) {

@@ -26,7 +26,8 @@ TEST(Parse, ReportsEveryErrorWithItsPath) {
       R"({"model": {"d_modle": 64, "n_layers": 0, "mlp": "tanh"}, "train": {"steps": 1.5}, "tokenizer": "bytes", "zzz": 1})");
   EXPECT_EQ(Format(errors),
             "model.d_modle: no such field; did you mean model.d_model?\n"
-            "model.mlp: expected one of swiglu, gelu, geglu, geglu_tanh, reglu, bilinear, gelu_erf, relu, relu2, leaky_relu, silu; got \"tanh\"\n"
+            "model.mlp: expected one of swiglu, gelu, geglu, geglu_tanh, reglu, bilinear, "
+            "gelu_erf, relu, relu2, leaky_relu, silu; got \"tanh\"\n"
             "model.n_layers: 0 is outside [1, 4096]\n"
             "tokenizer: no such field; did you mean data.tokenizer?\n"
             "train.steps: expected an integer, got 1.5\n"

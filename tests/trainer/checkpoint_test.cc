@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "tests/trainer/specs.h"
+#include "trainer/files/checkpoint_folder.h"
 
 namespace plumb::trainer {
 namespace {
@@ -56,6 +57,22 @@ TEST_F(CheckpointTest, AParentsCheckpointGivesItsWeightsOnly) {
   EXPECT_EQ(LoadCheckpoint(ref, arena, 1), RowProgress{});
   EXPECT_EQ(arena.m().select(0, 1).abs().sum().item<double>(), 0);
   EXPECT_TRUE(at::equal(arena.View(0, 1).at("embed.weight"), arena.View(1, 1).at("embed.weight")));
+}
+
+TEST_F(CheckpointTest, WeightsAloneCanBeStartedFromButNotResumed) {
+  CheckpointContent content;
+  const at::Tensor row = arena.weights().select(0, 0).contiguous();
+  for (const spec::Parameter& p : arena.layout().parameters)
+    content.weights[p.name] = {p.shape, row.data_ptr<float>() + p.offset};
+  content.manifest_json = "{}";
+  const std::string path = WriteCheckpointFolder(dir / "imported", content);
+  EXPECT_EQ(LoadCheckpoint({path, "", 0, false}, arena, 1), RowProgress{});
+  EXPECT_TRUE(at::equal(arena.View(0, 1).at("embed.weight"), arena.View(1, 1).at("embed.weight")));
+  EXPECT_THAT(
+      [&] {
+        LoadCheckpoint({path, "", 0, true}, arena, 1);
+      },
+      testing::ThrowsMessage<std::runtime_error>(testing::HasSubstr("not be resumed")));
 }
 
 TEST_F(CheckpointTest, TheLastTwoAreKept) {

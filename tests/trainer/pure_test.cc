@@ -9,7 +9,7 @@
 #include "tests/trainer/specs.h"
 #include "trainer/counter_random.h"
 #include "trainer/data_order.h"
-#include "trainer/safetensors.h"
+#include "trainer/files/safetensors.h"
 #include "trainer/schedule.h"
 
 namespace plumb::trainer {

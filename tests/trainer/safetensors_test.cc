@@ -1,4 +1,4 @@
-#include "trainer/safetensors.h"
+#include "trainer/files/safetensors.h"
 
 #include <gmock/gmock.h>
 

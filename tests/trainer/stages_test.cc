@@ -14,9 +14,9 @@
 #include "tests/trainer/corpus.h"
 #include "trainer/checkpoint.h"
 #include "trainer/evaluation.h"
+#include "trainer/files/safetensors.h"
 #include "trainer/measure_plan.h"
 #include "trainer/protocol/engine.h"
-#include "trainer/safetensors.h"
 
 namespace plumb::trainer {
 namespace {

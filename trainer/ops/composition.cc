@@ -150,7 +150,8 @@ void AdamWStep(at::Tensor weights, at::Tensor grads, at::Tensor m, at::Tensor v,
       mean.mul_(row.beta1).add_(g, 1 - row.beta1);
       square.mul_(row.beta2).addcmul_(g, g, 1 - row.beta2);
       w.mul_(1 - lr * weight_decay_row[k] * segment.weight_decay);
-      w.addcdiv_(mean, (square / correction2).sqrt_().add_(row.eps * segment.eps_factor), -lr / correction1);
+      w.addcdiv_(mean, (square / correction2).sqrt_().add_(row.eps * segment.eps_factor),
+                 -lr / correction1);
       g.zero_();
     }
   }

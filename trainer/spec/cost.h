@@ -3,9 +3,9 @@
 // FLOP convention (stated wherever a FLOP is printed): a multiply-add is 2 FLOPs; matrix products
 // of the blocks and the head are counted, and the two products of attention over the full T x T
 // score matrix (not halved for causality); look-ups, norms, activations, softmax, RoPE, biases,
-// loss and optimizer are not; backward is twice forward. Per token: forward = 2 (sum of the matrices
-// that a position is multiplied by, head included, tied or not) + 4 T H h n_layers; training = 3
-// forward.
+// loss and optimizer are not; backward is twice forward. Per token: forward = 2 (sum of the
+// matrices that a position is multiplied by, head included, tied or not) + 4 T H h n_layers;
+// training = 3 forward.
 #pragma once
 
 #include <cstdint>

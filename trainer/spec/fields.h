@@ -40,7 +40,8 @@ struct Field {
 std::vector<Field> Fields(TrialSpec& spec);
 
 // The name under which a field may be meant without its path: its last part ("d_model" for
-// "model.d_model"); "" for base.…, the shape that others are compared with, which has no short name.
+// "model.d_model"); "" for base.…, the shape that others are compared with, which has no short
+// name.
 std::string ShortName(const std::string& path);
 
 // The path in the table nearest to `path` by edit distance, or "" when none is near.
