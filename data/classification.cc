@@ -15,7 +15,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr double kTestShare = 0.2;
 
 // A line as it was read.
 struct Entry {
@@ -169,7 +168,8 @@ std::string TextDigest(const Entry& e, uint64_t seed) {
   return hash.HexDigest();
 }
 
-void AssignSplits(std::vector<Entry>* entries, uint64_t seed, const std::string& path) {
+void AssignSplits(std::vector<Entry>* entries, uint64_t seed, double holdout,
+                  const std::string& path) {
   std::map<std::string, ClassSplit> by_text;  // in the order of the digests
   std::vector<std::string> digests;
   for (const Entry& e : *entries) {
@@ -178,7 +178,7 @@ void AssignSplits(std::vector<Entry>* entries, uint64_t seed, const std::string&
   }
   if (by_text.size() < 2)
     throw DataError(path + ": one text only; there must be one to train on and one to test on");
-  const double share = kTestShare * static_cast<double>(by_text.size());
+  const double share = holdout * static_cast<double>(by_text.size());
   auto test = std::max<int64_t>(1, static_cast<int64_t>(share + 0.5));
   for (auto it = by_text.begin(); test > 0; ++it, --test) it->second = ClassSplit::kTest;
   for (size_t i = 0; i < entries->size(); ++i) (*entries)[i].split = by_text[digests[i]];
@@ -230,7 +230,7 @@ ClassificationData ReadClassification(const std::string& path, const Tokenizer& 
     throw DataError(path + ": " + std::to_string(classes) + " different labels, more than the " +
                     std::to_string(options.max_classes) + " allowed; is \"label\" a class?");
   }
-  if (!data.splits_given) AssignSplits(&entries, options.split_seed, path);
+  if (!data.splits_given) AssignSplits(&entries, options.split_seed, options.holdout, path);
 
   std::map<std::string, int64_t> index;
   for (int64_t c = 0; c < classes; ++c) index[data.classes[c]] = c;

@@ -33,6 +33,7 @@ struct ClassExample {
 struct ClassificationOptions {
   int64_t seq_len = 128;
   uint64_t split_seed = 0;  // where the file names no splits
+  double holdout = 0.2;     // share of the texts that is then test
   int64_t max_file_bytes = int64_t{1} << 30;
   int64_t max_line_bytes = int64_t{1} << 20;
   int64_t max_classes = 65536;
@@ -54,7 +55,7 @@ struct ClassificationData {
   }
 };
 
-// Reads the file. Where it names no splits, a fifth of the different texts, those first in the
+// Reads the file. Where it names no splits, `holdout` of the different texts, those first in the
 // order of SHA-256(seed, text), are test and the others train: equal texts are on one side, and
 // neither the order of the lines nor the labels matter. Throws DataError.
 ClassificationData ReadClassification(const std::string& path, const Tokenizer& tokenizer,

@@ -29,6 +29,11 @@ std::unique_ptr<Tokenizer> BytesTokenizer();
 // names it in messages.
 std::unique_ptr<Tokenizer> SentencePieceTokenizer(std::string_view model, const std::string& where);
 
+// The same ids and texts without the library, which the trainer does not link: BPE models with
+// identity normalisation and white space kept, as TrainSentencePiece makes them. Throws DataError
+// for others.
+std::unique_ptr<Tokenizer> PieceTokenizer(std::string_view model, const std::string& where);
+
 // Trains a SentencePiece model (BPE, identity normalisation, byte fallback) of exactly `vocab_size`
 // pieces on the texts, by one thread, so that equal texts give an equal model. Returns the bytes of
 // its file.

@@ -86,7 +86,8 @@ SavedCheckpoint SaveCheckpoint(const std::string& dir, const Arena& arena, int64
                                 {{"first_loss", Hex(progress.first_loss)},
                                  {"smoothed_loss", Hex(progress.smoothed_loss)},
                                  {"wall_seconds", Hex(progress.wall_seconds)},
-                                 {"cpu_seconds", Hex(progress.cpu_seconds)}}}}
+                                 {"cpu_seconds", Hex(progress.cpu_seconds)},
+                                 {"block_evaluations", Hex(progress.block_evaluations)}}}}
                               .dump();
   const fs::path final = WriteCheckpointFolder(dir, content);
   SavedCheckpoint out{.path = final, .digest = spec::Sha256HexOfFile(final / "manifest.json")};
@@ -115,6 +116,8 @@ RowProgress LoadCheckpoint(const CheckpointRef& ref, Arena& arena, int64_t k) {
                   .smoothed_loss = number("smoothed_loss"),
                   .wall_seconds = number("wall_seconds"),
                   .cpu_seconds = number("cpu_seconds")};
+      if (manifest.at("progress").contains("block_evaluations"))
+        progress.block_evaluations = number("block_evaluations");
     } catch (const json::exception&) {
       throw std::runtime_error(ref.path + ": damaged manifest");
     }

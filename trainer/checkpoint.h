@@ -18,6 +18,7 @@ struct RowProgress {
   double smoothed_loss = 0;  // divergence detection
   double wall_seconds = 0;   // of all attempts
   double cpu_seconds = 0;
+  double block_evaluations = 0;  // of a routed model: blocks computed, summed over training texts
   friend bool operator==(const RowProgress&, const RowProgress&) = default;
 };
 

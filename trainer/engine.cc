@@ -23,9 +23,12 @@
 #include "trainer/measure_plan.h"
 #include "trainer/mixed_order.h"
 #include "trainer/process_usage.h"
-#include "trainer/schedule.h"
+#include "trainer/samples.h"
 #include "trainer/spec/cost.h"
 #include "trainer/spec/parse.h"
+#include "trainer/spec/stage_settings.h"
+#include "trainer/stages/routes.h"
+#include "trainer/stages/stage.h"
 #include "trainer/timing.h"
 
 namespace plumb::trainer {
@@ -46,6 +49,7 @@ struct Row {
   int64_t until = 0;  // the lease's end, at most train.steps
   RowProgress progress;
   std::unique_ptr<MixedOrder> order;
+  double balance = 0;  // of a routed model: the balance loss of the step before
   Clock::time_point last_checkpoint;
   int64_t last_checkpoint_step = 0;
   bool checkpoint_asked = false;
@@ -91,7 +95,7 @@ class TorchEngine : public Engine {
     if (!rows_.empty() && fusion_key != fusion_key_)
       throw std::invalid_argument("the bundle holds rows of another fusion key");
     Guarded(request.row, 0, [&] {
-      if (request.kind != "pretrain" && request.kind != "timing") {
+      if (request.kind != "pretrain" && request.kind != "timing" && !HasStage(request.kind)) {
         sink_.RowEnded(request.row, 0, RowOutcome::kInfeasible,
                        "this trainer does not run stages of kind " + request.kind, "{}");
         return;
@@ -103,8 +107,10 @@ class TorchEngine : public Engine {
                        "{}");
         return;
       }
-      if (!rows_.empty() && (request.kind == "timing" || rows_.front().request.kind == "timing")) {
-        throw std::invalid_argument("a timing row runs alone");
+      if (!rows_.empty() &&
+          (request.kind != "pretrain" || rows_.front().request.kind != "pretrain")) {
+        throw std::invalid_argument("a row of kind " + request.kind +
+                                    " cannot join: only pretrain rows share a bundle");
       }
       Prepare(request, fusion_key);
     });
@@ -129,8 +135,10 @@ class TorchEngine : public Engine {
 
   bool Step() override {
     if (rows_.empty()) return false;
-    if (rows_.front().request.kind == "timing") {
-      Guarded(rows_.front().name(), 0, [&] { Time(); });
+    if (rows_.front().request.kind != "pretrain") {
+      Guarded(rows_.front().name(), 0, [&] {
+        rows_.front().request.kind == "timing" ? Time() : WorkOnStage();
+      });
       return true;
     }
     try {
@@ -179,6 +187,8 @@ class TorchEngine : public Engine {
     };
     try {
       fn();
+    } catch (const Infeasible& e) {
+      end(RowOutcome::kInfeasible, e.what());
     } catch (const std::bad_alloc&) {
       end(RowOutcome::kOutOfMemory, "the trainer ran out of memory");
     } catch (const c10::OutOfMemoryError& e) {
@@ -237,13 +247,14 @@ class TorchEngine : public Engine {
     row.last_checkpoint_step = row.progress.step;
     sink_.RowStarted(request.row, row.progress.step);
     rows_.push_back(std::move(row));
+    if (HasStage(request.kind)) BeginStage();
     // A checkpoint at the lease's end or the stage's: nothing is left to do but say so.
     if (request.kind == "pretrain" && rows_.back().progress.step >= rows_.back().until)
       Conclude(rows_.size() - 1);
   }
 
   // ids and targets of the next batch of all rows, in buffers that are used again.
-  void FillBatch() {
+  void FillBatches() {
     const spec::TrialSpec& s = rows_.front().spec();
     const int64_t n = static_cast<int64_t>(rows_.size()), T = s.data.seq_len,
                   B = s.train.batch_tokens / T;
@@ -251,36 +262,22 @@ class TorchEngine : public Engine {
       ids_ = at::empty({n, B, T}, at::kLong);
       targets_ = at::empty({n, B, T}, at::kLong);
     }
-    sample_.resize(T + 1);
-    int64_t* id = ids_.data_ptr<int64_t>();
-    int64_t* target = targets_.data_ptr<int64_t>();
-    for (const Row& r : rows_) {
-      for (int64_t b = 0; b < B; ++b, id += T, target += T) {
-        const auto [part, begin] = r.order->At(r.progress.step * B + b);
-        dataset_->part(part, data::Split::kTrain).Copy(begin, T + 1, sample_.data());
-        std::copy_n(sample_.data(), T, id);
-        std::copy_n(sample_.data() + 1, T, target);
-      }
+    for (int64_t k = 0; k < n; ++k) {
+      const Row& r = rows_[k];
+      FillBatch(r.spec(), *dataset_, *r.order, r.progress.step,
+                ids_.data_ptr<int64_t>() + k * B * T, targets_.data_ptr<int64_t>() + k * B * T);
     }
   }
 
   void StepRows() {
     const Clock::time_point start = Clock::now();
     const double cpu = CpuSeconds();
-    FillBatch();
+    FillBatches();
     std::vector<RowUpdate> updates;
     bool evaluates = false;
     for (const Row& r : rows_) {
-      const spec::TrainSpec& t = r.spec().train;
-      const int64_t step = r.progress.step + 1;
-      evaluates |= IsEvalStep(r.spec(), step);
-      updates.push_back({.lr = LearningRate(t, step),
-                         .beta1 = t.beta1,
-                         .beta2 = t.beta2,
-                         .eps = t.adam_eps,
-                         .weight_decay = t.weight_decay,
-                         .grad_clip = t.grad_clip,
-                         .step = step});
+      evaluates |= IsEvalStep(r.spec(), r.progress.step + 1);
+      updates.push_back(UpdateOf(r.spec(), r.progress.step + 1));
     }
     std::vector<std::vector<double>> layer_norms;
     const at::Device device = bundle_->device();
@@ -295,6 +292,13 @@ class TorchEngine : public Engine {
       r.progress.cpu_seconds += cpu_spent * share;
       r.window_seconds += wall;
       r.window_tokens += r.spec().train.batch_tokens;
+    }
+    for (size_t k = 0; k < result.block_evaluations.size(); ++k) {
+      const spec::TrialSpec& s = rows_[k].spec();
+      rows_[k].progress.block_evaluations +=
+          result.block_evaluations[k] *
+          static_cast<double>(s.train.batch_tokens / s.data.seq_len);
+      rows_[k].balance = result.balance[k];
     }
     // From the last row to the first: ending one moves the last into its place.
     for (size_t k = rows_.size(); k-- > 0;) {
@@ -365,16 +369,20 @@ class TorchEngine : public Engine {
     const Clock::time_point start = Clock::now();
     const double cpu = CpuSeconds();
     const bool last = r.finished();
-    const bool with_bytes = dataset_->manifest().reversible;
+    const bool with_bytes = HasBitsPerByte(s, dataset_->manifest().reversible);
     const int64_t tokens = last ? s.eval.final_tokens : s.eval.tokens;
     const auto add = [&](const std::string& name, double value) {
       points->push_back({.name = name, .value = value});
     };
+    const bool routed = spec::Routed(s.model);
+    std::vector<std::vector<TextRoute>> routes;
     const auto score = [&](data::Split split) {
       std::vector<DocumentScore> documents;
+      EvaluationPlan plan = PlanOf(s, tokens);
+      if (last) plan.document_scores = &documents;
       const std::vector<Score> parts =
-          EvaluateParts(*bundle_, static_cast<int64_t>(k), *dataset_, split, s.eval.seq_len, tokens,
-                        last ? &documents : nullptr);
+          EvaluateParts(*bundle_, static_cast<int64_t>(k), *dataset_, split, plan,
+                        routed ? &routes : nullptr);
       const auto report = [&](const std::string& name, const Score& e) {
         add(name + "/loss", e.loss());
         add(name + "/perplexity", e.perplexity());
@@ -387,16 +395,28 @@ class TorchEngine : public Engine {
       for (size_t p = 0; parts.size() > 1 && p < parts.size(); ++p)
         report(name + "/" + dataset_->parts()[p].name, parts[p]);
       if (!documents.empty()) sink_.Documents(r.name(), name, documents);
+      if (s.model.router.gate == spec::RouterGate::kSoft && split != data::Split::kTune) {
+        plan.document_scores = nullptr, plan.argmax = true;
+        Score argmax;
+        for (const Score& part :
+             EvaluateParts(*bundle_, static_cast<int64_t>(k), *dataset_, split, plan))
+          argmax += part;
+        add(name + "/argmax_loss", argmax.loss());
+      }
     };
     score(data::Split::kTune);
     score(data::Split::kVal);
+    if (routed) AddRouting(r, routes, points);
     if (s.eval.train_tokens > 0) {
-      add("train_subset/loss",
-          Evaluate(*bundle_, static_cast<int64_t>(k), dataset_->split(data::Split::kTrain),
-                   s.eval.seq_len, s.eval.train_tokens, nullptr)
-              .loss());
+      add("train_subset/loss", Evaluate(*bundle_, static_cast<int64_t>(k),
+                                        dataset_->split(data::Split::kTrain),
+                                        PlanOf(s, s.eval.train_tokens))
+                                   .loss());
     }
     if (last) score(data::Split::kTest);  // once, and never for choosing
+    if (last && routed) {
+      RecordRoutes(sink_, r.name(), r.progress.step, s.model, "test", dataset_->parts(), routes);
+    }
     r.progress.wall_seconds += Seconds(Clock::now() - start);
     r.progress.cpu_seconds += CpuSeconds() - cpu;
     add("time/wall_seconds", r.progress.wall_seconds);
@@ -408,6 +428,60 @@ class TorchEngine : public Engine {
     for (size_t p = 0; parts.size() > 1 && p < parts.size(); ++p) {
       add("data/epochs/" + parts[p].name, r.order->Epochs(static_cast<int64_t>(p), samples));
     }
+  }
+
+  // `routes`: of the val split.
+  void AddRouting(const Row& r, const std::vector<std::vector<TextRoute>>& routes,
+                  std::vector<PointValue>* points) const {
+    const spec::TrialSpec& s = r.spec();
+    const auto add = [&](const char* name, double value) {
+      points->push_back({.name = name, .value = value});
+    };
+    const RouteSummary summary = Summarise(routes);
+    add("router/layer_evaluations", summary.layer_evaluations);
+    add("router/distinct_paths", static_cast<double>(summary.distinct_paths));
+    if (s.model.router.balance > 0) add("train/balance_loss", r.balance);
+    // Training FLOPs so far: planned, and with the blocks that were computed in place of those that
+    // were planned.
+    const double tokens = static_cast<double>(r.progress.step) *
+                          static_cast<double>(s.train.batch_tokens);
+    const double planned =
+        tokens * static_cast<double>(spec::TrainingFlopsPerToken(s.model, s.data.seq_len));
+    const double block = 3.0 * static_cast<double>(s.data.seq_len) *
+                         static_cast<double>(spec::BlockFlopsPerToken(s.model, s.data.seq_len));
+    const double texts = tokens / static_cast<double>(s.data.seq_len);
+    add("compute/flops_planned", planned);
+    add("compute/flops_executed",
+        planned + block * (r.progress.block_evaluations -
+                           texts * static_cast<double>(spec::PlannedBlockEvaluations(s.model))));
+  }
+
+  // Work of a stage that follows a training. Its pieces hold on to the context, which stays until
+  // the next stage begins.
+  void BeginStage() {
+    const Row& r = rows_.front();
+    stage_ = {.name = r.name(),
+              .spec = r.spec(),
+              .bundle = bundle_.get(),
+              .dataset = dataset_.get(),
+              .data_dir = data_dir_,
+              .sink = &sink_};
+    const auto wrong = spec::ReadStageSettings(
+        r.request.kind, json::parse(r.request.stage_json), nullptr, &stage_.settings);
+    if (!wrong.empty()) throw Infeasible(spec::Format(wrong));
+    stage_work_ = PlanStage(r.request.kind, stage_);
+    next_work_ = 0;
+  }
+  void WorkOnStage() {
+    const Clock::time_point start = Clock::now();
+    const double cpu = CpuSeconds();
+    if (next_work_ < stage_work_.size()) stage_work_[next_work_++]();
+    Row& r = rows_.front();
+    r.progress.wall_seconds += Seconds(Clock::now() - start);
+    r.progress.cpu_seconds += CpuSeconds() - cpu;
+    if (next_work_ < stage_work_.size()) return;
+    r.progress.step = 1;
+    End(0, RowOutcome::kSucceeded, "");
   }
 
   void Checkpoint(size_t k) {
@@ -458,6 +532,7 @@ class TorchEngine : public Engine {
   void End(size_t k, RowOutcome outcome, const std::string& cause) {
     const std::string summary = Summary(rows_[k]), name = rows_[k].name();
     const int64_t step = rows_[k].progress.step;
+    if (k == 0) stage_work_.clear();
     bundle_->Remove(static_cast<int64_t>(k));
     if (k + 1 != rows_.size()) rows_[k] = std::move(rows_.back());
     rows_.pop_back();
@@ -475,7 +550,9 @@ class TorchEngine : public Engine {
   std::unique_ptr<Bundle> bundle_;
   std::vector<Row> rows_;  // row k of the bundle
   at::Tensor ids_, targets_;
-  std::vector<int64_t> sample_;
+  StageContext stage_;
+  StageWork stage_work_;
+  size_t next_work_ = 0;
 };
 
 }  // namespace

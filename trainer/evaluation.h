@@ -1,6 +1,8 @@
 // Scores of a row on a split. The split's token stream is cut into consecutive windows of a fixed
 // length; when fewer tokens are asked for than there are, evenly spread windows are taken, always
-// the same ones. Separators are context, never scored.
+// the same ones. Separators are context, never scored; so are the positions of each window before
+// Scored::from. Masks of the mlm objective are a function of the position in the split alone, the
+// same for every row and step.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +11,7 @@
 #include "data/dataset.h"
 #include "trainer/bundle.h"
 #include "trainer/protocol/engine.h"
+#include "trainer/samples.h"
 
 namespace plumb::trainer {
 
@@ -23,18 +26,37 @@ struct Score {
   Score& operator+=(const Score& other);
 };
 
-// Windows of `seq_len` inputs, about `tokens` tokens in all (0: every window). The last window of
-// the split may be shorter than the others and is then scored only in a whole evaluation.
-// `documents`, when not null, receives the score of each document (where windows were chosen, of
-// each one they touch): `tokens` says how many of its tokens were scored.
-Score Evaluate(const Bundle& bundle, int64_t row, const data::Shard& shard, int64_t seq_len,
-               int64_t tokens, std::vector<DocumentScore>* documents);
+// What a router did with one window, and the document its first scored position is in.
+struct TextRoute {
+  int64_t document = 0;
+  Route route;
+};
 
-// The same of a split, part by part: each by itself, on its own windows and its share of `tokens`,
-// so that a part's score does not depend on its neighbours and their sum is the split's. Documents
-// are numbered through the split.
+struct EvaluationPlan {
+  int64_t seq_len = 0;    // inputs of a window
+  int64_t tokens = 0;     // about so many in all; 0: every window
+  int64_t documents = 0;  // only the first so many documents; 0: all
+  Scored scored;
+  const LayerSchedule* schedule = nullptr;  // another order of the blocks
+  bool argmax = false;                      // of a soft router
+  // Received when not null: the score of each document (where windows were chosen, of each one they
+  // touch): `tokens` says how many of its tokens were scored. The way of each window.
+  std::vector<DocumentScore>* document_scores = nullptr;
+  std::vector<TextRoute>* routes = nullptr;
+};
+EvaluationPlan PlanOf(const spec::TrialSpec& resolved, int64_t tokens);
+
+// The last window of the split may be shorter than the others; it is scored in a whole evaluation
+// of a causal model alone.
+Score Evaluate(const Bundle& bundle, int64_t row, const data::Shard& shard,
+               const EvaluationPlan& plan);
+
+// The same of a split, part by part: each by itself, on its own windows and its share of
+// plan.tokens, so that a part's score does not depend on its neighbours and their sum is the
+// split's. Documents are numbered through the split. `routes`, when not null, receives those of
+// each part.
 std::vector<Score> EvaluateParts(const Bundle& bundle, int64_t row, const data::Dataset& dataset,
-                                 data::Split split, int64_t seq_len, int64_t tokens,
-                                 std::vector<DocumentScore>* documents);
+                                 data::Split split, const EvaluationPlan& plan,
+                                 std::vector<std::vector<TextRoute>>* routes = nullptr);
 
 }  // namespace plumb::trainer

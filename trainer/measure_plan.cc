@@ -37,7 +37,12 @@ std::vector<std::string> LogSeries() {
   return {"train/loss", "train/lr", "train/grad_norm", "train/tokens_per_s", "train/flops_per_s"};
 }
 
-std::vector<std::string> EvalSeries(const spec::TrialSpec& s, bool with_bytes, const Names& parts) {
+bool HasBitsPerByte(const spec::TrialSpec& s, bool reversible) {
+  return reversible && s.train.objective == spec::Objective::kCausal;
+}
+
+std::vector<std::string> EvalSeries(const spec::TrialSpec& s, bool reversible, const Names& parts) {
+  const bool with_bytes = HasBitsPerByte(s, reversible);
   std::vector<std::string> out;
   AddSplit("tune", with_bytes, parts, &out);
   AddSplit("val", with_bytes, parts, &out);
@@ -48,16 +53,25 @@ std::vector<std::string> EvalSeries(const spec::TrialSpec& s, bool with_bytes, c
   if (parts.size() > 1) {
     for (const std::string& part : parts) out.push_back("data/epochs/" + part);
   }
+  if (spec::Routed(s.model)) {
+    for (const char* name : {"router/layer_evaluations", "router/distinct_paths",
+                             "compute/flops_planned", "compute/flops_executed"})
+      out.push_back(name);
+    if (s.model.router.gate == spec::RouterGate::kSoft) out.push_back("val/argmax_loss");
+    if (s.model.router.balance > 0) out.push_back("train/balance_loss");
+  }
   return out;
 }
 
-std::vector<std::string> FinalSeries(const spec::TrialSpec&, bool with_bytes, const Names& parts) {
+std::vector<std::string> FinalSeries(const spec::TrialSpec& s, bool reversible,
+                                     const Names& parts) {
   std::vector<std::string> out;
-  AddSplit("test", with_bytes, parts, &out);
+  AddSplit("test", HasBitsPerByte(s, reversible), parts, &out);
+  if (s.model.router.gate == spec::RouterGate::kSoft) out.push_back("test/argmax_loss");
   return out;
 }
 
-int64_t CountPoints(const spec::TrialSpec& s, bool with_bytes, const Names& parts) {
+int64_t CountPoints(const spec::TrialSpec& s, bool reversible, const Names& parts) {
   int64_t logs = 0, evals = 0;
   for (int64_t step = 1; step <= s.train.steps; ++step) {
     logs += IsLogStep(s, step);
@@ -65,8 +79,8 @@ int64_t CountPoints(const spec::TrialSpec& s, bool with_bytes, const Names& part
   }
   return logs * static_cast<int64_t>(LogSeries().size()) +
          evals *
-             (static_cast<int64_t>(EvalSeries(s, with_bytes, parts).size()) + s.model.n_layers) +
-         static_cast<int64_t>(FinalSeries(s, with_bytes, parts).size());
+             (static_cast<int64_t>(EvalSeries(s, reversible, parts).size()) + s.model.n_layers) +
+         static_cast<int64_t>(FinalSeries(s, reversible, parts).size());
 }
 
 }  // namespace plumb::trainer

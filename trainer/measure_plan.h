@@ -15,19 +15,21 @@ bool IsLogStep(const spec::TrialSpec& resolved,
 bool IsEvalStep(const spec::TrialSpec& resolved,
                 int64_t step);  // round(i · steps / points), i = 1 … points; ends with the last
 
-// Names at such a step, layer −1 all; `with_bytes`: the corpus's tokenizer is reversible, so bits
-// per byte exist; `parts`: names of the corpus's parts, whose own series (val/ja/loss,
+// Bits per byte exist where the corpus's tokenizer is reversible and every token is predicted.
+bool HasBitsPerByte(const spec::TrialSpec& resolved, bool reversible);
+
+// Names at such a step, layer −1 all; `reversible`: the corpus's tokenizer is; `parts`: names of the corpus's parts, whose own series (val/ja/loss,
 // data/epochs/ja) exist where there are two or more.
 std::vector<std::string> LogSeries();
 std::vector<std::string> EvalSeries(
-    const spec::TrialSpec& resolved, bool with_bytes,
+    const spec::TrialSpec& resolved, bool reversible,
     const std::vector<std::string>& parts = {});  // plus train/grad_norm_layer, per layer
 std::vector<std::string> FinalSeries(
-    const spec::TrialSpec& resolved, bool with_bytes,
+    const spec::TrialSpec& resolved, bool reversible,
     const std::vector<std::string>& parts = {});  // at the last step only: the test split
 
 // Measurement rows a pretrain stage leaves when it succeeds.
-int64_t CountPoints(const spec::TrialSpec& resolved, bool with_bytes,
+int64_t CountPoints(const spec::TrialSpec& resolved, bool reversible,
                     const std::vector<std::string>& parts = {});
 
 }  // namespace plumb::trainer

@@ -127,6 +127,7 @@ at::Tensor Forward(const spec::ModelSpec& m, const ForwardTables& tables,
     RunStack(c, &state, &s, final_kind);
   }
   Tensor out = components::NormOf(c, &s, "final_norm", final_kind);
+  if (extras != nullptr && extras->features) return out;
   const double multiplier = spec::LogitMultiplier(m);
   if (multiplier != 1) out = out * multiplier;
   Tensor logits = m.tied_head ? ops::LinearTransposed(out, c.At("embed.weight"))

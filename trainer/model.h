@@ -42,9 +42,12 @@ struct Extras {
   const LayerSchedule* schedule = nullptr;  // another order of execution; not with a router
   bool want_states = false;
   bool want_attention = false;
+  int64_t attention_layer = -1;  // whose map; -1: the last block's
+  bool argmax = false;           // a soft router takes the likeliest block alone
+  bool features = false;  // return the normed residual stream [K, B*T, d] in place of logits
   // Out.
   std::vector<at::Tensor> states;  // residual stream [K, M, d]: before block 0, after each block
-  at::Tensor attention;            // of the last block, after softmax: [K*B, H, T, T]
+  at::Tensor attention;            // of attention_layer, after softmax: [K*B, H, T, T]
   at::Tensor balance;              // [K] balance loss, differentiable; undefined without a router
   std::vector<Route> routes;       // one a text
 };

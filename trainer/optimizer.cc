@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "trainer/counter_random.h"
+#include "trainer/schedule.h"
 #include "trainer/spec/parametrization.h"
 
 namespace plumb::trainer {
@@ -53,6 +55,22 @@ bool IsMuonMatrix(const spec::Parameter& p) {
 }
 
 }  // namespace
+
+RowUpdate UpdateOf(const spec::TrialSpec& s, int64_t step) {
+  const spec::TrainSpec& t = s.train;
+  return {.optimizer = t.optimizer,
+          .lr = LearningRate(t, step),
+          .beta1 = t.beta1,
+          .beta2 = t.beta2,
+          .eps = t.adam_eps,
+          .momentum = t.momentum,
+          .weight_decay = t.weight_decay,
+          .grad_clip = t.grad_clip,
+          .z_loss = t.z_loss,
+          .step = step,
+          .noise = Mix(HashOf("noise") + static_cast<uint64_t>(s.seed.data)) +
+                   static_cast<uint64_t>(step)};
+}
 
 Optimizer::Optimizer(const spec::ModelSpec& model, const spec::ParameterLayout& layout) {
   for (const spec::Parameter& p : layout.parameters) {

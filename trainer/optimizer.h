@@ -27,6 +27,9 @@ struct RowUpdate {
   bool active = true;       // false: the row is left as it is, bit for bit
 };
 
+// The update that makes step `step` (1 for the first) of a resolved spec's run.
+RowUpdate UpdateOf(const spec::TrialSpec& resolved, int64_t step);
+
 class Optimizer {
  public:
   // The factors of `model`'s parametrisation (trainer/spec/parametrization.h).

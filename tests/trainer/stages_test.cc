@@ -601,8 +601,8 @@ TEST_F(EvaluationTest, IsTheSumOverWindowsAndIndependentOfTheRowsAround) {
   alone.Add(7);
   array.Add(5), array.Add(6), array.Add(7);
   const data::Shard& shard = dataset_.split(data::Split::kTrain);
-  const Score score = Evaluate(alone, 0, shard, 16, 0, nullptr),
-              among = Evaluate(array, 2, shard, 16, 0, nullptr);
+  const Score score = Evaluate(alone, 0, shard, {.seq_len = 16, .tokens = 0}),
+              among = Evaluate(array, 2, shard, {.seq_len = 16, .tokens = 0});
   EXPECT_EQ(score.nll, among.nll);
   EXPECT_EQ(score.tokens, shard.tokens() - shard.documents())
       << "separators are not scored, everything else is, once";
@@ -627,15 +627,15 @@ TEST_F(EvaluationTest, ACappedOneTakesEvenlySpreadWindowsAndEstimatesBytes) {
   bundle.Add(7);
   const data::Shard& shard = dataset_.split(data::Split::kTrain);
   std::vector<DocumentScore> documents;
-  const Score score = Evaluate(bundle, 0, shard, 16, 320, &documents);
+  const Score score = Evaluate(bundle, 0, shard, {.seq_len = 16, .tokens = 320, .document_scores = &documents});
   int64_t scored = 0;
   for (const DocumentScore& d : documents) scored += d.tokens;
   EXPECT_EQ(scored, score.tokens);
   EXPECT_LE(score.tokens, 320);
   EXPECT_GE(score.tokens, 320 - shard.documents());
   EXPECT_DOUBLE_EQ(score.bytes, static_cast<double>(score.tokens)) << "a byte a token";
-  EXPECT_EQ(Evaluate(bundle, 0, shard, 16, 320, nullptr).nll, score.nll);
-  EXPECT_EQ(Evaluate(bundle, 0, shard, 16, 1 << 20, nullptr).tokens, 1900)
+  EXPECT_EQ(Evaluate(bundle, 0, shard, {.seq_len = 16, .tokens = 320}).nll, score.nll);
+  EXPECT_EQ(Evaluate(bundle, 0, shard, {.seq_len = 16, .tokens = 1 << 20}).tokens, 1900)
       << "more than there is: all of it";
 }
 

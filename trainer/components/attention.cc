@@ -91,7 +91,9 @@ class Attender {
 
  private:
   bool WantsMap() const {
-    return c_.extras != nullptr && c_.extras->want_attention && l_ == m_.n_layers - 1;
+    if (c_.extras == nullptr || !c_.extras->want_attention) return false;
+    const int64_t wanted = c_.extras->attention_layer;
+    return l_ == (wanted < 0 ? m_.n_layers - 1 : wanted);
   }
   // One packed linear, straight into the fused operation.
   bool Plain() const {

@@ -59,17 +59,27 @@ std::vector<ComponentCost> Components(const ModelSpec& m, int64_t seq_len) {
   return out;
 }
 
+int64_t PlannedBlockEvaluations(const ModelSpec& m) {
+  const RouterGate gate = m.router.gate;
+  const bool dense =
+      gate == RouterGate::kSt || gate == RouterGate::kGumbelSt || gate == RouterGate::kSoft;
+  return Routed(m) ? m.router.steps * (dense ? m.n_layers : 1) : m.n_layers;
+}
+
+int64_t BlockFlopsPerToken(const ModelSpec& m, int64_t seq_len) {
+  int64_t blocks = 4 * seq_len * m.n_heads * m.head_dim * m.n_layers;
+  for (const Parameter& p : LayoutOf(m).parameters) blocks += p.layer < 0 ? 0 : Flops(p, seq_len);
+  return blocks / m.n_layers;
+}
+
 int64_t ForwardFlopsPerToken(const ModelSpec& m, int64_t seq_len) {
   int64_t outside = m.tied_head ? 2 * m.d_model * m.vocab_size : 0;
   int64_t blocks = 4 * seq_len * m.n_heads * m.head_dim * m.n_layers;
   for (const Parameter& p : LayoutOf(m).parameters)
     (p.layer < 0 ? outside : blocks) += Flops(p, seq_len);
-  if (!Routed(m)) return outside + blocks;
-  const RouterGate gate = m.router.gate;
-  const bool dense =
-      gate == RouterGate::kSt || gate == RouterGate::kGumbelSt || gate == RouterGate::kSoft;
-  // All blocks cost the same: routing takes `steps` of them, or tries all at each step.
-  return outside + blocks / m.n_layers * m.router.steps * (dense ? m.n_layers : 1);
+  // All blocks of a routed model cost the same.
+  if (Routed(m)) blocks = BlockFlopsPerToken(m, seq_len) * PlannedBlockEvaluations(m);
+  return outside + blocks;
 }
 
 int64_t TrainingFlopsPerToken(const ModelSpec& m, int64_t seq_len) {

@@ -44,6 +44,11 @@ std::vector<ComponentCost> Components(const ModelSpec& resolved, int64_t seq_len
 int64_t ForwardFlopsPerToken(const ModelSpec& resolved, int64_t seq_len);
 int64_t TrainingFlopsPerToken(const ModelSpec& resolved, int64_t seq_len);  // 3 x forward
 
+// Of a routed model: blocks computed for a text in training as planned above, and the forward FLOPs
+// per token of one of them.
+int64_t PlannedBlockEvaluations(const ModelSpec& resolved);
+int64_t BlockFlopsPerToken(const ModelSpec& resolved, int64_t seq_len);
+
 int64_t TotalTokens(const TrialSpec& resolved);  // steps * batch_tokens
 double TotalTrainingFlops(
     const TrialSpec& resolved);  // tokens * FLOPs per token, evaluation not counted

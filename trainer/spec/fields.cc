@@ -21,6 +21,10 @@ std::vector<Field> Fields(TrialSpec& s) {
   t.Text("data.tokenizer", s.data.tokenizer, {"bytes, or sentencepiece:<vocabulary size>"});
   t.Text("data.digest", s.data.digest, {"digest of the prepared corpus; set at submit"});
   t.Integer("data.seq_len", s.data.seq_len, 1, 1 << 24, {"sequence length in training", "tokens"});
+  t.Integer("data.score_from", s.data.score_from, 0, 1 << 24,
+            {"positions before it are context and never scored, in training as in evaluation; at "
+             "least router.prefix where a router reads a prefix",
+             "tokens", kResult, kRow});
   t.Mixture("data.mix", s.data.mix, CanonicalMix,
             {"weights of the corpus's parts, as ja=0.7,en=0.3; empty: by their tokens", "", kResult,
              kRow});

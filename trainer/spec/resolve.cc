@@ -180,6 +180,8 @@ void CheckRouter(const TrialSpec& s, Errors& e) {
          str(r.prefix) + " tokens leave nothing to score; sequences must be longer");
     e.If(s.train.objective == Objective::kMlm, "router.pool", "prefix is for a causal objective");
   }
+  e.If(s.execution.micro_batch > 0, "execution.micro_batch",
+       "a router balances and draws over the whole batch; 0");
   e.If(r.init == RouterInit::kIdentity && r.steps > m.n_layers, "router.init",
        "identity needs a block for each step");
   if (r.gate == RouterGate::kFixed) {
@@ -212,6 +214,11 @@ void ResolveMixture(DataSpec& d, Errors& e) {
 void ResolveTraining(TrialSpec& s, Errors& e) {
   TrainSpec& t = s.train;
   const ModelSpec& m = s.model;
+  e.If(s.data.score_from >= std::min(s.data.seq_len, s.eval.seq_len), "data.score_from",
+       str(s.data.score_from) + " leaves nothing to score of " +
+           str(std::min(s.data.seq_len, s.eval.seq_len)) + " tokens");
+  e.If(t.objective == Objective::kMlm && t.mask_fraction == 0, "train.mask_fraction",
+       "0 leaves nothing to predict; BERT has 0.15, crammed BERT 0.25");
   if (t.batch_tokens % s.data.seq_len != 0) {
     e.Add("train.batch_tokens",
           str(t.batch_tokens) + " is not a multiple of data.seq_len " + str(s.data.seq_len));
@@ -382,6 +389,9 @@ std::vector<SpecError> Resolve(TrialSpec* spec) {
   CheckBlock(s.model, e);
   CheckRouter(s, e);
   if (e.empty()) DropUnread(s);
+  if (Routed(s.model) && s.model.router.pool == RouterPool::kPrefix) {
+    s.data.score_from = std::max(s.data.score_from, s.model.router.prefix);
+  }
   ResolveMixture(s.data, e);
   ResolveTraining(s, e);
   s.eval.points = std::min(s.eval.points, std::max<int64_t>(1, s.train.steps));

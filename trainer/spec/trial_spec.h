@@ -166,6 +166,8 @@ struct DataSpec {
   std::string
       digest;  // SHA-256 of the prepared corpus's manifest content; set when a sweep is submitted
   int64_t seq_len = 128;  // tokens
+  int64_t score_from = 0;  // earlier positions of a sequence are context; with router.pool: prefix
+                           // at least router.prefix
   // Of a corpus of several parts (trainer/spec/mixture.h); "": in proportion to their tokens.
   std::string mix;     // "en=0.7,ja=0.3"
   std::string phases;  // "0.5:ja=1;0.5:en=0.5,ja=0.5"; instead of mix
