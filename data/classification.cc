@@ -15,7 +15,6 @@ namespace {
 
 using nlohmann::json;
 
-
 // A line as it was read.
 struct Entry {
   int64_t line = 0;

@@ -26,7 +26,8 @@ class Pieces : public Tokenizer {
   Pieces(SentencePieceModel model, const std::string& where) : model_(std::move(model)) {
     if (!model_.bpe || !model_.identity || model_.remove_extra_whitespaces ||
         !model_.escape_whitespaces || model_.bos < 0) {
-      throw DataError(where + ": only BPE with identity normalisation, kept white space and a bos " +
+      throw DataError(where +
+                      ": only BPE with identity normalisation, kept white space and a bos " +
                       "token is read here");
     }
     for (size_t id = 0; id < model_.pieces.size(); ++id) {

@@ -136,9 +136,8 @@ class TorchEngine : public Engine {
   bool Step() override {
     if (rows_.empty()) return false;
     if (rows_.front().request.kind != "pretrain") {
-      Guarded(rows_.front().name(), 0, [&] {
-        rows_.front().request.kind == "timing" ? Time() : WorkOnStage();
-      });
+      Guarded(rows_.front().name(), 0,
+              [&] { rows_.front().request.kind == "timing" ? Time() : WorkOnStage(); });
       return true;
     }
     try {
@@ -296,8 +295,7 @@ class TorchEngine : public Engine {
     for (size_t k = 0; k < result.block_evaluations.size(); ++k) {
       const spec::TrialSpec& s = rows_[k].spec();
       rows_[k].progress.block_evaluations +=
-          result.block_evaluations[k] *
-          static_cast<double>(s.train.batch_tokens / s.data.seq_len);
+          result.block_evaluations[k] * static_cast<double>(s.train.batch_tokens / s.data.seq_len);
       rows_[k].balance = result.balance[k];
     }
     // From the last row to the first: ending one moves the last into its place.
@@ -380,9 +378,8 @@ class TorchEngine : public Engine {
       std::vector<DocumentScore> documents;
       EvaluationPlan plan = PlanOf(s, tokens);
       if (last) plan.document_scores = &documents;
-      const std::vector<Score> parts =
-          EvaluateParts(*bundle_, static_cast<int64_t>(k), *dataset_, split, plan,
-                        routed ? &routes : nullptr);
+      const std::vector<Score> parts = EvaluateParts(*bundle_, static_cast<int64_t>(k), *dataset_,
+                                                     split, plan, routed ? &routes : nullptr);
       const auto report = [&](const std::string& name, const Score& e) {
         add(name + "/loss", e.loss());
         add(name + "/perplexity", e.perplexity());
@@ -408,10 +405,10 @@ class TorchEngine : public Engine {
     score(data::Split::kVal);
     if (routed) AddRouting(r, routes, points);
     if (s.eval.train_tokens > 0) {
-      add("train_subset/loss", Evaluate(*bundle_, static_cast<int64_t>(k),
-                                        dataset_->split(data::Split::kTrain),
-                                        PlanOf(s, s.eval.train_tokens))
-                                   .loss());
+      add("train_subset/loss",
+          Evaluate(*bundle_, static_cast<int64_t>(k), dataset_->split(data::Split::kTrain),
+                   PlanOf(s, s.eval.train_tokens))
+              .loss());
     }
     if (last) score(data::Split::kTest);  // once, and never for choosing
     if (last && routed) {
@@ -443,8 +440,8 @@ class TorchEngine : public Engine {
     if (s.model.router.balance > 0) add("train/balance_loss", r.balance);
     // Training FLOPs so far: planned, and with the blocks that were computed in place of those that
     // were planned.
-    const double tokens = static_cast<double>(r.progress.step) *
-                          static_cast<double>(s.train.batch_tokens);
+    const double tokens =
+        static_cast<double>(r.progress.step) * static_cast<double>(s.train.batch_tokens);
     const double planned =
         tokens * static_cast<double>(spec::TrainingFlopsPerToken(s.model, s.data.seq_len));
     const double block = 3.0 * static_cast<double>(s.data.seq_len) *
@@ -466,8 +463,8 @@ class TorchEngine : public Engine {
               .dataset = dataset_.get(),
               .data_dir = data_dir_,
               .sink = &sink_};
-    const auto wrong = spec::ReadStageSettings(
-        r.request.kind, json::parse(r.request.stage_json), nullptr, &stage_.settings);
+    const auto wrong = spec::ReadStageSettings(r.request.kind, json::parse(r.request.stage_json),
+                                               nullptr, &stage_.settings);
     if (!wrong.empty()) throw Infeasible(spec::Format(wrong));
     stage_work_ = PlanStage(r.request.kind, stage_);
     next_work_ = 0;

@@ -28,7 +28,8 @@ EvaluationPlan PlanOf(const spec::TrialSpec& s, int64_t tokens) {
 Score Evaluate(const Bundle& bundle, int64_t row, const data::Shard& whole_shard,
                const EvaluationPlan& plan) {
   const bool some = plan.documents > 0 && plan.documents < whole_shard.documents();
-  const data::Shard shard = whole_shard.Documents(0, some ? plan.documents : whole_shard.documents());
+  const data::Shard shard =
+      whole_shard.Documents(0, some ? plan.documents : whole_shard.documents());
   const int64_t seq_len = plan.seq_len, shift = plan.scored.shift();
   const int64_t targets_in_split =
       shard.tokens() - 1;  // the first token is never a target: it is a separator
@@ -42,7 +43,7 @@ Score Evaluate(const Bundle& bundle, int64_t row, const data::Shard& whole_shard
   if (looks_ahead && full == 0) {
     throw std::runtime_error("the split is shorter than a sequence of " + std::to_string(seq_len));
   }
-  const int64_t windows = !whole ? std::clamp<int64_t>(plan.tokens / seq_len, 1, full)
+  const int64_t windows = !whole        ? std::clamp<int64_t>(plan.tokens / seq_len, 1, full)
                           : looks_ahead ? full
                                         : (targets_in_split + seq_len - 1) / seq_len;
   const CounterRandom masks(HashOf("mlm evaluation"));
@@ -93,14 +94,14 @@ Score Evaluate(const Bundle& bundle, int64_t row, const data::Shard& whole_shard
       score.nll += value[i];
       ++score.tokens;
       if (!per_document.empty()) {
-        DocumentScore& d = per_document[shard.DocumentOf(begins[i / seq_len] + i % seq_len + shift)];
+        DocumentScore& d =
+            per_document[shard.DocumentOf(begins[i / seq_len] + i % seq_len + shift)];
         d.nll += value[i];
         ++d.tokens;
       }
     }
     for (size_t i = 0; plan.routes != nullptr && i < extras.routes.size(); ++i) {
-      const int64_t position =
-          std::min(begins[i] + plan.scored.from + shift, shard.tokens() - 1);
+      const int64_t position = std::min(begins[i] + plan.scored.from + shift, shard.tokens() - 1);
       plan.routes->push_back({shard.DocumentOf(position), std::move(extras.routes[i])});
     }
   }
@@ -128,8 +129,7 @@ std::vector<Score> EvaluateParts(const Bundle& bundle, int64_t row, const data::
         static_cast<double>(shard.tokens()) / static_cast<double>(dataset.split(split).tokens());
     EvaluationPlan of_part = plan;
     if (plan.tokens > 0) {  // 0 asks for all of it
-      of_part.tokens =
-          std::max<int64_t>(1, std::llround(static_cast<double>(plan.tokens) * share));
+      of_part.tokens = std::max<int64_t>(1, std::llround(static_cast<double>(plan.tokens) * share));
     }
     std::vector<DocumentScore> found;
     if (plan.document_scores != nullptr) of_part.document_scores = &found;

@@ -18,8 +18,9 @@ bool IsEvalStep(const spec::TrialSpec& resolved,
 // Bits per byte exist where the corpus's tokenizer is reversible and every token is predicted.
 bool HasBitsPerByte(const spec::TrialSpec& resolved, bool reversible);
 
-// Names at such a step, layer −1 all; `reversible`: the corpus's tokenizer is; `parts`: names of the corpus's parts, whose own series (val/ja/loss,
-// data/epochs/ja) exist where there are two or more.
+// Names at such a step, layer −1 all; `reversible`: the corpus's tokenizer is; `parts`: names of
+// the corpus's parts, whose own series (val/ja/loss, data/epochs/ja) exist where there are two or
+// more.
 std::vector<std::string> LogSeries();
 std::vector<std::string> EvalSeries(
     const spec::TrialSpec& resolved, bool reversible,

@@ -44,7 +44,7 @@ struct Extras {
   bool want_attention = false;
   int64_t attention_layer = -1;  // whose map; -1: the last block's
   bool argmax = false;           // a soft router takes the likeliest block alone
-  bool features = false;  // return the normed residual stream [K, B*T, d] in place of logits
+  bool features = false;         // return the normed residual stream [K, B*T, d] in place of logits
   // Out.
   std::vector<at::Tensor> states;  // residual stream [K, M, d]: before block 0, after each block
   at::Tensor attention;            // of attention_layer, after softmax: [K*B, H, T, T]

@@ -56,6 +56,35 @@ TEST_F(SentencePieceTest, RefusesAFileThatIsNoModel) {
   EXPECT_THROW(SentencePieceTokenizer("", "x.model"), DataError);
 }
 
+TEST_F(SentencePieceTest, TheReaderWithoutTheLibraryGivesTheSameIdsAndTexts) {
+  const auto library = SentencePieceTokenizer(*model_, "m"), reader = PieceTokenizer(*model_, "m");
+  EXPECT_EQ(reader->vocab_size(), library->vocab_size());
+  EXPECT_EQ(reader->separator(), library->separator());
+  std::vector<std::string> texts = {"",
+                                    " ",
+                                    "a",
+                                    "  two  spaces ",
+                                    "日本語の文、と🙂",
+                                    "\n\t",
+                                    "abcabcabcabc aaaaaaaaaaaa"};
+  for (uint64_t seed = 2; seed < 60; ++seed) texts.push_back(Words(40, seed));
+  texts.push_back(text_->substr(0, 20000));
+  for (const std::string& text : texts) {
+    const std::vector<int64_t> ids = library->Encode(text);
+    ASSERT_EQ(reader->Encode(text), ids) << text;
+    EXPECT_EQ(reader->Decode(ids), library->Decode(ids));
+    for (size_t i = 0; i < std::min<size_t>(ids.size(), 20); ++i) {
+      // The library shows a lone byte of a longer character as U+FFFD, the reader as it is.
+      const std::string shown = library->Decode({ids[i]});
+      if (shown != "\xEF\xBF\xBD") {
+        EXPECT_EQ(reader->Decode({ids[i]}), shown) << ids[i];
+      }
+    }
+  }
+  EXPECT_THROW(reader->Decode({400}), DataError);
+  EXPECT_THROW(PieceTokenizer("nonsense", "m"), DataError);
+}
+
 TEST_F(SentencePieceTest, TrainsOnALineOfMegabytes) {
   std::string line;
   while (line.size() < 3u << 20) line += *text_;

@@ -293,12 +293,15 @@ TEST_F(EngineTest, EvaluationOfAUniformModelIsTheLogOfTheVocabulary) {
   bundle.arena().weights().zero_();  // all logits are 0
   const data::Dataset dataset = data::Dataset::Open(corpus);
   for (int64_t tokens : {0, 48}) {
-    const Score score = Evaluate(bundle, 0, dataset.split(data::Split::kVal), {.seq_len = 16, .tokens = tokens});
+    const Score score =
+        Evaluate(bundle, 0, dataset.split(data::Split::kVal), {.seq_len = 16, .tokens = tokens});
     EXPECT_NEAR(score.loss(), std::log(256.0), 1e-6);
     EXPECT_NEAR(score.perplexity(), 256, 1e-3);
     EXPECT_NEAR(score.bits_per_byte(), 8, 1e-5);
   }
-  EXPECT_LE(Evaluate(bundle, 0, dataset.split(data::Split::kVal), {.seq_len = 16, .tokens = 48}).tokens, 48);
+  EXPECT_LE(
+      Evaluate(bundle, 0, dataset.split(data::Split::kVal), {.seq_len = 16, .tokens = 48}).tokens,
+      48);
 }
 
 }  // namespace

@@ -139,8 +139,7 @@ class RoutedStack {
 
   Tensor Apply(const Tensor& x, const std::vector<int64_t>& choice, const Tensor& p,
                std::vector<Route>* routes) {
-    const bool soft =
-        r_.gate == RouterGate::kSoft && !(c_.extras != nullptr && c_.extras->argmax);
+    const bool soft = r_.gate == RouterGate::kSoft && !(c_.extras != nullptr && c_.extras->argmax);
     const bool dense =
         training_ && (r_.gate == RouterGate::kSt || r_.gate == RouterGate::kGumbelSt);
     if (soft || dense) {

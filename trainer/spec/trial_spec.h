@@ -165,7 +165,7 @@ struct DataSpec {
   std::string tokenizer = "bytes";  // "bytes" or "sentencepiece:<vocabulary size>"
   std::string
       digest;  // SHA-256 of the prepared corpus's manifest content; set when a sweep is submitted
-  int64_t seq_len = 128;  // tokens
+  int64_t seq_len = 128;   // tokens
   int64_t score_from = 0;  // earlier positions of a sequence are context; with router.pool: prefix
                            // at least router.prefix
   // Of a corpus of several parts (trainer/spec/mixture.h); "": in proportion to their tokens.

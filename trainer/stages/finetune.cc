@@ -122,8 +122,9 @@ class Finetune {
     std::vector<Group> groups;
     for (const auto& [length, all] : by_length) {
       for (size_t i = 0; i < all.size(); i += most)
-        groups.emplace_back(length, std::vector<const ClassExample*>(
-                                        all.begin() + i, all.begin() + std::min(all.size(), i + most)));
+        groups.emplace_back(
+            length, std::vector<const ClassExample*>(all.begin() + i,
+                                                     all.begin() + std::min(all.size(), i + most)));
     }
     return groups;
   }
@@ -144,8 +145,8 @@ class Finetune {
         Forward(model_, tables_, parameters, ids.to(c_.bundle->device()), &extras)
             .view({n, T, model_.d_model});
     const at::Tensor text = model_.causal ? states.select(1, T - 1) : states.mean(1);
-    const at::Tensor logits = at::addmm(parameters.at("classifier.bias")[0], text,
-                                        parameters.at("classifier.weight")[0]);
+    const at::Tensor logits =
+        at::addmm(parameters.at("classifier.bias")[0], text, parameters.at("classifier.weight")[0]);
     return {logits, labels.to(c_.bundle->device())};
   }
 
@@ -214,9 +215,8 @@ StageWork PlanFinetune(const StageContext& c) {
   }
   data::ClassificationData task;
   try {
-    task = data::ReadClassification(
-        path, *data::OpenTokenizer(c.data_dir),
-        {.seq_len = longest, .holdout = s.at("holdout").get<double>()});
+    task = data::ReadClassification(path, *data::OpenTokenizer(c.data_dir),
+                                    {.seq_len = longest, .holdout = s.at("holdout").get<double>()});
   } catch (const data::DataError& e) {
     throw Infeasible(e.what());
   }

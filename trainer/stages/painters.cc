@@ -14,7 +14,8 @@ namespace {
 // Fisher and Yates, from the end.
 void Shuffle(std::vector<int64_t>* order, int64_t seed) {
   const CounterRandom random(Mix(HashOf("painters") + static_cast<uint64_t>(seed)));
-  for (size_t i = order->size(); i > 1; --i) std::swap((*order)[i - 1], (*order)[random.Bits(i) % i]);
+  for (size_t i = order->size(); i > 1; --i)
+    std::swap((*order)[i - 1], (*order)[random.Bits(i) % i]);
 }
 
 }  // namespace
@@ -112,7 +113,8 @@ StageWork PlanPainters(const StageContext& c) {
     const auto variant = v.get<std::string>();
     for (const json& start : c.settings.at("start_layers")) {
       if (variant == "looped_parallel") {
-        for (const json& repeat : c.settings.at("repeats")) measure(variant, start, repeat, nullptr);
+        for (const json& repeat : c.settings.at("repeats"))
+          measure(variant, start, repeat, nullptr);
       } else if (variant == "random") {
         for (const json& seed : c.settings.at("seeds")) measure(variant, start, nullptr, seed);
       } else {

@@ -12,8 +12,8 @@ namespace plumb::trainer {
 // M = T - 2N - 1 middle blocks N + 1 … T - N - 1:
 //   baseline         as trained                  skip             not at all
 //   middle_repeat    block T / 2, M times        reverse          from the last to the first
-//   random           shuffled by `seed`          parallel         all on one input, outputs averaged
-//   looped_parallel  parallel `repeat` times, each on the mean of the one before
+//   random           shuffled by `seed`          parallel         all on one input, outputs
+//   averaged looped_parallel  parallel `repeat` times, each on the mean of the one before
 // and of the whole model, i = start_layer:
 //   skip_one         without block i             switch_two       blocks i and i + 1 in turn
 // Throws std::invalid_argument where N >= T / 2 (block T / 2 would run twice), or there is no such

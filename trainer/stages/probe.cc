@@ -61,9 +61,8 @@ class Probe {
     std::vector<int64_t> order(p.size());
     std::iota(order.begin(), order.end(), 0);
     k = std::min<int64_t>(k, static_cast<int64_t>(p.size()));
-    std::partial_sort(order.begin(), order.begin() + k, order.end(), [&](int64_t a, int64_t b) {
-      return p[a] != p[b] ? p[a] > p[b] : a < b;
-    });
+    std::partial_sort(order.begin(), order.begin() + k, order.end(),
+                      [&](int64_t a, int64_t b) { return p[a] != p[b] ? p[a] > p[b] : a < b; });
     order.resize(k);
     return order;
   }
@@ -93,18 +92,17 @@ class Probe {
     std::vector<int64_t> tokens;
     const std::string before = tokenizer_->Decode(text);
     for (int64_t i = 0; i < g.at("tokens").get<int64_t>(); ++i) {
-      const std::vector<double> p =
-          Next(ids, greedy ? 1.0 : g.at("temperature").get<double>());
+      const std::vector<double> p = Next(ids, greedy ? 1.0 : g.at("temperature").get<double>());
       const int64_t id = greedy ? Order(p, 1)[0] : Draw(p, sampler, g, random.Uniform(i));
       if (id == tokenizer_->separator()) break;  // the document ends
       tokens.push_back(id), ids.push_back(id), text.push_back(id);
     }
     const std::string all = tokenizer_->Decode(text);
-    json out = {{"text", all.starts_with(before) ? all.substr(before.size())
-                                                 : tokenizer_->Decode(tokens)},
-                {"tokens", tokens},
-                {"sampler", sampler},
-                {"context", longest_}};
+    json out = {
+        {"text", all.starts_with(before) ? all.substr(before.size()) : tokenizer_->Decode(tokens)},
+        {"tokens", tokens},
+        {"sampler", sampler},
+        {"context", longest_}};
     out["temperature"] = greedy ? json() : g.at("temperature");
     out["top_k"] = sampler == "top_k" ? g.at("top_k") : json();
     out["top_p"] = sampler == "top_p" ? g.at("top_p") : json();

@@ -5,11 +5,11 @@
 namespace plumb::trainer {
 namespace {
 const std::map<std::string, StageWork (*)(const StageContext&)>& Plans() {
-  static const auto* const plans = new std::map<std::string, StageWork (*)(const StageContext&)>{
-      {"probe", PlanProbe},
-      {"painters", PlanPainters},
-      {"finetune", PlanFinetune},
-      {"evaluate", PlanEvaluate}};
+  static const auto* const plans =
+      new std::map<std::string, StageWork (*)(const StageContext&)>{{"probe", PlanProbe},
+                                                                    {"painters", PlanPainters},
+                                                                    {"finetune", PlanFinetune},
+                                                                    {"evaluate", PlanEvaluate}};
   return *plans;
 }
 }  // namespace
