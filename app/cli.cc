@@ -130,6 +130,9 @@ void AddSweep(Builder& b, CLI::App* root, Line& l) {
   c->add_option("file", l.sweep.file, "Sweep file (-: standard input)")->required();
   c->add_option("--data-root", l.sweep.data_root, "Where prepared corpora lie");
   c->add_option("--flops-per-second", l.sweep.flops_per_second, "Of one device, to predict time");
+  c->add_option("--assume-tokens", l.sweep.assume_tokens,
+                "Plan for corpora that are not prepared here, as if they had so many training "
+                "tokens: 700M, or by part ja=500M,en=500M");
   const auto waits = [&l](CLI::App* to) {
     to->add_option("--fail-on", l.sweep.fail_on,
                    "Exit with 7 when any, all or never trials failed");

@@ -42,6 +42,7 @@ struct SweepArgs {
   bool watch = false;
   double timeout = 0;           // seconds to wait; 0: no limit
   double flops_per_second = 0;  // for plan
+  std::string assume_tokens;    // for plan: "700M", "ja=500M,en=500M"
 };
 int PlanSweepCommand(const Context& context, const SweepArgs& args);
 int SubmitSweep(const Context& context, const SweepArgs& args);

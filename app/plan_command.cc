@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "app/commands.h"
 #include "app/database.h"
 #include "app/exit_code.h"
@@ -15,6 +16,7 @@
 #include "app/table.h"
 #include "data/dataset.h"
 #include "sweeps/describe.h"
+#include "sweeps/number.h"
 #include "sweeps/plan.h"
 #include "trainer/spec/parse.h"
 #include "trainer/spec/stage_settings.h"
@@ -28,7 +30,8 @@ absl::StatusOr<sweeps::CorpusInfo> LookUp(const std::string& root, const std::st
   if (!std::filesystem::exists(std::filesystem::path(dir) / "manifest.json")) {
     return absl::NotFoundError(
         absl::StrCat("corpus \"", corpus, "\" is not prepared with tokenizer \"", tokenizer,
-                     "\"; run `plumb data prepare ", corpus, " --tokenizer ", tokenizer, "`"));
+                     "\"; run `plumb data prepare ", corpus, " --tokenizer ", tokenizer,
+                     "`, or plan without it: --assume-tokens 700M"));
   }
   try {
     const data::Manifest m = data::ReadManifest(dir);
@@ -44,6 +47,23 @@ absl::StatusOr<sweeps::CorpusInfo> LookUp(const std::string& root, const std::st
   } catch (const std::exception& e) {  // the data room throws; statuses begin here
     return absl::FailedPreconditionError(e.what());
   }
+}
+
+// What --assume-tokens says of a corpus that is not there.
+absl::StatusOr<sweeps::CorpusInfo> Assumed(const std::string& text, const std::string& tokenizer) {
+  sweeps::CorpusInfo info{.vocab_size = spec::TokenizerVocabSize(tokenizer).value_or(0)};
+  for (absl::string_view item : absl::StrSplit(text, ',')) {
+    const std::vector<std::string> sides = absl::StrSplit(item, absl::MaxSplits('=', 1));
+    const std::optional<double> tokens = sweeps::ParseNumber(sides.back());
+    if (!tokens || *tokens < 1 || *tokens > 1e15) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--assume-tokens: expected a number (700M) or parts (ja=500M,en=500M), got \"", text,
+          "\""));
+    }
+    info.train_tokens += static_cast<int64_t>(*tokens);
+    if (sides.size() == 2) info.parts.push_back({sides[0], static_cast<int64_t>(*tokens)});
+  }
+  return info;
 }
 
 // The median rate of a trial alone that this database has measured; 0 where there is none.
@@ -90,7 +110,9 @@ int PlanSweepCommand(const Context& context, const SweepArgs& args) {
   if (!yaml.ok()) return Finish(yaml.status());
   const std::string root = args.data_root.empty() ? data::DefaultRoot() : args.data_root;
   auto plan = sweeps::PlanSweep(*yaml, args.file, [&](const std::string& c, const std::string& t) {
-    return LookUp(root, c, t);
+    absl::StatusOr<sweeps::CorpusInfo> info = LookUp(root, c, t);
+    const bool assume = absl::IsNotFound(info.status()) && !args.assume_tokens.empty();
+    return assume ? Assumed(args.assume_tokens, t) : info;
   });
   if (!plan.ok()) return Finish(plan.status());
   const double measured = args.flops_per_second > 0 ? 0 : MeasuredFlopsPerSecond(context.db);

@@ -1,5 +1,5 @@
-// Stages that follow a training, on the real engine: probe, painters, finetune, evaluate; and what a
-// router leaves.
+// Stages that follow a training, on the real engine: probe, painters, finetune, evaluate; and what
+// a router leaves.
 #include <gmock/gmock.h>
 
 #include <cmath>
@@ -150,8 +150,8 @@ TEST_F(AfterTraining, PaintersMeasureTheBaselineAndWhatWasAsked) {
     const json r = json::parse(text);
     EXPECT_EQ(r["tokens"], base["tokens"]);
     // Start layer 2 of 5: no layer is in the middle, so all but skip_one are the baseline.
-    const bool same = r["start_layer"].is_null() ||
-                      (r["start_layer"] == 2 && r["variant"] != "skip_one");
+    const bool same =
+        r["start_layer"].is_null() || (r["start_layer"] == 2 && r["variant"] != "skip_one");
     if (r["variant"] == "random" && !same) continue;  // of two layers, as likely as not the order
     EXPECT_EQ(r["loss"] == base["loss"], same) << text;
   }
