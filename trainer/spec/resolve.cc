@@ -145,11 +145,17 @@ void CheckAttention(const ModelSpec& m, Errors& e) {
   e.If(!m.causal && m.attn_window > 0, "model.attn_window", "needs causal attention");
 }
 
+// Anywhere: around the branches, before or after the stack, on queries and keys.
+bool HasRmsNorm(const ModelSpec& m) {
+  return m.norm == NormKind::kRmsNorm || m.final_norm == OuterNorm::kRmsNorm ||
+         m.embed_norm == OuterNorm::kRmsNorm || m.qk_norm != QkNorm::kNone;
+}
+
 void CheckBlock(const ModelSpec& m, Errors& e) {
   const bool rms = m.norm == NormKind::kRmsNorm;
   e.If(m.norm_unit_offset && (!rms || !m.norm_weight), "model.norm_unit_offset",
        "is for an rmsnorm with a gain");
-  e.If(!m.norm_eps_inside && !rms && m.norm != NormKind::kNone, "model.norm_eps_inside",
+  e.If(!m.norm_eps_inside && !HasRmsNorm(m) && m.norm != NormKind::kNone, "model.norm_eps_inside",
        "false is for rmsnorm");
   e.If(!m.norm_weight && m.norm == NormKind::kLayerNorm, "model.norm_weight",
        "a layernorm has its gain and bias");
@@ -292,7 +298,7 @@ void DropUnread(TrialSpec& s) {
   model(!dyt, &ModelSpec::dyt_alpha_attn);
   model(!dyt, &ModelSpec::dyt_alpha_other);
   model(!dyt, &ModelSpec::dyt_bias);
-  model(m.norm != NormKind::kRmsNorm, &ModelSpec::norm_eps_inside);
+  model(!HasRmsNorm(m), &ModelSpec::norm_eps_inside);
   model(m.attn_matrix == AttentionMatrix::kPlain, &ModelSpec::attn_gains);
   model(m.vp == ValueProjection::kIdentity, &ModelSpec::vp_init);
   const bool reparam = m.vp == ValueProjection::kReparam;
