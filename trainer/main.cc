@@ -2,8 +2,10 @@
 #include <malloc.h>
 
 #include <cstdio>
+#include <cstring>
 #include <exception>
 
+#include "trainer/coord_check.h"
 #include "trainer/protocol/serve.h"
 
 #ifndef PLUMB_VERSION
@@ -16,6 +18,8 @@ int main(int argc, char** argv) {
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
   try {
+    if (argc == 2 && std::strcmp(argv[1], "coordcheck") == 0)
+      return plumb::trainer::CoordinateCheckMain();
     return plumb::trainer::TrainerMain(argc, argv, "plumb-trainer", PLUMB_VERSION,
                                        plumb::trainer::MakeTorchEngine);
   } catch (const std::exception& e) {
