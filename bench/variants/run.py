@@ -7,7 +7,7 @@ A process each, one thread each, all alive at once; every repeat runs each prese
 the machine does falls on all of them. One JSON line a preset: `ratio` is the median over repeats of preln's seconds ÷ the
 preset's in the same repeat (above 1: faster than preln), `ratio_cpu` the same by processor time, `ratio_best` of each one's
 fastest repeat. `peak_mib` is the process's high-water mark. `attention` says which way a step's attention went: the fused
-kernel, or the scores in full (counted from the operations that ran).
+kernel (counted as it ran), or the scores in full.
 """
 import argparse
 import json
@@ -46,8 +46,8 @@ class Side:
 
 
 def way(about):
-    fused, dense = about["attention_fused"], about["attention_dense"]
-    return "fused" if not dense else "dense" if not fused else f"fused {fused}, dense {dense}"
+    fused, blocks = about["attention_fused"], about["n_layers"]
+    return "full scores" if not fused else "fused" if fused >= blocks else f"fused in {fused} of {blocks} blocks"
 
 
 def main():
