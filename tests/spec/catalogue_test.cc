@@ -80,6 +80,17 @@ TEST(Counts, OfTheRouterAreItsWeightsAndBiases) {
   EXPECT_EQ(routed.by_role.at("router"), 4 * (5 * 256 + 5));
 }
 
+// Four vectors of a head's width and the norm of a pair, in each block.
+TEST(Counts, OfDifferentialAttentionAreALlamasAndSixHeadWidths) {
+  const std::string rest =
+      R"(, "n_layers": 3, "d_model": 64, "n_heads": 4}, "train": {"steps": 1}})";
+  const auto total = [&](const std::string& preset) {
+    return CountParameters(ResolvedOrDie(R"({"model": {"preset": ")" + preset + '"' + rest).model)
+        .total;
+  };
+  EXPECT_EQ(total("differential"), total("llama_base") + 3 * (4 + 2) * 16);
+}
+
 TEST(Counts, SplitFrozenFromTrainable) {
   const auto c =
       CountParameters(CodeParrot("preln", R"(, "vp": "reparam", "vp_init": "orthogonal")"));
@@ -104,7 +115,7 @@ TEST(Counts, FlopsAreTheMatricesThatPositionsMeet) {
 }
 
 TEST(Presets, AllResolveAndNameTheirSource) {
-  EXPECT_EQ(PresetNames().size(), 19u);
+  EXPECT_EQ(PresetNames().size(), 20u);
   for (const std::string& name : PresetNames()) {
     EXPECT_FALSE(PresetSource(name).empty()) << name;
     ResolvedOrDie(R"({"model": {"preset": ")" + name + R"("}, "train": {"steps": 1}})");
@@ -139,6 +150,10 @@ TEST(Resolve, RefusesCombinationsThatMeanNothing) {
             "{d_model: …, n_layers: …}");
   EXPECT_EQ(wrong(R"("preset": "phi3_dynamic", "norm_scaling": "depth")"),
             "model.norm_scaling: which index, step or block? Not defined with a router");
+  EXPECT_EQ(wrong(R"("preset": "differential", "n_kv_heads": 2)"),
+            "model.attn_matrix: differential takes heads in pairs: n_heads even, no grouped heads");
+  EXPECT_EQ(wrong(R"("preset": "differential", "position": "alibi")"),
+            "model.attn_matrix: differential compares two maps; ALiBi would bend them differently");
   EXPECT_EQ(wrong(R"("causal": false)"),
             "model.causal: without it every position sees its target; say train.objective: mlm");
   EXPECT_EQ(wrong("", R"(, "router": {"gate": "fixed", "path": "0,1,9,2"})"),

@@ -128,9 +128,13 @@ class Attender {
       }
     }
     v = WithFirstValue(v);
-    q = QkNormed(q, H, "q_norm.weight"), k = QkNormed(k, G, "k_norm.weight");
+    if (m_.qk_norm != spec::QkNorm::kNone) {
+      const bool head = m_.qk_norm == spec::QkNorm::kHead;
+      q = Normed(q, head ? H : 1, "q_norm.weight"), k = Normed(k, head ? G : 1, "k_norm.weight");
+    }
     q = Heads(q, H), k = Heads(k, G);
     if (cos_.defined()) q = Rotated(m_, q, cos_, sin_), k = Rotated(m_, k, cos_, sin_);
+    if (m_.attn_matrix == AttentionMatrix::kDifferential) return Differential(x, q, k, v);
     const Tensor mixed = Mix(x, q.transpose(1, 2), Widened(k, H), Widened(Heads(v, G), H));
     const Tensor flat = mixed.transpose(1, 2).reshape({c_.K, c_.B * c_.T, H * h});
     if (m_.attn_matrix == AttentionMatrix::kPlain) return flat;
@@ -164,17 +168,37 @@ class Attender {
     }
     return v + ops::ScaleRows(first - v, mix);
   }
-  Tensor QkNormed(const Tensor& x, int64_t heads, const char* gain) const {
-    if (m_.qk_norm == spec::QkNorm::kNone) return x;
-    const bool head = m_.qk_norm == spec::QkNorm::kHead;
-    const Tensor rows = head ? x.reshape({c_.K, c_.B * c_.T * heads, m_.head_dim}) : x;
+  // RMSNorm of each of the `parts` that a position's x [K, M, ·] is made of.
+  Tensor Normed(const Tensor& x, int64_t parts, const char* gain) const {
+    const Tensor rows = x.reshape({c_.K, c_.B * c_.T * parts, x.size(2) / parts});
     Tensor w = c_.Find(name_ + gain);
     if (!w.defined()) w = at::ones({c_.K, rows.size(2)}, x.options().requires_grad(false));
     if (m_.norm_unit_offset) w = w + 1;
     return ops::RmsNorm(rows, w, m_.norm_eps, m_.norm_eps_inside).view(x.sizes());
   }
 
-  // softmax(scores) v; q, k, v [N, H, T, h] → [N, H, T, h].
+  // Ye et al. 2024 (arXiv 2410.05258), eqs. 1 to 3: heads 2j and 2j + 1 are two maps over one value
+  // of width 2h, norm((A1 - lambda A2) v) (1 - lambda_init) with lambda =
+  // exp(q1 k1) - exp(q2 k2) + lambda_init, lambda_init = 0.8 - 0.6 exp(-0.3 l), l from 0.
+  Tensor Differential(const Tensor& x, const Tensor& q, const Tensor& k, const Tensor& v) const {
+    const int64_t H = m_.n_heads, h = m_.head_dim;
+    const double first = 0.8 - 0.6 * std::exp(-0.3 * static_cast<double>(l_));
+    const auto product = [&](const char* a, const char* b) {  // [K, 1]
+      return at::bmm(c_.At(name_ + a).unsqueeze(1), c_.At(name_ + b).unsqueeze(2)).squeeze(2);
+    };
+    const Tensor lambda = at::exp(product("lambda_q1", "lambda_k1")) -
+                          at::exp(product("lambda_q2", "lambda_k2")) + first;
+    const Tensor values = Widened(v.view({N_, c_.T, H / 2, 2 * h}), H);
+    const Tensor mixed = Mix(x, q.transpose(1, 2), k.transpose(1, 2), values);  // [N, H, T, 2h]
+    const Tensor maps = mixed.view({N_, H / 2, 2, c_.T, 2 * h});
+    const auto flat = [&](int64_t map) {
+      return maps.select(2, map).transpose(1, 2).reshape({c_.K, c_.B * c_.T, H * h});
+    };
+    const Tensor difference = flat(0) - ops::ScaleRows(flat(1), lambda);
+    return Normed(difference, H / 2, "pair_norm.weight") * (1 - first);
+  }
+
+  // softmax(scores) v; q, k [N, H, T, h], v [N, H, T, w] → [N, H, T, w].
   Tensor Mix(const Tensor& x, const Tensor& q, const Tensor& k, const Tensor& v) const {
     const double scale = spec::ScoreScale(m_);
     Tensor mask = MaskOfBlock();
@@ -182,8 +206,13 @@ class Attender {
     if (!dense) {
       std::optional<Tensor> bias;
       if (mask.defined()) bias = mask.unsqueeze(0);
-      return at::scaled_dot_product_attention(q, k, v, bias, 0.0, m_.causal && !mask.defined(),
-                                              scale);
+      // The fused kernel wants one width; zeros add nothing to a score.
+      const int64_t more = v.size(3) - q.size(3);
+      const auto wide = [&](const Tensor& t) {
+        return more > 0 ? at::constant_pad_nd(t, {0, more}) : t;
+      };
+      return at::scaled_dot_product_attention(wide(q), wide(k), v, bias, 0.0,
+                                              m_.causal && !mask.defined(), scale);
     }
     Tensor scores = at::matmul(q, k.transpose(2, 3)) * scale;  // [N, H, T, T]
     if (m_.score_bias != spec::ScoreBias::kNone) scores = scores + Bias(x).unsqueeze(1);

@@ -37,7 +37,7 @@ struct Choices<BranchScale> {
 };
 template <>
 struct Choices<AttentionMatrix> {
-  static constexpr const char* kNames[] = {"plain", "vskip", "shaped"};
+  static constexpr const char* kNames[] = {"plain", "vskip", "shaped", "differential"};
 };
 template <>
 struct Choices<GainScope> {

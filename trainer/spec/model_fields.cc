@@ -67,7 +67,7 @@ void AddGains(ModelSpec& m, Table& t) {
 void AddAttention(ModelSpec& m, Table& t) {
   t.Choice("model.attn_matrix", m.attn_matrix,
            {"plain A; vskip alpha I + beta A; shaped alpha I + beta A - gamma C, C the value of A "
-            "at zero scores"});
+            "at zero scores; differential A1 - lambda A2, two heads each"});
   t.Choice("model.attn_gains", m.attn_gains, {"vskip, shaped: gains per head or per layer"});
   t.Choice("model.vp", m.vp,
            {"value and output projection: full; identity (absent); reparam alpha W0 + beta dW"});

@@ -149,7 +149,15 @@ class Declarer {
     } else if (m_.vp == ValueProjection::kReparam) {
       Reparam(attn + "out", m_.vp_init, m_.vp_alpha, m_.vp_beta, m_.vp_gains_trainable, l);
     }
-    if (m_.attn_matrix != AttentionMatrix::kPlain) {
+    if (m_.attn_matrix == AttentionMatrix::kDifferential) {
+      for (const char* vector : {"lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2"}) {
+        Add({attn + vector, {m_.head_dim}, {Kind::kNormal, 0.1}, Role::kGain, l});
+      }
+      if (m_.norm_weight) {
+        const Init init{m_.norm_unit_offset ? Kind::kZeros : Kind::kOnes};
+        Add({attn + "pair_norm.weight", {2 * m_.head_dim}, init, Role::kGain, l});
+      }
+    } else if (m_.attn_matrix != AttentionMatrix::kPlain) {
       const int64_t n = m_.attn_gains == GainScope::kHead ? m_.n_heads : 1;
       const bool shaped = m_.attn_matrix == AttentionMatrix::kShaped;
       Gain(attn + "alpha", n, 1, l);

@@ -122,7 +122,12 @@ void CheckAttention(const ModelSpec& m, Errors& e) {
        "a zero query stays zero under QK-norm, its gradient scaled by 1/eps; choose one");
   e.If(m.qk_norm != QkNorm::kNone && m.parametrization != Parametrization::kSp && m.attn_scale == 0,
        "model.attn_scale", "QK-norm with scores / head_dim needs its own scale; give attn_scale");
-  if (m.attn_matrix != AttentionMatrix::kPlain) {
+  if (m.attn_matrix == AttentionMatrix::kDifferential) {
+    e.If(m.n_heads % 2 != 0 || m.n_kv_heads != m.n_heads, "model.attn_matrix",
+         "differential takes heads in pairs: n_heads even, no grouped heads");
+    e.If(m.position == PositionKind::kAlibi, "model.attn_matrix",
+         "differential compares two maps; ALiBi would bend them differently");
+  } else if (m.attn_matrix != AttentionMatrix::kPlain) {
     const std::string name = Name(m.attn_matrix);
     e.If(m.n_kv_heads != m.n_heads, "model.attn_matrix",
          name + " adds a head's own values: no grouped heads");
@@ -145,10 +150,11 @@ void CheckAttention(const ModelSpec& m, Errors& e) {
   e.If(!m.causal && m.attn_window > 0, "model.attn_window", "needs causal attention");
 }
 
-// Anywhere: around the branches, before or after the stack, on queries and keys.
+// Anywhere: around the branches, before or after the stack, on queries and keys, on pairs of maps.
 bool HasRmsNorm(const ModelSpec& m) {
   return m.norm == NormKind::kRmsNorm || m.final_norm == OuterNorm::kRmsNorm ||
-         m.embed_norm == OuterNorm::kRmsNorm || m.qk_norm != QkNorm::kNone;
+         m.embed_norm == OuterNorm::kRmsNorm || m.qk_norm != QkNorm::kNone ||
+         m.attn_matrix == AttentionMatrix::kDifferential;
 }
 
 void CheckBlock(const ModelSpec& m, Errors& e) {
@@ -272,6 +278,11 @@ void ResolveTraining(TrialSpec& s, Errors& e) {
           str(t.warmup_steps) + " is more than the " + str(t.steps) + " steps");
 }
 
+// Has alpha, beta and gamma, per head or per layer.
+bool Gained(AttentionMatrix matrix) {
+  return matrix == AttentionMatrix::kValueSkip || matrix == AttentionMatrix::kShaped;
+}
+
 // Fields that the chosen kinds do not read go back to their defaults, so that they never split a
 // key.
 void DropUnread(TrialSpec& s) {
@@ -299,7 +310,7 @@ void DropUnread(TrialSpec& s) {
   model(!dyt, &ModelSpec::dyt_alpha_other);
   model(!dyt, &ModelSpec::dyt_bias);
   model(!HasRmsNorm(m), &ModelSpec::norm_eps_inside);
-  model(m.attn_matrix == AttentionMatrix::kPlain, &ModelSpec::attn_gains);
+  model(!Gained(m.attn_matrix), &ModelSpec::attn_gains);
   model(m.vp == ValueProjection::kIdentity, &ModelSpec::vp_init);
   const bool reparam = m.vp == ValueProjection::kReparam;
   model(!reparam, &ModelSpec::vp_alpha);

@@ -17,7 +17,7 @@ enum class OuterNorm { kSame, kRmsNorm, kLayerNorm, kNone };
 enum class NormScaling { kNone, kDepth };
 enum class ParallelNorms { kShared, kSeparate };
 enum class BranchScale { kConstant, kDepth };
-enum class AttentionMatrix { kPlain, kValueSkip, kShaped };
+enum class AttentionMatrix { kPlain, kValueSkip, kShaped, kDifferential };
 enum class GainScope { kHead, kLayer };
 enum class ValueProjection { kFull, kIdentity, kReparam };
 enum class ValueInit { kNormal, kOrthogonal, kIdentity, kTiedOrthogonal };
