@@ -36,6 +36,8 @@ struct Line {
   UpArgs up;
   DemoArgs demo;
   SweepArgs sweep;
+  ModelArgs model;
+  CoordCheckArgs coordcheck;
   TrialArgs trial;
   PlotArgs plot;
   QueryArgs query;
@@ -315,8 +317,28 @@ void AddModelFiles(Builder& b, CLI::App* group, Line& l) {
 }
 
 void AddModel(Builder& b, CLI::App* root, Line& l) {
-  CLI::App* g =
-      b.Group(root, "model", "Models as files", "plumb model import my-llama --out start");
+  CLI::App* g = b.Group(root, "model", "The catalogue of blocks, and models as files",
+                        "plumb model show sas_p --shape d_model=64,n_layers=4");
+  b.Command(g, "list", "Presets: what each is and where it comes from", "plumb model list",
+            [](const Line& x) { return ListModels(x.context); });
+  CLI::App* c = b.Command(g, "show", "A block drawn, its parameters and FLOPs by component",
+                          "plumb model show sas_p --shape d_model=64,n_layers=4,seq_len=128",
+                          [](const Line& x) { return ShowModel(x.context, x.model); });
+  c->add_option("preset", l.model.preset, "One of plumb model list")->required();
+  c->add_option("--shape", l.model.shape, "Fields: d_model=64,n_layers=4,vocab_size=32000,…");
+  c = b.Command(g, "coordcheck",
+                "Do activations and their change in training depend on width or depth?",
+                "plumb model coordcheck --widths 32,64,128 --parametrization mup",
+                [](const Line& x) { return CoordCheck(x.context, x.coordcheck); });
+  c->add_option("preset", l.coordcheck.preset, "One of plumb model list (llama)");
+  c->add_option("--widths", l.coordcheck.widths, "d_model of each run; the first is muP's base");
+  c->add_option("--depths", l.coordcheck.depths, "n_layers of each run; the first is the base");
+  c->add_option("--parametrization", l.coordcheck.parametrization, "sp, mup, mup_repo, completep");
+  c->add_option("--shape", l.coordcheck.shape, "Other fields, as lr=0.01,head_dim=16");
+  c->add_option("--seeds", l.coordcheck.seeds, "Runs of each size (3)");
+  c->add_option("--steps", l.coordcheck.steps, "Updates before the look (10)");
+  c->add_option("--svg", l.coordcheck.svg, "Write the figure too; two axes make two files");
+  c->add_option("--trainer", l.coordcheck.trainer, "plumb-trainer (beside this program)");
   AddModelFiles(b, g, l);
 }
 

@@ -36,6 +36,18 @@ struct DemoArgs {
 int RunDemo(const Context& context, const DemoArgs& args);
 
 enum class FailOn { kAny, kAll, kNever };
+struct ModelArgs {
+  std::string preset, shape;
+};
+int ListModels(const Context& context);
+int ShowModel(const Context& context, const ModelArgs& args);
+
+struct CoordCheckArgs {
+  std::string preset = "llama", shape, widths, depths, parametrization, svg, trainer;
+  int64_t seeds = 3, steps = 10;
+};
+int CoordCheck(const Context& context, const CoordCheckArgs& args);
+
 struct SweepArgs {
   std::string file, data_root, fail_on = "any";
   int64_t id = 0;  // 0: the newest
