@@ -1,6 +1,7 @@
 // A block from outside the tree: built as `plumb block test` builds it, checked, trained, and
 // refused when it is not the one that was planned.
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -29,6 +30,7 @@ void Rewrite(const std::string& path, const std::string& from, const std::string
 class OutsideBlock : public testing::Test {
  protected:
   static void SetUpTestSuite() {
+    at::set_num_threads(1);  // a second one spins where cores are shared
     dir_ = new TempDir;
     setenv("CMAKE_CXX_COMPILER_LAUNCHER", "ccache", 0);
     fs::copy(PLUMB_SOURCE_DIR "/sweeps/examples/blocks/gated_mean", *dir_ / "built");
