@@ -45,6 +45,7 @@ struct Line {
   DoctorArgs doctor;
   DataArgs data;
   ModelFilesArgs model_files;
+  BlockArgs block;
   std::string shell = "bash", init_file = "sweep.yaml";
   bool reference = false;
   std::function<int()> run;
@@ -341,6 +342,20 @@ void AddModel(Builder& b, CLI::App* root, Line& l) {
   AddModelFiles(b, g, l);
 }
 
+void AddBlock(Builder& b, CLI::App* root, Line& l) {
+  CLI::App* g = b.Group(root, "block", "Blocks from outside the tree", "plumb block new my_block");
+  CLI::App* c = b.Command(g, "new", "Writes a folder with a block that works, to change",
+                          "plumb block new my_block",
+                          [](const Line& x) { return NewBlock(x.context, x.block); });
+  c->add_option("name", l.block.name, "Lower-case letters, digits, _")->required();
+  c->add_option("--dir", l.block.dir, "Where the folder goes (here)");
+  c = b.Command(g, "test", "Builds it; checks counts, causality, gradients, arrays",
+                "plumb block test my_block",
+                [](const Line& x) { return TestBlock(x.context, x.block); });
+  c->add_option("folder", l.block.name, "The block's folder")->required();
+  c->add_option("--trainer", l.block.trainer, "plumb-trainer (beside this program)");
+}
+
 std::vector<std::string> CommandNames(const CLI::App* app) {
   std::vector<std::string> names;
   for (const CLI::App* sub : app->get_subcommands(nullptr)) names.push_back(sub->get_name());
@@ -456,6 +471,7 @@ int RunCli(int argc, char** argv) {
   AddTrial(builder, &root, line);
   AddResults(builder, &root, line);
   AddModel(builder, &root, line);
+  AddBlock(builder, &root, line);
   AddRest(builder, &root, line);
 
   std::vector<std::string> words(argv + 1, argv + argc);

@@ -118,6 +118,12 @@ struct ModelFilesArgs {
 int ImportModel(const Context& context, const ModelFilesArgs& args);
 int ExportModel(const Context& context, const ModelFilesArgs& args);
 
+struct BlockArgs {
+  std::string name, dir = ".", trainer;
+};
+int NewBlock(const Context& context, const BlockArgs& args);
+int TestBlock(const Context& context, const BlockArgs& args);
+
 int PrintTrialSchema(bool reference, const Context& context);
 int PrintStageSettings(const Context& context);
 int PrintCompletion(const std::string& shell);

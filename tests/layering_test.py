@@ -26,6 +26,7 @@ MAY = {
     "trainer/ops": ({"trainer/ops"}, {"torch"}),
     "trainer/protocol": ({"trainer/protocol", "trainer/spec"}, {"json"}),
     "sweeps": ({"sweeps", "domain", "trainer/spec"}, {"absl", "json", "yaml"}),
+    "sweeps/examples/blocks": ({"trainer"}, {"torch"}),  # as a user's block, outside of every room
     "interchange": ({"interchange", "trainer/files", "trainer/spec"}, {"json"}),
     "store": ({"store", "domain"}, {"absl", "sqlite", "json"}),
     "coordinator/core": ({"coordinator/core", "domain", "sweeps", "trainer/spec"}, {"absl", "json"}),

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <exception>
 
+#include "trainer/block_check.h"
 #include "trainer/coord_check.h"
 #include "trainer/protocol/serve.h"
 
@@ -20,6 +21,8 @@ int main(int argc, char** argv) {
   try {
     if (argc == 2 && std::strcmp(argv[1], "coordcheck") == 0)
       return plumb::trainer::CoordinateCheckMain();
+    if (argc == 3 && std::strcmp(argv[1], "block-test") == 0)
+      return plumb::trainer::BlockTestMain(argv[2]);
     return plumb::trainer::TrainerMain(argc, argv, "plumb-trainer", PLUMB_VERSION,
                                        plumb::trainer::MakeTorchEngine);
   } catch (const std::exception& e) {

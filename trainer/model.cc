@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "trainer/components/block.h"
+#include "trainer/spec/block_manifest.h"
 #include "trainer/spec/parameter_layout.h"
 #include "trainer/spec/parametrization.h"
 
@@ -55,7 +56,8 @@ Tensor Embed(const Context& c, const Tensor& ids) {
 std::string FirstNormOf(const spec::ModelSpec& m, int64_t l) {
   const bool before =
       m.norm_place == spec::NormPlace::kPre || m.norm_place == spec::NormPlace::kPeri;
-  return before && !m.embed_shortcut ? spec::BlockName(l) + "attn_norm" : "";
+  return before && !m.embed_shortcut && m.block_plugin.empty() ? spec::BlockName(l) + "attn_norm"
+                                                               : "";
 }
 
 void RunStack(const Context& c, AttentionState* state, Stream* s, NormKind final_kind) {
@@ -105,14 +107,16 @@ at::Tensor ForwardTables::sin(int64_t T, at::ScalarType type) const {
 }
 
 Batching BatchingOf(const spec::ModelSpec& m) {
-  return spec::Routed(m) ? Batching::kRowLoop : Batching::kBatched;
+  const bool alone = spec::Routed(m) ||
+                     (!m.block_plugin.empty() && !spec::ReadBlockManifest(m.block_plugin).batched);
+  return alone ? Batching::kRowLoop : Batching::kBatched;
 }
 
 at::Tensor Forward(const spec::ModelSpec& m, const ForwardTables& tables,
                    const ParameterView& parameters, const at::Tensor& ids, Extras* extras) {
   const Context c{m, tables, parameters, ids.size(0), ids.size(1), ids.size(2), extras};
   if (c.K != 1 && BatchingOf(m) == Batching::kRowLoop) {
-    throw std::invalid_argument("a routed model takes one row a pass");
+    throw std::invalid_argument("this model takes one row a pass");
   }
   Stream s{.x = Embed(c, ids)};
   s.embedding = s.x;

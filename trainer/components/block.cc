@@ -118,7 +118,10 @@ void RunBlock(const Context& c, int64_t l, AttentionState* state, Stream* s,
            ops::ScaleRows(s->embedding, c.At(block + "embed_mix.embed"));
     s->normed = Tensor();
   }
-  if (c.m.block == spec::BlockForm::kParallel) {
+  if (!c.m.block_plugin.empty()) {
+    s->x = Plugin(c, s->x, l);
+    s->normed = Tensor();
+  } else if (c.m.block == spec::BlockForm::kParallel) {
     Parallel(c, l, state, s, next, next_kind);
   } else {
     Sequential(c, l, state, s, next, next_kind);

@@ -55,4 +55,7 @@ at::Tensor Attention(const Context& c, const at::Tensor& x, int64_t l, Attention
 
 at::Tensor Mlp(const Context& c, const at::Tensor& x, int64_t l);
 
+// Block l from outside the tree, its residuals included (trainer/block_plugin.h). x [K, M, d].
+at::Tensor Plugin(const Context& c, const at::Tensor& x, int64_t l);
+
 }  // namespace plumb::trainer::components

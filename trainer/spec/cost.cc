@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "trainer/spec/block_manifest.h"
 #include "trainer/spec/parameter_layout.h"
 
 namespace plumb::spec {
@@ -14,6 +15,13 @@ int64_t Flops(const Parameter& p, int64_t seq_len) {
   // A score bias makes only the columns of the keys that there are.
   if (p.name.ends_with("score_bias.weight")) return 2 * p.shape[0] * std::min(seq_len, p.shape[1]);
   return 2 * p.size();
+}
+
+// Of one block and position, beside the matrices: the two products of attention, or what a block
+// from outside says.
+int64_t MixingFlops(const ModelSpec& m, int64_t seq_len) {
+  if (m.block_plugin.empty()) return 4 * seq_len * m.n_heads * m.head_dim;
+  return EvaluateShape(ReadBlockManifest(m.block_plugin).flops, m, seq_len);
 }
 
 }  // namespace
@@ -54,7 +62,8 @@ std::vector<ComponentCost> Components(const ModelSpec& m, int64_t seq_len) {
   }
   if (m.tied_head) part("head (tied)", -1).flops += 2 * m.d_model * m.vocab_size;
   for (int64_t l = 0; l < m.n_layers; ++l) {
-    part("attn.scores", l).flops += 4 * seq_len * m.n_heads * m.head_dim;
+    part(m.block_plugin.empty() ? "attn.scores" : "beside the matrices", l).flops +=
+        MixingFlops(m, seq_len);
   }
   return out;
 }
@@ -67,14 +76,14 @@ int64_t PlannedBlockEvaluations(const ModelSpec& m) {
 }
 
 int64_t BlockFlopsPerToken(const ModelSpec& m, int64_t seq_len) {
-  int64_t blocks = 4 * seq_len * m.n_heads * m.head_dim * m.n_layers;
+  int64_t blocks = MixingFlops(m, seq_len) * m.n_layers;
   for (const Parameter& p : LayoutOf(m).parameters) blocks += p.layer < 0 ? 0 : Flops(p, seq_len);
   return blocks / m.n_layers;
 }
 
 int64_t ForwardFlopsPerToken(const ModelSpec& m, int64_t seq_len) {
   int64_t outside = m.tied_head ? 2 * m.d_model * m.vocab_size : 0;
-  int64_t blocks = 4 * seq_len * m.n_heads * m.head_dim * m.n_layers;
+  int64_t blocks = MixingFlops(m, seq_len) * m.n_layers;
   for (const Parameter& p : LayoutOf(m).parameters)
     (p.layer < 0 ? outside : blocks) += Flops(p, seq_len);
   // All blocks of a routed model cost the same.

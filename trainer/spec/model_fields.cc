@@ -23,6 +23,12 @@ void AddShape(ModelSpec& m, Table& t) {
 }
 
 void AddNorms(ModelSpec& m, Table& t) {
+  t.Text("model.block_plugin", m.block_plugin,
+         {"folder of a block from outside the tree (plumb block new), an absolute path; the fields "
+          "of blocks then mean nothing",
+          "", Identity::kExecution, Fusion::kFree});
+  t.Text("model.block_digest", m.block_digest,
+         {"digest of that block, set when a sweep is planned; another block is refused"});
   t.Choice("model.block", m.block,
            {"sequential: attention, then the MLP; parallel: both read the same norm"});
   t.Choice("model.parallel_norms", m.parallel_norms,

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "trainer/spec/block_manifest.h"
 #include "trainer/spec/parametrization.h"
 
 namespace plumb::spec {
@@ -108,6 +109,7 @@ class Declarer {
       Gain(block + "embed_mix.stream", 1, 1, l);
       Gain(block + "embed_mix.embed", 1, 0, l);
     }
+    if (!m_.block_plugin.empty()) return Plugin(block, l);
     if (before) Norm(block + "attn_norm", m_.norm, m_.dyt_alpha_attn, l);
     Attention(block + "attn.", l);
     if (after) Norm(block + "attn_post_norm", m_.norm, m_.dyt_alpha_other, l);
@@ -122,6 +124,29 @@ class Declarer {
     }
     if (m_.skip_mlp_trainable) Gain(block + "mlp_skip", 1, m_.skip_mlp, l);
     if (m_.branch_mlp_trainable) Gain(block + "mlp_branch", 1, BranchGain(m_, m_.branch_mlp), l);
+  }
+
+  void Plugin(const std::string& block, int64_t l) {
+    const BlockManifest manifest = ReadBlockManifest(m_.block_plugin);
+    for (const BlockParameter& p : manifest.parameters) {
+      using BlockKind = BlockParameter::Kind;
+      std::vector<int64_t> shape;
+      for (const std::string& size : p.shape) shape.push_back(EvaluateShape(size, m_));
+      Parameter out{block + p.name, std::move(shape), {}, Role::kHidden, l};
+      out.product = p.kind == BlockKind::kMatrix;
+      if (p.kind == BlockKind::kGain) out.role = Role::kGain;
+      if (p.kind == BlockKind::kBias) out.role = Role::kBias;
+      if (p.init == "normal") {
+        out.init = Hidden();
+      } else if (p.init == "output") {
+        out.init = BranchOutput();
+      } else if (p.init == "ones" || p.init == "zeros") {
+        out.init = {p.init == "ones" ? Kind::kOnes : Kind::kZeros};
+      } else {
+        out.init = {Kind::kConstant, 0, std::stod(p.init)};
+      }
+      Add(std::move(out));
+    }
   }
 
   void Attention(const std::string& attn, int64_t l) {

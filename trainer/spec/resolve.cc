@@ -3,6 +3,7 @@
 #include <cmath>
 #include <sstream>
 
+#include "trainer/spec/block_manifest.h"
 #include "trainer/spec/choices.h"
 #include "trainer/spec/cost.h"
 #include "trainer/spec/mixture.h"
@@ -278,6 +279,58 @@ void ResolveTraining(TrialSpec& s, Errors& e) {
           str(t.warmup_steps) + " is more than the " + str(t.steps) + " steps");
 }
 
+// A block from outside: there, whole, as it was planned, and of shapes that exist.
+void ResolvePlugin(TrialSpec& s, Errors& e) {
+  ModelSpec& m = s.model;
+  if (m.block_plugin.empty()) {
+    e.If(!m.block_digest.empty(), "model.block_digest", "of no block; give block_plugin too");
+    return;
+  }
+  try {
+    if (m.block_plugin.front() != '/')
+      throw std::runtime_error("give an absolute path: trials run in other folders");
+    const BlockManifest manifest = ReadBlockManifest(m.block_plugin);
+    const std::string digest = BlockDigest(m.block_plugin);
+    if (m.block_digest.empty()) m.block_digest = digest;
+    if (m.block_digest != digest) {
+      throw std::runtime_error(m.block_plugin + " has changed: its digest is " + digest +
+                               ", the trial's " + m.block_digest +
+                               "; put the old one back, or plan the sweep again");
+    }
+    if (!manifest.causal && m.causal)
+      throw std::runtime_error(manifest.name + " is not causal; say train.objective: mlm");
+    if (Routed(m)) throw std::runtime_error("not defined with a router");
+    for (const BlockParameter& p : manifest.parameters) {
+      for (const std::string& size : p.shape) {
+        const int64_t n = EvaluateShape(size, m);
+        if (n < 1 || n > kMaxAttentionWidth)
+          throw std::runtime_error(p.name + ": \"" + size + "\" is " + str(n));
+      }
+    }
+    if (EvaluateShape(manifest.flops, m, s.data.seq_len) < 0)
+      throw std::runtime_error("flops: fewer than none");
+  } catch (const std::exception& error) {
+    e.Add("model.block_plugin", error.what());
+  }
+}
+
+// Of the model around a block from outside, and of what the block is told; the rest back to the
+// defaults, so that it never splits a key.
+void DropBlock(ModelSpec& m) {
+  ModelSpec kept;
+  const auto keep = [&](auto... fields) { ((kept.*fields = m.*fields), ...); };
+  using M = ModelSpec;
+  keep(&M::preset, &M::n_layers, &M::d_model, &M::n_heads, &M::n_kv_heads, &M::head_dim, &M::d_ff,
+       &M::vocab_size, &M::block_plugin, &M::block_digest, &M::norm, &M::norm_eps,
+       &M::norm_eps_inside, &M::norm_weight, &M::norm_unit_offset, &M::final_norm, &M::embed_norm,
+       &M::dyt_alpha_other, &M::dyt_bias, &M::causal, &M::position, &M::max_positions,
+       &M::rope_base, &M::rotary_fraction, &M::rope_style, &M::tied_head, &M::embed_scale,
+       &M::embed_scale_trainable, &M::embed_shortcut, &M::logit_softcap, &M::head_init,
+       &M::residual_init, &M::init_std, &M::parametrization, &M::depth_alpha, &M::base_d_model,
+       &M::base_n_layers, &M::router);
+  m = kept;
+}
+
 // Has alpha, beta and gamma, per head or per layer.
 bool Gained(AttentionMatrix matrix) {
   return matrix == AttentionMatrix::kValueSkip || matrix == AttentionMatrix::kShaped;
@@ -402,6 +455,8 @@ std::vector<SpecError> Resolve(TrialSpec* spec) {
   if (s.train.objective == Objective::kMlm) s.model.causal = false;
   if (Routed(s.model) && s.model.router.steps == 0) s.model.router.steps = s.model.n_layers;
   ResolveShape(s, e);
+  ResolvePlugin(s, e);
+  if (!s.model.block_plugin.empty() && e.empty()) DropBlock(s.model);
   CheckAttention(s.model, e);
   CheckBlock(s.model, e);
   CheckRouter(s, e);

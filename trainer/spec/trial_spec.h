@@ -87,6 +87,9 @@ struct ModelSpec {
   int64_t d_ff = 0;        // 0: gated: 8/3 d_model rounded up to a multiple of 8; others: 4 d_model
   int64_t vocab_size =
       0;  // 0: the tokenizer's (and one more, the mask, where the objective is mlm)
+  // A block from outside the tree takes the place of the one below (spec/block_manifest.h).
+  std::string block_plugin;  // its folder, an absolute path
+  std::string block_digest;  // of its manifest and shared object; Resolve() fills or compares it
   // Block form and norms.
   BlockForm block = BlockForm::kSequential;
   ParallelNorms parallel_norms = ParallelNorms::kShared;
