@@ -316,7 +316,7 @@ limits: {trials: many}
             R"~(f.yaml:1:8: the name of a sweep is 1 to 100 letters, digits, - _ .
   sweep: my sweep
          ^
-f.yaml:3:19: model.preset: expected one of llama, gpt2, preln, gptj_parallel, vskipinit, sas, sas_p, sas_p_nonorm, op, llama_base, llama_gelu_qkv, llama_sep_qkv, llama_score_bias, phi3_static, phi3_dynamic, gptneox, olmo2, gemma2_small, modded; got "lama"
+f.yaml:3:19: model.preset: expected one of llama, gpt2, preln, gptj_parallel, vskipinit, sas, sas_p, sas_p_nonorm, op, llama_base, llama_gelu_qkv, llama_sep_qkv, llama_score_bias, differential, phi3_static, phi3_dynamic, gptneox, olmo2, gemma2_small, modded; got "lama"
     model: {preset: lama, d_modle: 64, tied_head: yes}
                     ^
 f.yaml:3:25: model.d_modle: no such field; did you mean model.d_model?
@@ -457,7 +457,16 @@ TEST(Plan, EveryExampleOfTheProjectPlans) {
     text << file.rdbuf();
     const auto pinned = PinFiles(text.str(), entry.path(), entry.path().parent_path());
     ASSERT_TRUE(pinned.ok()) << pinned.status();
-    EXPECT_GT(PlanOrDie(*pinned).trials.size(), 0u) << entry.path();
+    // Corpora of the size that the seeds had; nothing here has them.
+    const auto plan = PlanSweep(*pinned, entry.path(), [](const std::string&, const std::string&) {
+      return absl::StatusOr<CorpusInfo>(
+          CorpusInfo{.digest = "d",
+                     .vocab_size = 256,
+                     .train_tokens = 1000000000,
+                     .parts = {{"en", 500000000}, {"ja", 500000000}}});
+    });
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    EXPECT_GT(plan->trials.size(), 0u) << entry.path();
     ++read;
   }
   EXPECT_GE(read, 4);

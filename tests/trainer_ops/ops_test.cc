@@ -52,6 +52,37 @@ std::vector<Case> Cases() {
       {"RmsNorm",
        {{m, 24}, {24}},
        [](const Tensors& x, int64_t) { return RmsNorm(x[0], x[1], 1e-5); }},
+      {"RmsNormEpsOutside",
+       {{m, 24}, {24}},
+       [](const Tensors& x, int64_t) { return RmsNorm(x[0], x[1], 0.3, false); }},
+      {"AddRmsNormEpsOutside",
+       {{m, 24}, {m, 24}, {24}},
+       [](const Tensors& x, int64_t) {
+         SumAndNorm out = AddRmsNorm(x[0], x[1], x[2], 0.3, false);
+         return at::cat({out.sum, out.normed}, -1);
+       }},
+      {"ScaleRows",
+       {{m, 24}, {1}},
+       [](const Tensors& x, int64_t) { return ScaleRows(x[0], x[1]); }},
+      {"ScaleRowsByColumn",
+       {{m, 24}, {24}},
+       [](const Tensors& x, int64_t) { return ScaleRows(x[0], x[1]); }},
+      {"AddRows", {{m, 24}, {24}}, [](const Tensors& x, int64_t) { return AddRows(x[0], x[1]); }},
+      {"ShapedMix",
+       {{m, 24}, {m, 24}, {4}, {4}, {4}},
+       [](const Tensors& x, int64_t) {
+         return ShapedMix(x[0], x[1], x[2], x[3], x[4], m / 3, true);
+       }},
+      {"ShapedMixOfBothSides",
+       {{m, 24}, {m, 24}, {1}, {1}, {1}},
+       [](const Tensors& x, int64_t) {
+         return ShapedMix(x[0], x[1], x[2], x[3], x[4], m / 3, false);
+       }},
+      {"ValueSkip",
+       {{m, 24}, {m, 24}, {4}, {4}},
+       [](const Tensors& x, int64_t) {
+         return ShapedMix(x[0], x[1], x[2], x[3], {}, m / 3, true);
+       }},
       {"LayerNorm",
        {{m, 24}, {24}, {24}},
        [](const Tensors& x, int64_t) { return LayerNorm(x[0], x[1], x[2], 1e-5); }},
@@ -88,6 +119,12 @@ std::vector<Case> Cases() {
        {{m, 96}},
        [fold](const Tensors& x, int64_t rows) {
          return CausalAttention(fold(x[0], m / 3).clone(), 4, 4, {}, {}).reshape({rows, m, 32});
+       }},
+      {"AttentionToBothSidesScaled",
+       {{m, 96}},
+       [fold](const Tensors& x, int64_t rows) {
+         return CausalAttention(fold(x[0], m / 3).clone(), 4, 4, {}, {}, 0.7, false)
+             .reshape({rows, m, 32});
        }},
       {"CausalAttentionRotatedAndGrouped",
        {{m, 64}},
@@ -238,6 +275,55 @@ TEST_P(OpTest, NanInOneRowChangesNoBitOfAnother) {
     EXPECT_TRUE(SameBits(clean.out[k], dirty.out[k]));
     for (size_t i = 0; i < inputs.size(); ++i)
       EXPECT_TRUE(SameBits(clean.grads[i][k], dirty.grads[i][k]));
+  }
+}
+
+// The dense form: alpha I + beta A - gamma C as matrices.
+TEST(ShapedMixOf, IsTheMatrixFormInFloat64) {
+  constexpr int64_t T = 7, d = 6, heads = 2;
+  const at::Tensor v = at::randn({1, 2 * T, d}, at::kDouble),
+                   A = at::softmax(at::randn({2, heads, T, T}, at::kDouble), -1);
+  const at::Tensor gains = at::tensor({0.7, 1.3, 0.4, -0.2, 1.1, 0.9}, at::kDouble).view({3, 2});
+  const auto per_head = [&](const at::Tensor& x) {
+    return x.view({2, T, heads, d / heads}).transpose(1, 2);  // [B, H, T, d/H]
+  };
+  const auto flat = [&](const at::Tensor& x) { return x.transpose(1, 2).reshape({1, 2 * T, d}); };
+  for (const bool causal : {true, false}) {
+    const at::Tensor mask =
+        causal ? at::tril(at::ones({T, T}, at::kDouble)) : at::ones({T, T}, at::kDouble);
+    const at::Tensor C = mask / mask.sum(1, true);
+    const auto gain = [&](int64_t i) { return gains[i].view({1, heads, 1, 1}); };
+    const at::Tensor matrix = gain(0) * at::eye(T, at::kDouble) + gain(1) * A - gain(2) * C;
+    const at::Tensor expected = flat(at::matmul(matrix, per_head(v)));
+    const at::Tensor attended = flat(at::matmul(A, per_head(v)));
+    const at::Tensor got =
+        ShapedMix(attended, v, gains[0].view({1, heads}), gains[1].view({1, heads}),
+                  gains[2].view({1, heads}), T, causal);
+    EXPECT_LE((got - expected).abs().max().item<double>(), 1e-12);
+  }
+}
+
+// Added to the gradient, not to the value.
+TEST(ZLoss, SteersTheGradientAsTheSquaredLogSumExp) {
+  const at::Tensor logits = at::randn({2, 5, 9}, at::kDouble) * 2;
+  const at::Tensor targets = at::tensor({1, 2, -1, 8, 0, 3, 3, 3, -1, -1}, at::kLong).view({2, 5});
+  const std::vector<double> z = {0.1, 0};
+  for (const at::ScalarType type : {at::kDouble, at::kFloat}) {
+    at::Tensor a = logits.to(type).clone().requires_grad_(true);
+    const at::Tensor value = CrossEntropySum(a.clone(), targets, z);
+    value.sum().backward();
+    at::Tensor b = logits.clone().requires_grad_(true);
+    const at::Tensor lse = at::logsumexp(b, -1);
+    const at::Tensor scored = targets.ge(0);
+    const at::Tensor each =
+        at::where(scored, lse - b.gather(2, targets.clamp_min(0).unsqueeze(2)).squeeze(2),
+                  at::zeros_like(lse));
+    const at::Tensor weight = at::tensor(z, at::kDouble).view({2, 1});
+    (each + at::where(scored, weight * lse.square(), at::zeros_like(lse))).sum().backward();
+    const double tolerance = type == at::kDouble ? 1e-12 : 1e-5;
+    EXPECT_LE((a.grad().to(at::kDouble) - b.grad()).abs().max().item<double>(), tolerance);
+    EXPECT_LE((value.detach().to(at::kDouble) - each.detach().sum(1)).abs().max().item<double>(),
+              tolerance * 10);
   }
 }
 
