@@ -146,8 +146,10 @@ void Owner::OwnerLoop() {
       const auto wakes = [this] { return !inbox_.empty() || stopping_ || failed_; };
       Clock::time_point until = last_turn_ + std::chrono::seconds(1);
       const absl::Duration next = core_->NextWakeup() - now_.cluster;
-      if (next < absl::Seconds(1))
-        until = last_turn_ + absl::ToChronoMicroseconds(std::max(next, absl::Milliseconds(1)));
+      if (next < absl::Seconds(1)) {
+        until = std::max(quiet_until_, last_turn_ + absl::ToChronoMicroseconds(
+                                                        std::max(next, absl::Milliseconds(1))));
+      }
       for (const auto& [session, held] : polls_) until = std::min(until, held.deadline);
       inbox_changed_.wait_until(lock, until, wakes);
       while (!inbox_.empty() && items.size() < kTurnItems) {
@@ -163,7 +165,7 @@ void Owner::OwnerLoop() {
     Batch batch;
     for (ItemPtr& item : items) Handle(std::move(item), batch);
     // Whoever spoke has been heard before anyone is judged silent.
-    if (drained && core_->NextWakeup() <= now_.cluster) {
+    if (drained && core_->NextWakeup() <= now_.cluster && Clock::now() >= quiet_until_) {
       auto tick = std::make_unique<Item>();
       tick->event = core::Tick{};
       ApplyEvent(std::move(tick), batch);
@@ -289,7 +291,7 @@ void Owner::ExpirePolls(Batch& batch) {
 }
 
 void Owner::AskForSlice() {
-  if (slice_asked_ || Clock::now() < no_slice_before_) return;
+  if (slice_asked_ || Clock::now() < quiet_until_) return;
   const std::optional<core::Core::Cursor> next = core_->NextSlice();
   if (!next) return;
   slice_asked_ = next->sweep;
@@ -415,7 +417,7 @@ void Owner::Rebuild() {
   snapshot->min_generation = core_->generation() + 1;
   core_ = std::make_unique<core::Core>(options_, *snapshot);
   slice_asked_.reset();
-  no_slice_before_ =
+  quiet_until_ =
       Clock::now() + std::chrono::seconds(1);  // a full disk is not asked a thousand times a second
   ++epoch_;
 }

@@ -135,7 +135,8 @@ class Owner {
   };
   std::map<SessionId, Held> polls_;
   std::optional<SweepId> slice_asked_;
-  std::chrono::steady_clock::time_point no_slice_before_;
+  // After a failed commit nothing is begun of the server's own accord (slices, ticks) before this.
+  std::chrono::steady_clock::time_point quiet_until_;
 
   std::mutex inbox_mutex_;
   std::condition_variable inbox_changed_;

@@ -41,6 +41,7 @@ absl::Status Store::Commit(absl::Duration cluster_time, absl::Span<const Change>
     return s;
   }
   incarnation_ = next_incarnation_;
+  mark_.Write(absl::ToInt64Microseconds(cluster_time));
   return s;
 }
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -56,6 +57,31 @@ absl::StatusOr<FileLock> FileLock::Take(const std::string& path) {
 FileLock::FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
 FileLock::~FileLock() {
   if (fd_ >= 0) close(fd_);
+}
+
+absl::StatusOr<MarkFile> MarkFile::Open(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0) return Errno("open", path);
+  return MarkFile(fd);
+}
+
+MarkFile::MarkFile(MarkFile&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+MarkFile::~MarkFile() {
+  if (fd_ >= 0) close(fd_);
+}
+
+int64_t MarkFile::Read() const {
+  char text[32] = {};
+  int64_t value = 0;
+  const ssize_t n = pread(fd_, text, sizeof text - 1, 0);
+  return n > 0 && absl::SimpleAtoi(absl::string_view(text, n), &value) ? value : 0;
+}
+
+void MarkFile::Write(int64_t value) const {
+  char text[32];
+  const int n = std::snprintf(text, sizeof text, "%020lld\n", static_cast<long long>(value));
+  // A mark that could not be written (a full disk) is only behind.
+  [[maybe_unused]] const ssize_t written = pwrite(fd_, text, static_cast<size_t>(n), 0);
 }
 
 absl::StatusOr<int64_t> ReadNumberFile(const std::string& path) {

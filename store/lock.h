@@ -1,4 +1,5 @@
-// One server a file, and the cluster's incarnation beside it.
+// One server a file, and beside it what tells an older copy of it: the cluster's incarnation and how
+// far it had come.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +21,22 @@ class FileLock {
 
  private:
   explicit FileLock(int fd) : fd_(fd) {}
+  int fd_;
+};
+
+// How far the file has come, beside it: the cluster time of the last commit. Written after each
+// commit and not synced: after a power cut it may be behind the database, never ahead of it.
+class MarkFile {
+ public:
+  static absl::StatusOr<MarkFile> Open(const std::string& path);
+  MarkFile(MarkFile&& other) noexcept;
+  MarkFile& operator=(MarkFile&&) = delete;
+  ~MarkFile();
+  int64_t Read() const;  // 0 where there is none
+  void Write(int64_t value) const;
+
+ private:
+  explicit MarkFile(int fd) : fd_(fd) {}
   int fd_;
 };
 

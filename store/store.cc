@@ -17,7 +17,9 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path, int6
   RETURN_IF_ERROR(db.Execute(
       "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -32768; "
       "PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;"));
-  std::unique_ptr<Store> store(new Store(std::move(db), std::move(lock), path));
+  ASSIGN_OR_RETURN(MarkFile mark, MarkFile::Open(path + ".mark"));
+  std::unique_ptr<Store> store(
+      new Store(std::move(db), std::move(lock), std::move(mark), path));
   RETURN_IF_ERROR(store->Begin(wall_us));
   return store;
 }
@@ -25,16 +27,21 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path, int6
 absl::Status Store::Begin(int64_t wall_us) {
   const std::string side = path_ + ".incarnation";
   ASSIGN_OR_RETURN(const int64_t known, ReadNumberFile(side));
+  int64_t cluster_time_us = 0;
   {
-    ASSIGN_OR_RETURN(Statement s, db_.Prepare("SELECT incarnation FROM cluster WHERE id = 1"));
+    ASSIGN_OR_RETURN(
+        Statement s, db_.Prepare("SELECT incarnation, cluster_time_us FROM cluster WHERE id = 1"));
     ASSIGN_OR_RETURN(const bool row, s.Step());
     if (!row)
       return absl::FailedPreconditionError(
           absl::StrCat(path_, " has no cluster row: it is damaged"));
     incarnation_ = s.Int(0);
+    cluster_time_us = s.Int(1);
   }
   std::string sql = "BEGIN IMMEDIATE; UPDATE cluster SET starts = starts + 1;";
-  if (known > incarnation_) {
+  const bool older =
+      known > incarnation_ || (known == incarnation_ && mark_.Read() > cluster_time_us);
+  if (older) {
     const int64_t raised = known + 1;
     absl::StrAppend(&sql, "UPDATE cluster SET incarnation = ", raised, ";",
                     "UPDATE attempt SET outcome = 'lost', cause = 'the database is an older copy "
@@ -46,13 +53,16 @@ absl::Status Store::Begin(int64_t wall_us) {
                     "WHERE state = 'running';"
                     "INSERT INTO event (time_us, kind, detail) VALUES (",
                     wall_us, ", 'incarnation_raised', 'to ", raised,
-                    ": the file beside the database knew ", known, "');");
+                    ": by the files beside it, the database is an older copy of incarnation ",
+                    known, "');");
     incarnation_ = raised;
   }
   next_incarnation_ = incarnation_;
   if (known != incarnation_) RETURN_IF_ERROR(WriteNumberFile(side, incarnation_));
   sql += "COMMIT;";
-  return db_.Execute(sql);
+  RETURN_IF_ERROR(db_.Execute(sql));
+  mark_.Write(cluster_time_us);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Statement*> Store::Cached(const char* sql) {

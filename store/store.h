@@ -24,9 +24,9 @@ namespace plumb::store {
 class Store {
  public:
   // Takes `<path>.lock`, opens or makes the file, brings it up to date, counts the start, and
-  // compares the incarnation with `<path>.incarnation`: a file older than that is a copy put back,
-  // so the incarnation rises above it and all running attempts end as lost. `wall_us` is for
-  // display.
+  // compares it with what lies beside it, `<path>.incarnation` and `<path>.mark`: a file that has
+  // come less far is a copy put back, so the incarnation rises and all running attempts end as
+  // lost. `wall_us` is for display.
   static absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& path, int64_t wall_us);
 
   absl::StatusOr<ClusterSnapshot> Load();
@@ -45,8 +45,11 @@ class Store {
   Database& database() { return db_; }
 
  private:
-  Store(Database db, FileLock lock, std::string path)
-      : lock_(std::move(lock)), path_(std::move(path)), db_(std::move(db)) {}
+  Store(Database db, FileLock lock, MarkFile mark, std::string path)
+      : lock_(std::move(lock)),
+        mark_(std::move(mark)),
+        path_(std::move(path)),
+        db_(std::move(db)) {}
   absl::Status Begin(int64_t wall_us);
   // Compiled once a text; `sql` must be a literal.
   absl::StatusOr<Statement*> Cached(const char* sql);
@@ -72,6 +75,7 @@ class Store {
   absl::Status FenceHeld(const Fence& fence, const char* what);
 
   FileLock lock_;
+  MarkFile mark_;
   std::string path_;
   Database db_;
   int64_t incarnation_ = 1;       // as committed

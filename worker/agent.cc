@@ -681,7 +681,7 @@ class Agent {
         Broken("poll", done.status);
       return;
     }
-    Heard();
+    reachable_ = true;  // but what cannot be reported (a full disk) is still tried ever more rarely
     const v1::PollResponse& r = done.response;
     if (r.generation() < generation_ || (r.generation() == generation_ && desired_.known)) return;
     generation_ = r.generation();

@@ -7,7 +7,8 @@
 
 namespace plumb::core {
 namespace {
-constexpr int kStartShift = 40;  // a generation is (starts << 40) + count
+constexpr int kStartShift = 40;    // a generation is (starts << 40) + count
+constexpr int kSessionShift = 32;  // a session is ((incarnation - 1) << 32) + count, from 1
 }
 
 Core::Core(const Options& options, const ClusterSnapshot& s)
@@ -20,6 +21,7 @@ Core::Core(const Options& options, const ClusterSnapshot& s)
       last_worker_(s.last_worker),
       last_session_(s.last_session) {
   now_.cluster = s.cluster_time;
+  last_session_.value = std::max(last_session_.value, FirstSession(incarnation_));
   for (const SweepRow& row : s.sweeps) {
     by_request_[row.request_id] = row.id;
     if (row.state == SweepState::kMaterializing) materializing_.insert(row.id);
@@ -44,7 +46,11 @@ Core::Core(const Options& options, const ClusterSnapshot& s)
     w.generation = generation_;
     w.heard = now_.cluster;
     by_name_[row.name] = row.id;
-    by_session_[row.session] = row.id;
+    if (row.session.value > FirstSession(incarnation_)) {
+      by_session_[row.session] = row.id;
+    } else if (w.row.state != WorkerState::kGone) {
+      w.row.state = WorkerState::kLost;  // it must register again, under this incarnation
+    }
   }
   for (const AttemptRow& a : s.attempts) {
     Stage& stage = At(a.id.stage);
@@ -99,8 +105,16 @@ std::optional<WorkerId> Core::WorkerOfSession(SessionId session) const {
   return it->second;
 }
 
+int64_t Core::FirstSession(int64_t incarnation) { return (incarnation - 1) << kSessionShift; }
+
 bool Core::SessionWasFenced(SessionId session) const {
-  return session.value > 0 && session <= last_session_ && !by_session_.contains(session);
+  return session.value > FirstSession(incarnation_) && session <= last_session_ && !by_session_.contains(session);
+}
+
+int64_t Core::waiting() const {
+  size_t n = backoff_.size();
+  for (const auto& [need, orders] : ready_) n += orders.size();
+  return static_cast<int64_t>(n);
 }
 
 int64_t Core::Generation(WorkerId worker) const { return workers_.at(worker).generation; }

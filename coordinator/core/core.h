@@ -82,6 +82,7 @@ class Core {
   SessionId SessionOf(WorkerId worker) const { return workers_.at(worker).row.session; }
   int64_t Generation(WorkerId worker) const;
   std::vector<Grant> Desired(WorkerId worker) const;
+  int64_t waiting() const;  // stages that could run, given room
   bool IsLive(TrialId trial) const { return trials_.contains(trial); }
 
   struct WorkerView {
@@ -173,6 +174,9 @@ class Core {
   absl::StatusOr<Answer> On(const Report& e);
   absl::StatusOr<Answer> On(const QuarantineAttempts& e);
   absl::StatusOr<Answer> On(const Tick& e);
+  // True, after raising the incarnation, if the worker remembers more of this cluster than the
+  // database does: the file is an older copy put back.
+  bool RaisedFor(int64_t known_incarnation, absl::Duration known_cluster);
   void RaiseIncarnation(int64_t known);
   Ack OnBatch(Worker& worker, const MeasurementBatchPtr& batch);
   Ack OnAttempt(Worker& worker, const AttemptReport& report);
@@ -192,6 +196,7 @@ class Core {
   bool ParentSucceeded(const Stage& stage) const;
 
   // core.cc
+  static int64_t FirstSession(int64_t incarnation);  // all sessions of an incarnation are above it
   void Move(Stage& stage, StageState to, absl::string_view reason);
   void Settle(Trial& trial);  // the trial's state, and what follows for its sweeps
   static StageState StateOf(const std::vector<const StageRow*>& stages);

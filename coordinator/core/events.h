@@ -74,12 +74,15 @@ struct AttemptReport {
 struct RegisterWorker {
   WorkerRow worker;  // name, host, slots, build, devices
   int64_t known_incarnation = 0;
+  absl::Duration known_cluster;         // the latest cluster time it heard under that incarnation
   std::vector<AttemptReport> attempts;  // still at the worker
 };
 
 struct Report {
   SessionId session;
   int64_t generation = 0;
+  int64_t known_incarnation = 0;
+  absl::Duration known_cluster;
   std::vector<AttemptReport> attempts;
   std::vector<MeasurementBatchPtr> batches;
   bool draining = false;

@@ -8,7 +8,7 @@
 namespace plumb::core {
 
 absl::StatusOr<Answer> Core::On(const RegisterWorker& e) {
-  if (e.known_incarnation > incarnation_) RaiseIncarnation(e.known_incarnation);
+  RaisedFor(e.known_incarnation, e.known_cluster);
   const auto [it, is_new] = by_name_.try_emplace(e.worker.name, WorkerId{});
   if (is_new) it->second = WorkerId{++last_worker_.value};
   Worker& w = workers_[it->second];
@@ -65,6 +65,7 @@ absl::StatusOr<Answer> Core::On(const RegisterWorker& e) {
 }
 
 absl::StatusOr<Answer> Core::On(const Report& e) {
+  RaisedFor(e.known_incarnation, e.known_cluster);
   const std::optional<WorkerId> id = WorkerOfSession(e.session);
   if (!id) {
     if (SessionWasFenced(e.session)) {
@@ -214,15 +215,27 @@ void Core::LoseAll(Worker& w, absl::string_view why) {
   for (StageId id : std::set<StageId>(w.grants)) EndAttempt(At(id), Outcome::kLost, why, "", "{}");
 }
 
-// A worker remembers a later life of this cluster: the file is an older copy. Nothing granted by it
-// may count.
+bool Core::RaisedFor(int64_t known_incarnation, absl::Duration known_cluster) {
+  // Workers are told of cluster time only once it is committed, so none can be ahead of the file.
+  const bool later = known_incarnation > incarnation_ ||
+                     (known_incarnation == incarnation_ && known_cluster > now_.cluster);
+  if (later) RaiseIncarnation(known_incarnation);
+  return later;
+}
+
+// The file is an older copy. Nothing granted by it may count, and no session of the time that it
+// has forgotten: the numbers of either may be given again.
 void Core::RaiseIncarnation(int64_t known) {
   for (auto& [id, w] : workers_) {
     Unindex(w);
-    LoseAll(w, "the database is an older copy: a worker knows a later incarnation");
+    w.row.state = WorkerState::kLost;
+    dirty_workers_.insert(id);
+    LoseAll(w, "the database is an older copy: a worker remembers more than it");
     Index(w);
   }
+  by_session_.clear();
   incarnation_ = known + 1;
+  last_session_.value = std::max(last_session_.value, FirstSession(incarnation_));
   effects_.changes.push_back(SetIncarnation{incarnation_});
   Note("incarnation_raised", nullptr, {},
        absl::StrCat("to ", incarnation_, ": a worker knew ", known));

@@ -425,7 +425,31 @@ TEST(Core, WorkerThatKnowsALaterIncarnationEndsAllRunningAttempts) {
   p.Register("v", 1, {}, /*known=*/5);
   EXPECT_EQ(p.core_.incarnation(), 6);
   EXPECT_EQ(p.Draw(), "a=pending");
+  // No session of the forgotten time counts, and no number of one is given again.
+  EXPECT_EQ(p.Says("w", {old}).answer.status().code(), absl::StatusCode::kNotFound);
+  p.Register("w", 1, {old});
+  EXPECT_EQ(p.Draw(), "a=pending");
+  EXPECT_GT(p.sessions_.at("w").value, int64_t{5} << 32);
   EXPECT_TRUE(std::get<Reported>(*p.Says("w", {old}).answer).acks.at(0).fenced);
+}
+
+TEST(Core, WorkerThatRemembersMoreOfTheClusterThanTheFileDoesRaisesTheIncarnation) {
+  Picture p;
+  p.Sweep({T{"a"}});
+  p.Register("w", 1);
+  p.Says("w", {p.Running("a")});
+  const Report report{.session = p.sessions_.at("w"),
+                      .generation = p.core_.Generation(p.workers_.at("w")),
+                      .known_incarnation = 1,
+                      .known_cluster = absl::Seconds(9),
+                      .attempts = {p.Running("a")}};
+  p.Pass(absl::Seconds(9));
+  EXPECT_TRUE(p.Do(report).answer.ok()) << "as far as the worker knows, and no further";
+  Report later = report;
+  later.known_cluster = absl::Seconds(10);
+  EXPECT_EQ(p.Do(later).answer.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(p.core_.incarnation(), 2);
+  EXPECT_EQ(p.Draw(), "a=pending");
 }
 
 TEST(Core, DrainingWorkerGetsNothingMoreAndIsGoneWhenEmpty) {

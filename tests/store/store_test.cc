@@ -376,6 +376,20 @@ TEST_F(StoreTest, CopyPutBackRaisesTheIncarnationAndEndsRunningAttempts) {
   EXPECT_EQ(store_->incarnation(), 5);
 }
 
+TEST_F(StoreTest, CopyOfTheSameIncarnationIsKnownByHowFarItHasCome) {
+  Open();
+  ASSERT_TRUE(store_->Commit(absl::Seconds(5), {}).ok());
+  store_.reset();
+  std::filesystem::copy_file(path_, path_ + ".copy");
+  Open();
+  EXPECT_EQ(store_->incarnation(), 1) << "the file itself is not older than what lies beside it";
+  ASSERT_TRUE(store_->Commit(absl::Seconds(6), {}).ok());
+  store_.reset();
+  std::filesystem::rename(path_ + ".copy", path_);
+  Open();
+  EXPECT_EQ(store_->incarnation(), 2);
+}
+
 TEST_F(StoreTest, LoadGivesBackWhatIsLive) {
   OpenWithAttempt();
   ASSERT_TRUE(

@@ -215,9 +215,10 @@ TEST_F(EngineTest, ResumesInTheMiddleOfAnEvaluationIntervalBitForBit) {
       EXPECT_EQ(Weights(second.checkpoints.back(), file), Weights(whole.checkpoints.back(), file))
           << "cut at " << cut;
     }
-    if (cut == 11)
+    if (cut == 11) {
       EXPECT_GT(second.at("time/wall_seconds", 15), first.at("time/wall_seconds", 8))
           << "time adds up over attempts";
+    }
   }
 }
 

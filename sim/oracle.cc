@@ -1,0 +1,248 @@
+#include "sim/oracle.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "sim/random.h"
+
+namespace plumb::sim {
+
+uint64_t Oracle::HashMix(uint64_t h) {
+  h = (h ^ (h >> 30)) * 0xbf58476d1ce4e5b9ull;
+  h = (h ^ (h >> 27)) * 0x94d049bb133111ebull;
+  return h ^ (h >> 31);
+}
+
+void Oracle::OnWrong(const std::string& what) {
+  if (wrong_.empty()) wrong_ = absl::StrCat("at ", absl::FormatDuration(loop_.now()), ": ", what);
+}
+
+void Oracle::OnApplied(const core::Core& core) {
+  if (!scenario_.check) return;
+  if (const absl::Status s = core.CheckInvariants(); !s.ok())
+    OnWrong(absl::StrCat("core: ", s.message()));
+}
+
+void Oracle::See(const OpenAttempt& c) {
+  const AttemptRow& r = c.row;
+  Stage& s = book_.stages[r.id.stage];
+  if (s.open) OnWrong(absl::StrCat("A: stage ", r.id.stage.value, " has two live attempts"));
+  const bool rises = r.incarnation > s.incarnation ||
+                     (r.incarnation == s.incarnation && r.id.number > s.number);
+  if (!rises || r.id.number != s.number + 1)
+    OnWrong(absl::StrCat("A: stage ", r.id.stage.value, " opens attempt ", r.incarnation, ".",
+                         r.id.number, " after ", s.incarnation, ".", s.number));
+  if (r.incarnation != book_.incarnation)
+    OnWrong(absl::StrCat("A: a grant under incarnation ", r.incarnation, " of ", book_.incarnation));
+  if (r.start_step != std::max<int64_t>(s.checkpoint_step, 0))
+    OnWrong(absl::StrCat("E: attempt ", r.id.number, " of stage ", r.id.stage.value, " starts at ",
+                         r.start_step, ", its checkpoint is at ", s.checkpoint_step));
+  s.incarnation = r.incarnation;
+  s.number = r.id.number;
+  s.open = true;
+  s.acked = 0;
+  s.step = std::max<int64_t>(s.checkpoint_step, 0);
+  ++counts["attempts"];
+  Mix(HashOf("open", static_cast<uint64_t>(r.id.stage.value * 1000 + r.id.number)));
+}
+
+void Oracle::See(const ApplyBatch& c) {
+  const MeasurementBatch& b = *c.batch;
+  Stage& s = book_.stages[b.attempt.stage];
+  if (!s.open || s.number != b.attempt.number || s.incarnation != b.incarnation) {
+    OnWrong(absl::StrCat("B: facts of attempt ", b.incarnation, ".", b.attempt.number, " of stage ",
+                         b.attempt.stage.value, " are written; the current one is ", s.incarnation,
+                         ".", s.number, s.open ? "" : " and has ended"));
+  }
+  if (b.first_seq != s.acked + 1)
+    OnWrong(absl::StrCat("G: facts ", b.first_seq, "…", b.last_seq, " follow ", s.acked));
+  s.acked = b.last_seq;
+  for (const MeasurementBatch::Series& series : b.series) {
+    for (const MeasurementBatch::Point& p : series.points) {
+      s.step = std::max(s.step, p.step);
+      ++counts["points"];
+    }
+  }
+  for (const CheckpointRow& r : b.checkpoints) {
+    if (r.step < s.checkpoint_step)
+      OnWrong(absl::StrCat("E: a checkpoint at ", r.step, " after one at ", s.checkpoint_step));
+    if (r.digest != DigestAt(s.key, s.name, r.step))
+      OnWrong(absl::StrCat("E: a checkpoint of another trial in stage ", b.attempt.stage.value));
+    s.checkpoint_step = std::max(s.checkpoint_step, r.step);
+    ++counts["checkpoints"];
+  }
+  Mix(HashOf("batch", static_cast<uint64_t>(b.attempt.stage.value * 100003 + b.last_seq)));
+}
+
+void Oracle::See(const CloseAttempt& c) {
+  Stage& s = book_.stages[c.fence.attempt.stage];
+  if (!s.open || s.number != c.fence.attempt.number)
+    OnWrong(absl::StrCat("B: attempt ", c.fence.attempt.number, " of stage ",
+                         c.fence.attempt.stage.value, " ends; the current one is ", s.number));
+  s.open = false;
+  ++counts[absl::StrCat("outcome_", Name(c.outcome))];
+  Mix(HashOf("close", static_cast<uint64_t>(c.fence.attempt.stage.value * 16) +
+                          static_cast<uint64_t>(c.outcome)));
+}
+
+void Oracle::See(const UpdateStage& c) {
+  Stage& s = book_.stages[c.row.id];
+  if (IsTerminal(s.state) && c.row.state != s.state && !s.reopened)
+    OnWrong(absl::StrCat("D: stage ", c.row.id.value, " was ", Name(s.state), " and is ",
+                         Name(c.row.state)));
+  if (c.row.checkpoint_step != s.checkpoint_step)
+    OnWrong(absl::StrCat("E: stage ", c.row.id.value, " names the checkpoint at ",
+                         c.row.checkpoint_step, ", the last one committed is at ",
+                         s.checkpoint_step));
+  if ((c.row.state == StageState::kRunning) != s.open)
+    OnWrong(absl::StrCat("A: stage ", c.row.id.value, " is ", Name(c.row.state),
+                         s.open ? " with" : " without", " a live attempt"));
+  if (!IsTerminal(s.state) && IsTerminal(c.row.state)) {
+    s.reopened = false;
+    ++counts[absl::StrCat("stage_", Name(c.row.state))];
+  }
+  s.state = c.row.state;
+}
+
+void Oracle::OnCommitted(absl::Span<const Change> changes) {
+  // What a user's request reopens is said in the same transaction.
+  for (const Change& change : changes) {
+    const auto* note = std::get_if<AppendEvent>(&change);
+    if (note == nullptr) continue;
+    ++counts[absl::StrCat("event_", note->row.kind)];
+    if (note->row.kind == "retried") book_.stages[note->row.stage].reopened = true;
+  }
+  for (const Change& change : changes) {
+    if (const auto* insert = std::get_if<InsertTrial>(&change)) {
+      book_.keys[insert->row.id] = insert->row.key;
+    } else if (const auto* stage = std::get_if<InsertStage>(&change)) {
+      Stage& s = book_.stages[stage->row.id];
+      s.key = book_.keys[stage->row.trial];
+      s.name = stage->row.kind;
+      s.state = stage->row.state;
+    } else if (const auto* open = std::get_if<OpenAttempt>(&change)) {
+      See(*open);
+    } else if (const auto* batch = std::get_if<ApplyBatch>(&change)) {
+      See(*batch);
+    } else if (const auto* close = std::get_if<CloseAttempt>(&change)) {
+      See(*close);
+    } else if (const auto* raise = std::get_if<SetIncarnation>(&change)) {
+      if (raise->incarnation <= book_.incarnation) OnWrong("A: the incarnation does not rise");
+      book_.incarnation = raise->incarnation;
+    } else if (const auto* sweep = std::get_if<InsertSweep>(&change)) {
+      book_.sweeps[sweep->row.id] = sweep->row.name;
+    } else if (const auto* moved = std::get_if<UpdateSweep>(&change)) {
+      if (moved->cursor < book_.cursors[moved->id]) OnWrong("C: a sweep's cursor goes back");
+      book_.cursors[moved->id] = moved->cursor;
+    }
+  }
+  // Rows are as the last update of the transaction leaves them.
+  std::map<StageId, const UpdateStage*> last;
+  for (const Change& change : changes) {
+    if (const auto* update = std::get_if<UpdateStage>(&change)) last[update->row.id] = update;
+  }
+  for (const auto& [id, update] : last) See(*update);
+  Mix(HashOf("commit", changes.size()));
+}
+
+void Oracle::OnLoaded(const ClusterSnapshot& snapshot) {
+  ++counts["loads"];
+  if (snapshot.incarnation < book_.incarnation)
+    OnWrong(absl::StrCat("A: the incarnation fell from ", book_.incarnation, " to ",
+                         snapshot.incarnation));
+  if (snapshot.incarnation > book_.incarnation) {
+    // Raised at the start: all that ran is lost.
+    book_.incarnation = snapshot.incarnation;
+    for (auto& [id, s] : book_.stages) {
+      if (s.open) s.state = StageState::kPending;
+      s.open = false;
+    }
+  }
+  std::set<std::string> there;
+  for (const SweepRow& row : snapshot.sweeps) there.insert(row.name);
+  for (const std::string& name : book_.submitted) {
+    if (!there.contains(name)) OnWrong(absl::StrCat("C: sweep ", name, " was acknowledged and is gone"));
+  }
+  std::map<AttemptId, const AttemptRow*> open;
+  for (const AttemptRow& row : snapshot.attempts) open[row.id] = &row;
+  for (const auto& [at, seq] : book_.acked) {
+    const auto it = open.find(at.second);
+    if (it == open.end() || it->second->incarnation != at.first) continue;  // ended since
+    if (it->second->acked_seq < seq)
+      OnWrong(absl::StrCat("C: attempt ", at.second.number, " of stage ", at.second.stage.value,
+                           " was acknowledged up to ", seq, ", the database has ",
+                           it->second->acked_seq));
+  }
+  for (const auto& [id, s] : book_.stages) {
+    if (s.open && !open.contains({id, s.number}))
+      OnWrong(absl::StrCat("C: the live attempt of stage ", id.value, " is gone"));
+  }
+}
+
+void Oracle::OnSaved() { saved_ = book_; }
+
+void Oracle::OnPutBack() {
+  book_ = saved_;
+  ++counts["put_back"];
+}
+
+void Oracle::OnSubmitted(const std::string& name) { book_.submitted.insert(name); }
+
+void Oracle::OnAcked(const AttemptId& attempt, int64_t incarnation, int64_t through_seq) {
+  int64_t& seq = book_.acked[{incarnation, attempt}];
+  seq = std::max(seq, through_seq);
+}
+
+void Oracle::Judge(const Contents& contents, bool drained) {
+  std::map<StageId, std::map<int64_t, double>> points;
+  for (const auto& [at, value] : contents.points)
+    points[std::get<0>(at)][std::get<2>(at)] = value;
+  std::map<StageId, std::string> keys;
+  std::map<StageId, int64_t> succeeded, open;
+  for (const auto& [id, a] : contents.attempts) {
+    succeeded[id.stage] += a.outcome == "succeeded";
+    open[id.stage] += a.outcome.empty();
+  }
+  for (const auto& [id, s] : contents.stages) {
+    const std::string& key = contents.trials.at(s.trial).first;
+    const std::string where = absl::StrCat("stage ", id.value, " (", key, "/", s.name, ", ", s.state, ")");
+    const Truth t = TruthOf(scenario_.work, key, book_.stages[id].name);
+    const bool live = s.state == "pending" || s.state == "running" || s.state == "paused";
+    if (drained && live) OnWrong(absl::StrCat("H: ", where, " has not ended"));
+    if (drained && open[id] > 0) OnWrong(absl::StrCat("H: ", where, " has an open attempt"));
+    if (succeeded[id] > 1) OnWrong(absl::StrCat("B: ", where, " succeeded ", succeeded[id], " times"));
+    if ((s.state == "succeeded") != (succeeded[id] == 1))
+      OnWrong(absl::StrCat("B: ", where, " and ", succeeded[id], " attempts that succeeded"));
+    if (s.state == "succeeded" && t.fate != Fate::kSucceeds)
+      OnWrong(absl::StrCat("G: ", where, " cannot have succeeded"));
+    if (s.state == "diverged" && t.fate != Fate::kDiverges) OnWrong(absl::StrCat("G: ", where));
+    if (s.state == "infeasible" && t.fate != Fate::kInfeasible) OnWrong(absl::StrCat("G: ", where));
+    const std::map<int64_t, double>& have = points[id];
+    const int64_t to = s.state == "succeeded"  ? t.target_step
+                       : s.state == "diverged" ? t.fate_step
+                       : have.empty()          ? 0
+                                               : have.rbegin()->first;
+    std::map<int64_t, double> expected;
+    for (int64_t step = 1; step <= to; ++step) {
+      if (step % t.point_every == 0 || step == t.target_step)
+        expected[step] = ValueAt(key, book_.stages[id].name, step);
+    }
+    if (have != expected)
+      OnWrong(absl::StrCat("G: ", where, " has ", have.size(), " points up to step ", to, ", ",
+                           expected.size(), " should be there"));
+    if (s.state == "succeeded" && s.checkpoint_step != t.target_step)
+      OnWrong(absl::StrCat("E: ", where, " keeps the checkpoint at ", s.checkpoint_step));
+  }
+  for (const auto& [id, state] : contents.sweeps) {
+    const bool ended = state.rfind("completed", 0) == 0 || state.rfind("cancelled", 0) == 0;
+    if (drained && !ended) OnWrong(absl::StrCat("H: sweep ", id.value, " is ", state));
+  }
+  for (const std::string& name : book_.submitted) {
+    const bool there = std::any_of(book_.sweeps.begin(), book_.sweeps.end(),
+                                   [&](const auto& e) { return e.second == name; });
+    if (!there) OnWrong(absl::StrCat("C: sweep ", name, " is gone"));
+  }
+}
+
+}  // namespace plumb::sim

@@ -1,0 +1,84 @@
+// What must hold, watched from outside: nothing here is told by the core what is right.
+//
+//  A. Attempt numbers of a stage rise by one within an incarnation, and (incarnation, number) only
+//     rises.
+//  B. Nothing is written for an attempt that is not the current one of its stage, nor after its end.
+//  C. What was acknowledged is there after every restart: sweeps, cursors, facts up to through_seq.
+//     (A database put back is an earlier one: there, what it held when it was saved.)
+//  D. A result is final: a stage leaves a terminal state only after a user asked for it again.
+//  E. Checkpoints of a stage only move forward, and an attempt starts from the last one.
+//  F. Workers run no more trials at once than they have slots, a timing has its worker alone.
+//  G. Every value is the trial's own, every fact is there once: at the end the points of a stage
+//     are those of its trial up to where it came, without a gap.
+//  H. When faults stop, everything ends, and sweeps end with it.
+//  I. The core's own invariants (core.h).
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "sim/server.h"
+#include "sim/storage.h"
+#include "sim/truth.h"
+
+namespace plumb::sim {
+
+class Oracle : public Watcher {
+ public:
+  explicit Oracle(const Scenario& scenario, const Loop& loop) : scenario_(scenario), loop_(loop) {}
+
+  void OnApplied(const core::Core& core) override;
+  void OnCommitted(absl::Span<const Change> changes) override;
+  void OnLoaded(const ClusterSnapshot& snapshot) override;
+  void OnWrong(const std::string& what) override;
+
+  void OnSaved();    // a copy of the database was made
+  void OnPutBack();  // and is the database now
+  void OnSubmitted(const std::string& name);  // acknowledged to the user
+  void OnAcked(const AttemptId& attempt, int64_t incarnation, int64_t through_seq);
+
+  // At the end: `drained` false if the patience was over before everything had ended.
+  void Judge(const Contents& contents, bool drained);
+
+  bool ok() const { return wrong_.empty(); }
+  const std::string& wrong() const { return wrong_; }
+  // Of the history so far: equal runs have equal histories.
+  uint64_t history() const { return history_; }
+  std::map<std::string, int64_t> counts;
+
+ private:
+  struct Stage {
+    std::string key, name;
+    StageState state = StageState::kPending;
+    int64_t incarnation = 0, number = 0;  // of the last attempt
+    bool open = false;
+    int64_t acked = 0, step = 0;
+    int64_t checkpoint_step = -1;
+    bool reopened = false;  // since the last end
+  };
+  struct Book {
+    int64_t incarnation = 1;
+    std::map<TrialId, std::string> keys;
+    std::map<StageId, Stage> stages;
+    std::set<std::string> submitted;                                  // by name
+    std::map<SweepId, std::string> sweeps;                            // by id, in the database
+    std::map<SweepId, int64_t> cursors;
+    std::map<std::pair<int64_t, AttemptId>, int64_t> acked;           // told to a worker
+  };
+  void See(const OpenAttempt& c);
+  void See(const ApplyBatch& c);
+  void See(const CloseAttempt& c);
+  void See(const UpdateStage& c);
+  void Mix(uint64_t what) { history_ = HashMix(history_ ^ what); }
+  static uint64_t HashMix(uint64_t h);
+
+  const Scenario& scenario_;
+  const Loop& loop_;
+  Book book_, saved_;
+  std::string wrong_;
+  uint64_t history_ = 1;
+};
+
+}  // namespace plumb::sim

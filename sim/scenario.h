@@ -1,0 +1,97 @@
+// What a simulation is told: the cluster, the trials that users bring, and the faults. All of it
+// follows from a seed, and all of it is a value, so that a failing run can be made smaller.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "coordinator/core/core.h"
+
+namespace plumb::sim {
+
+enum class FaultKind {
+  kKillServer,       // kill -9; back after `length`
+  kKillWorker,       // kill -9 of the agent; its trainers run on; back after `length`
+  kStopWorker,       // SIGSTOP for `length`
+  kCrashMachine,     // the worker's machine reboots: agent and trainers end; back after `length`
+  kWipeMachine,      // the same, and its disk is empty
+  kDrainWorker,      // SIGTERM: it checkpoints and leaves; back after `length`
+  kKillTrainer,      // one of the worker's trainers dies
+  kBadMachine,       // for `length`, every trial that starts there dies soon
+  kPartition,        // no message either way for `length`
+  kPartitionTo,      // none to the server
+  kPartitionFrom,    // none from the server
+  kSlowDisk,         // a commit takes `size` times as long, for `length`
+  kFullDisk,         // commits fail for `length`
+  kBrokenDisk,       // the next commit fails as lost data: the server stops; back after `length`
+  kPutBack,          // server down, an earlier copy of the database in its place, up after `length`
+  kPutBackAlone,     // the same on another machine: what lay beside the file is gone
+  kClockJump,        // the server's wall clock jumps by `size` seconds
+  kBadNetwork,       // for `length`, messages are lost and doubled with probability `size`, and late
+  kCancelSweep,      // a user
+  kCancelTrial,      // a user
+  kRetryTrial,       // a user
+};
+inline constexpr int kFaultKinds = static_cast<int>(FaultKind::kRetryTrial) + 1;
+absl::string_view Name(FaultKind kind);
+
+struct Fault {
+  absl::Duration at;
+  FaultKind kind = FaultKind::kKillServer;
+  int64_t target = 0;  // which worker, sweep or trial, modulo how many there are
+  absl::Duration length;
+  double size = 0;
+};
+
+struct Machine {
+  int64_t slots = 1;
+  double speed = 1;  // steps per second, times a trial's own
+};
+
+struct SweepPlan {
+  absl::Duration at;
+  std::string name;
+  std::vector<std::string> keys;  // of its trials; equal keys are equal trials, also across sweeps
+  int64_t slice = 50;
+};
+
+// What trials are like. Which trial has which fate follows from its key.
+struct Work {
+  double mean_seconds = 600;  // of a trial on a machine of speed 1
+  double diverges = 0.03, infeasible = 0.01, crashes = 0.02, out_of_memory = 0.01,
+         kills_machine = 0.005;
+  double exclusive = 0.02;   // has a timing stage
+  double two_threads = 0.1;
+  double child = 0.3;        // has an evaluation after its training
+};
+
+struct Scenario {
+  uint64_t seed = 1;
+  std::vector<Machine> machines;
+  std::vector<SweepPlan> sweeps;
+  std::vector<Fault> faults;
+  Work work;
+  core::Options options;
+  absl::Duration report_every = absl::Seconds(10);
+  absl::Duration length = absl::Hours(2);   // faults end here; what is left must then drain
+  absl::Duration patience = absl::Hours(12);  // and within this
+  std::string sqlite_folder;  // empty: in memory
+  bool check = true;          // invariants after every event
+};
+
+struct Size {
+  int64_t workers = 32;
+  int64_t trials = 1000;
+  absl::Duration length = absl::Hours(24);
+  int64_t faults = 40;
+};
+
+// The scenario that `seed` names: its own mix of machines, work and faults.
+Scenario Draw(uint64_t seed, const Size& size);
+
+// One line a fault, for people and for a failing seed's report.
+std::string Describe(const Fault& fault);
+
+}  // namespace plumb::sim

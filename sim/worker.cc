@@ -1,0 +1,494 @@
+#include "sim/worker.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace plumb::sim {
+namespace {
+constexpr absl::Duration kDeadline = absl::Seconds(10);
+constexpr absl::Duration kPollWait = absl::Seconds(20);
+constexpr size_t kFactsPerBatch = 40;
+
+std::string KeyIn(const std::string& config_json) {  // {"key":"t12"}
+  const size_t from = config_json.find(":\"") + 2;
+  return config_json.substr(from, config_json.find('"', from) - from);
+}
+}  // namespace
+
+void Worker::Later(absl::Duration wait, std::function<void()> what) {
+  loop_.After(wait, [this, life = life_, what = std::move(what)] {
+    if (life != life_ || !up_) return;
+    if (stopped_until_ > loop_.now()) {  // SIGSTOP: it happens when the process goes on
+      Later(stopped_until_ - loop_.now(), what);
+      return;
+    }
+    what();
+  });
+}
+
+void Worker::Start() {
+  if (up_) return;
+  ++life_;
+  up_ = true;
+  draining_ = drain_said_ = false;
+  stopped_until_ = absl::ZeroDuration();
+  session_ = {};
+  generation_ = 0;
+  desired_.reset();
+  register_pending_ = report_pending_ = poll_pending_ = talk_due_ = false;
+  report_due_ = talk_after_ = loop_.now();
+  backoff_ = absl::Milliseconds(100);
+  for (auto& [key, a] : attempts_) {
+    a.acked_known = false;
+    // Handed out and never begun: nobody knows of it any more.
+    if (a.phase == Attempt::Phase::kWaiting) End(a, Outcome::kPreempted, "it never began");
+  }
+  Soon();
+}
+
+void Worker::KillAgent() {
+  if (!up_) return;
+  ++life_;
+  up_ = false;
+  std::erase_if(attempts_, [](const auto& entry) {
+    return entry.second.phase == Attempt::Phase::kWaiting;  // only in its memory
+  });
+}
+
+void Worker::CrashMachine(bool wipe) {
+  KillAgent();
+  if (wipe) {
+    for (auto& [key, a] : attempts_) ++a.run;
+    attempts_.clear();
+    known_incarnation_ = 0;
+    known_cluster_ = absl::ZeroDuration();
+    return;
+  }
+  for (auto& [key, a] : attempts_) {
+    if (a.phase == Attempt::Phase::kLive) End(a, Outcome::kLost, "its machine went down");
+  }
+}
+
+void Worker::Drain() {
+  if (!up_ || draining_) return;
+  draining_ = true;
+  report_due_ = loop_.now();
+  Reconcile();
+  Soon();
+}
+
+void Worker::StopFor(absl::Duration length) {
+  if (up_) stopped_until_ = loop_.now() + length;
+}
+
+void Worker::KillTrainer(int64_t which) {
+  std::vector<Attempt*> live;
+  for (auto& [key, a] : attempts_) {
+    if (a.phase == Attempt::Phase::kLive) live.push_back(&a);
+  }
+  if (live.empty()) return;
+  End(*live[which % static_cast<int64_t>(live.size())], Outcome::kFailed, "signal 9");
+  report_due_ = loop_.now();
+  if (up_) Soon();
+}
+
+int64_t Worker::running() const {
+  return std::count_if(attempts_.begin(), attempts_.end(), [](const auto& entry) {
+    return entry.second.phase == Attempt::Phase::kLive;
+  });
+}
+
+int64_t Worker::threads_running() const {
+  // What the worker's slots are held by: exactly the live attempts, each a slot.
+  return running();
+}
+
+// ---- trainers ----
+
+void Worker::Begin(const Key& key, Attempt& a) {
+  a.phase = Attempt::Phase::kLive;
+  a.step = a.grant.resume ? a.grant.checkpoint_step : 0;
+  ++a.run;
+  if (a.truth.fate == Fate::kInfeasible) {
+    End(a, Outcome::kInfeasible, "it cannot be run");
+    return;
+  }
+  if (loop_.now() < spoiled_until_) {
+    loop_.After(absl::Seconds(1 + random_.Exponential(5)), [this, key, run = a.run] {
+      const auto it = attempts_.find(key);
+      if (it == attempts_.end() || it->second.run != run ||
+          it->second.phase != Attempt::Phase::kLive)
+        return;
+      End(it->second, Outcome::kFailed, "device error");
+      report_due_ = loop_.now();
+      if (up_) Soon();
+    });
+    return;
+  }
+  NextFact(key);
+}
+
+void Worker::NextFact(const Key& key) {
+  Attempt& a = attempts_.at(key);
+  const Truth& t = a.truth;
+  const auto next = [&](int64_t every) { return (a.step / every + 1) * every; };
+  int64_t to = std::min({next(t.point_every), next(t.checkpoint_every), t.target_step});
+  if (t.fate != Fate::kSucceeds && t.fate_step > a.step) to = std::min(to, t.fate_step);
+  const absl::Duration wait =
+      absl::Seconds(static_cast<double>(to - a.step) * t.seconds_per_step / machine_.speed);
+  loop_.After(wait, [this, key, run = a.run, to] { Advance(key, run, to); });
+}
+
+void Worker::Advance(const Key& key, int64_t run, int64_t step) {
+  const auto it = attempts_.find(key);
+  if (it == attempts_.end() || it->second.run != run || it->second.phase != Attempt::Phase::kLive)
+    return;
+  Attempt& a = it->second;
+  const Truth& t = a.truth;
+  steps_computed_ += static_cast<double>(step - a.step);
+  a.step = step;
+  const auto add = [&](Fact fact) {
+    fact.seq = ++a.last_seq;
+    a.facts.push_back(fact);
+  };
+  if (step % t.point_every == 0 || step == t.target_step) add({.point = step});
+  if (a.stop == Stop::kPreempt) {
+    add({.checkpoint = step});
+    End(a, Outcome::kPreempted, "asked to leave");
+  } else if (a.stop == Stop::kCancel) {
+    End(a, Outcome::kCancelled, "asked to stop");
+  } else if (t.fate != Fate::kSucceeds && step == t.fate_step) {
+    switch (t.fate) {
+      case Fate::kDiverges:
+        End(a, Outcome::kDiverged, "loss is not finite");
+        break;
+      case Fate::kCrashes:
+        End(a, Outcome::kFailed, "signal 11");
+        break;
+      case Fate::kOutOfMemory:
+        End(a, Outcome::kOutOfMemory, "out of memory");
+        break;
+      case Fate::kKillsMachine:
+        if (on_crash) on_crash();
+        return;
+      default:
+        break;
+    }
+  } else if (step == t.target_step) {
+    add({.checkpoint = step});
+    End(a, Outcome::kSucceeded, "");
+  } else {
+    if (step % t.checkpoint_every == 0) add({.checkpoint = step});
+    NextFact(key);
+    // What is new travels with the next report; a checkpoint at once.
+    if (step % t.checkpoint_every == 0 && up_) {
+      report_due_ = std::min(report_due_, loop_.now() + absl::Milliseconds(3));
+      Soon();
+    }
+    return;
+  }
+  report_due_ = std::min(report_due_, loop_.now() + absl::Milliseconds(3));
+  if (up_) Soon();
+}
+
+void Worker::End(Attempt& a, Outcome outcome, std::string cause) {
+  if (a.phase == Attempt::Phase::kEnded) return;
+  a.phase = Attempt::Phase::kEnded;
+  ++a.run;
+  a.outcome = outcome;
+  a.cause = std::move(cause);
+}
+
+// ---- the agent ----
+
+void Worker::Soon() {
+  if (talk_due_) return;
+  talk_due_ = true;
+  Later(absl::Microseconds(100), [this] {
+    talk_due_ = false;
+    Reconcile();
+    Talk();
+  });
+}
+
+void Worker::Talk() {
+  const absl::Duration now = loop_.now();
+  if (now < talk_after_) {
+    Later(talk_after_ - now, [this] { Soon(); });
+    return;
+  }
+  if (!session_) {
+    if (!register_pending_) Register();
+    return;
+  }
+  if (!poll_pending_ && !drain_said_) Poll();
+  if (report_pending_) return;
+  if (now >= report_due_) {
+    Report();
+  } else {
+    Later(report_due_ - now, [this] { Soon(); });
+  }
+}
+
+template <typename Answer>
+void Worker::Call(
+    absl::Duration deadline,
+    std::function<void(std::function<void(absl::StatusOr<Answer>, absl::Duration)>)> serve,
+    std::function<void(absl::StatusOr<Answer>, absl::Duration)> reply) {
+  auto open = std::make_shared<bool>(true);
+  const int64_t life = life_;
+  // What comes back is of use only to the process that asked, and only once.
+  auto back = [this, open, life, reply](absl::StatusOr<Answer> answer, absl::Duration cluster) {
+    if (!*open || life != life_) return;
+    *open = false;
+    Later(absl::ZeroDuration(), [reply, answer, cluster] { reply(answer, cluster); });
+  };
+  network_.Send(number_, true, [this, serve, back] {
+    if (!server_.up()) {
+      network_.Send(number_, false,
+                    [back] { back(absl::UnavailableError("no server"), absl::ZeroDuration()); });
+      return;
+    }
+    serve([this, back](absl::StatusOr<Answer> answer, absl::Duration cluster) {
+      network_.Send(number_, false, [back, answer, cluster] { back(answer, cluster); });
+    });
+  });
+  loop_.After(deadline,
+              [back] { back(absl::DeadlineExceededError("no answer"), absl::ZeroDuration()); });
+}
+
+core::AttemptReport Worker::StateOf(const Key& key, const Attempt& a) const {
+  return {.incarnation = key.incarnation,
+          .attempt = key.attempt,
+          .step = a.step,
+          .outcome = a.outcome,
+          .through_seq = a.last_seq,
+          .cause = a.cause};
+}
+
+void Worker::Register() {
+  register_pending_ = true;
+  core::RegisterWorker event{
+      .worker = {.name = name_, .host = name_, .slots = machine_.slots, .build = "sim"},
+      .known_incarnation = known_incarnation_,
+      .known_cluster = known_cluster_};
+  for (const auto& [key, a] : attempts_) event.attempts.push_back(StateOf(key, a));
+  Call<core::Answer>(
+      kDeadline,
+      [this, event](auto done) {
+        server_.Post(event, [done](auto answer, auto cluster) { done(std::move(answer), cluster); });
+      },
+      [this](absl::StatusOr<core::Answer> answer, absl::Duration cluster) {
+        register_pending_ = false;
+        if (!answer.ok()) {
+          Broken(answer.status());
+          return;
+        }
+        const auto& r = std::get<core::Registered>(*answer);
+        session_ = r.session;
+        generation_ = 0;
+        desired_.reset();
+        if (r.incarnation > known_incarnation_) {
+          known_incarnation_ = r.incarnation;
+          known_cluster_ = cluster;
+        }
+        for (auto& [key, a] : attempts_) a.acked_known = false;
+        Heard(cluster);
+        report_due_ = loop_.now();
+        Soon();
+      });
+}
+
+void Worker::Report() {
+  report_pending_ = true;
+  report_due_ = loop_.now() + scenario_.report_every;
+  core::Report event{.session = session_,
+                     .generation = generation_,
+                     .known_incarnation = known_incarnation_,
+                     .known_cluster = known_cluster_,
+                     .draining = draining_};
+  for (const auto& [key, a] : attempts_) {
+    event.attempts.push_back(StateOf(key, a));
+    if (!a.acked_known || a.facts.empty()) continue;
+    auto batch = std::make_shared<MeasurementBatch>();
+    batch->incarnation = key.incarnation;
+    batch->attempt = key.attempt;
+    batch->first_seq = a.facts.front().seq;
+    MeasurementBatch::Series series{.name = "train/loss"};
+    for (size_t i = 0; i < std::min(a.facts.size(), kFactsPerBatch); ++i) {
+      const Fact& f = a.facts[i];
+      batch->last_seq = f.seq;
+      if (f.point) series.points.push_back({*f.point, ValueAt(a.key, a.stage, *f.point)});
+      if (f.checkpoint) {
+        batch->checkpoints.push_back({.step = *f.checkpoint,
+                                      .path = absl::StrCat(a.key, "/", a.stage, "/", *f.checkpoint),
+                                      .digest = DigestAt(a.key, a.stage, *f.checkpoint),
+                                      .bytes = 100});
+      }
+    }
+    if (!series.points.empty()) batch->series.push_back(std::move(series));
+    event.batches.push_back(std::move(batch));
+  }
+  if (draining_ && attempts_.empty()) drain_said_ = true;
+  Call<core::Answer>(
+      kDeadline,
+      [this, event](auto done) {
+        server_.Post(event, [done](auto answer, auto cluster) { done(std::move(answer), cluster); });
+      },
+      [this](absl::StatusOr<core::Answer> answer, absl::Duration cluster) {
+        report_pending_ = false;
+        if (answer.ok()) Heard(cluster);
+        OnReported(answer);
+      });
+}
+
+void Worker::OnReported(const absl::StatusOr<core::Answer>& answer) {
+  if (!answer.ok()) {
+    for (auto& [key, a] : attempts_) a.acked_known = false;
+    drain_said_ = false;
+    Broken(answer.status());
+    return;
+  }
+  bool more = false;
+  for (const core::Ack& ack : std::get<core::Reported>(*answer).acks) {
+    for (auto& [key, a] : attempts_) {
+      if (key.attempt != ack.attempt || ack.fenced) continue;
+      a.acked_known = true;
+      a.acked = std::max(a.acked, ack.through_seq);
+      while (!a.facts.empty() && a.facts.front().seq <= a.acked) a.facts.pop_front();
+      more |= !a.facts.empty() && (a.outcome || a.facts.size() > kFactsPerBatch);
+    }
+  }
+  if (more) report_due_ = loop_.now();
+  LeaveIfDone();
+  if (up_) Soon();
+}
+
+void Worker::Poll() {
+  poll_pending_ = true;
+  Call<Server::Desired>(
+      kPollWait + kDeadline,
+      [this, session = session_, generation = generation_](auto done) {
+        server_.Poll(session, generation, kPollWait,
+                     [done](auto answer, auto cluster) { done(std::move(answer), cluster); });
+      },
+      [this](absl::StatusOr<Server::Desired> answer, absl::Duration cluster) {
+        poll_pending_ = false;
+        if (answer.ok()) known_cluster_ = std::max(known_cluster_, cluster);
+        OnDesired(answer);
+      });
+}
+
+void Worker::OnDesired(const absl::StatusOr<Server::Desired>& answer) {
+  if (!answer.ok()) {
+    if (answer.status().code() == absl::StatusCode::kDeadlineExceeded) {
+      Soon();
+      return;
+    }
+    Broken(answer.status());
+    return;
+  }
+  if (answer->generation > generation_ || (answer->generation == generation_ && !desired_)) {
+    generation_ = answer->generation;
+    desired_ = answer->grants;
+    Reconcile();
+    report_due_ = std::min(report_due_, loop_.now() + absl::Milliseconds(3));
+  }
+  Soon();
+}
+
+void Worker::Heard(absl::Duration known_cluster) {
+  backoff_ = absl::Milliseconds(100);
+  known_cluster_ = std::max(known_cluster_, known_cluster);
+}
+
+void Worker::Broken(const absl::Status& why) {
+  if (why.code() == absl::StatusCode::kNotFound) session_ = {};
+  if (why.code() == absl::StatusCode::kFailedPrecondition) {
+    // Another process of this name has taken over. This one leaves; its trainers are the other's.
+    KillAgent();
+    if (on_left) on_left();
+    return;
+  }
+  talk_after_ = loop_.now() + backoff_ * (0.5 + 0.5 * random_.Unit());
+  backoff_ = std::min(absl::Seconds(5), backoff_ * 1.6);
+  for (auto& [key, a] : attempts_) a.acked_known = false;
+  report_due_ = loop_.now();
+  Soon();
+}
+
+void Worker::Reconcile() {
+  if (!up_) return;
+  const bool known = desired_.has_value();
+  std::set<Key> wanted;
+  if (known) {
+    for (const core::Grant& g : *desired_) {
+      const Key key{g.incarnation, g.attempt};
+      wanted.insert(key);
+      if (attempts_.contains(key)) continue;
+      Attempt a{.grant = g, .key = KeyIn(g.config_json), .stage = g.kind};
+      a.truth = TruthOf(scenario_.work, a.key, a.stage);
+      attempts_.emplace(key, std::move(a));
+      report_due_ = std::min(report_due_, loop_.now() + absl::Milliseconds(3));
+    }
+  }
+  for (auto it = attempts_.begin(); it != attempts_.end();) {
+    Attempt& a = it->second;
+    const bool gone = known && !wanted.contains(it->first);
+    const bool live = a.phase == Attempt::Phase::kLive;
+    if (gone && !live) {
+      it = attempts_.erase(it);
+      continue;
+    }
+    if (gone && live && a.stop != Stop::kCancel) {
+      a.stop = Stop::kCancel;
+      // A trainer looks at its commands between two steps.
+      ++a.run;
+      loop_.After(absl::Seconds(a.truth.seconds_per_step * random_.Unit()),
+                  [this, key = it->first, run = a.run] {
+                    const auto at = attempts_.find(key);
+                    if (at == attempts_.end() || at->second.run != run) return;
+                    End(at->second, Outcome::kCancelled, "asked to stop");
+                    report_due_ = loop_.now();
+                    if (up_) Soon();
+                  });
+    }
+    if (!gone && live && draining_ && a.stop == Stop::kNone) {
+      a.stop = Stop::kPreempt;
+      ++a.run;
+      loop_.After(absl::Seconds(a.truth.seconds_per_step * random_.Unit()),
+                  [this, key = it->first, run = a.run] {
+                    const auto at = attempts_.find(key);
+                    if (at == attempts_.end() || at->second.run != run ||
+                        at->second.phase != Attempt::Phase::kLive)
+                      return;
+                    Attempt& one = at->second;
+                    one.facts.push_back({.seq = ++one.last_seq, .checkpoint = one.step});
+                    End(one, Outcome::kPreempted, "asked to leave");
+                    report_due_ = loop_.now();
+                    if (up_) Soon();
+                  });
+    }
+    if (!gone && a.phase == Attempt::Phase::kWaiting && draining_)
+      End(a, Outcome::kPreempted, "it never began");
+    ++it;
+  }
+  int64_t free = machine_.slots - running();
+  for (auto& [key, a] : attempts_) {
+    if (free <= 0) break;
+    if (a.phase != Attempt::Phase::kWaiting) continue;
+    Begin(key, a);
+    if (a.phase == Attempt::Phase::kLive) --free;
+  }
+}
+
+void Worker::LeaveIfDone() {
+  if (!draining_ || !drain_said_) return;
+  KillAgent();
+  if (on_left) on_left();
+}
+
+}  // namespace plumb::sim
