@@ -134,7 +134,8 @@ absl::StatusOr<core::RegisterWorker> FromProto(const v1::RegisterWorkerRequest& 
   }
   core::RegisterWorker out{
       .worker = {.name = r.worker_name(), .host = r.host(), .slots = r.slots(), .build = r.build()},
-      .known_incarnation = r.known_incarnation()};
+      .known_incarnation = r.known_incarnation(),
+      .known_cluster = absl::Microseconds(r.known_cluster_time_us())};
   nlohmann::json devices = nlohmann::json::array();
   for (const v1::Device& d : r.devices()) {
     devices.push_back({{"kind", d.kind()}, {"name", d.name()}, {"memory_bytes", d.memory_bytes()}});
@@ -151,8 +152,11 @@ absl::StatusOr<core::RegisterWorker> FromProto(const v1::RegisterWorkerRequest& 
 absl::StatusOr<core::Report> FromProto(const v1::ReportRequest& r) {
   RETURN_IF_ERROR(Check(r.attempts_size() <= kMaxAttempts && r.batches_size() <= kMaxAttempts,
                         "more than 10,000 attempts or batches in one report"));
-  core::Report out{
-      .session = SessionId{r.session_id()}, .generation = r.generation(), .draining = r.draining()};
+  core::Report out{.session = SessionId{r.session_id()},
+                   .generation = r.generation(),
+                   .known_incarnation = r.known_incarnation(),
+                   .known_cluster = absl::Microseconds(r.known_cluster_time_us()),
+                   .draining = r.draining()};
   for (const v1::AttemptState& a : r.attempts()) {
     ASSIGN_OR_RETURN(core::AttemptReport report, FromProto(a));
     out.attempts.push_back(std::move(report));

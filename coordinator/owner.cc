@@ -40,7 +40,11 @@ absl::StatusOr<std::unique_ptr<Owner>> Owner::Start(std::unique_ptr<store::Store
 
 Owner::Owner(std::unique_ptr<store::Store> store, const core::Options& options,
              const ClusterSnapshot& snapshot, SliceFn slices)
-    : options_(options), slices_(std::move(slices)), store_(std::move(store)) {
+    : options_(options),
+      slices_(std::move(slices)),
+      cluster_(snapshot.uid),
+      committed_us_(absl::ToInt64Microseconds(snapshot.cluster_time)),
+      store_(std::move(store)) {
   core_ = std::make_unique<core::Core>(options_, snapshot);
   now_.cluster = snapshot.cluster_time;
   last_turn_ = Clock::now();
@@ -374,7 +378,10 @@ void Owner::StoreLoop() {
                         : store_->Commit(group.back().cluster_time, absl::MakeConstSpan(changes));
     if (s.ok()) {
       finished_ += static_cast<int64_t>(group.size());
-      if (!changes.empty()) last_error_ = absl::StatusCode::kOk;
+      if (!changes.empty()) {
+        last_error_ = absl::StatusCode::kOk;
+        committed_us_ = absl::ToInt64Microseconds(group.back().cluster_time);
+      }
       for (Batch& b : group) {
         for (ItemPtr& item : b.items) {
           if (item->finish) item->finish(absl::OkStatus());
@@ -477,6 +484,7 @@ void Owner::Recover() {
       if (s.ok()) {
         effects = core_->Apply(item->event, now_);
         s = store_->Commit(now_.cluster, absl::MakeConstSpan(effects.changes));
+        if (s.ok()) committed_us_ = absl::ToInt64Microseconds(now_.cluster);
         if (!s.ok()) Rebuild();
       }
       if (s.ok()) {

@@ -59,6 +59,9 @@ class Owner {
   void Poll(SessionId session, int64_t generation, absl::Duration wait, PollDone done);
   // `read` runs on the owner thread; `done`, after what it saw is committed, on the store thread.
   void Read(ReadFn read, ReadDone done);
+  const std::string& cluster() const { return cluster_; }
+  // Cluster time of the last commit. In `done`, that of the commit that holds the answer's changes.
+  absl::Duration committed() const { return absl::Microseconds(committed_us_.load()); }
   // What SliceFn asked for.
   void Planned(core::Event slice_or_abandon);
 
@@ -119,6 +122,8 @@ class Owner {
 
   const core::Options options_;
   const SliceFn slices_;
+  const std::string cluster_;
+  std::atomic<int64_t> committed_us_;
   std::unique_ptr<store::Store>
       store_;  // the store thread's, or the owner's while the store thread is halted
 

@@ -22,10 +22,17 @@ class WorkerServiceImpl final : public v1::WorkerService::CallbackService {
       reactor->Finish(ToGrpc(event.status()));
       return reactor;
     }
+    if (!request->known_cluster().empty() && request->known_cluster() != c_.owner->cluster()) {
+      event->known_incarnation = 0;
+      event->known_cluster = absl::ZeroDuration();
+      event->attempts.clear();
+    }
     c_.owner->Post(
         *std::move(event), [this, reactor, response](absl::StatusOr<core::Answer> answer) {
           if (answer.ok()) {
             const auto& r = std::get<core::Registered>(*answer);
+            response->set_cluster(c_.owner->cluster());
+            response->set_cluster_time_us(absl::ToInt64Microseconds(c_.owner->committed()));
             response->set_session_id(r.session.value);
             response->set_incarnation(r.incarnation);
             response->set_worker_id(r.worker.value);
@@ -43,6 +50,7 @@ class WorkerServiceImpl final : public v1::WorkerService::CallbackService {
                                    v1::ReportResponse* response) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     absl::StatusOr<core::Report> event = FromProto(*request);
+    if (event.ok() && IsOther(request->cluster())) event = OfAnotherCluster();
     if (!event.ok()) {
       reactor->Finish(ToGrpc(event.status()));
       return reactor;
@@ -58,6 +66,7 @@ class WorkerServiceImpl final : public v1::WorkerService::CallbackService {
               ack->set_fenced(a.fenced);
             }
             response->set_report_interval_ms(absl::ToInt64Milliseconds(c_.report_interval));
+            response->set_cluster_time_us(absl::ToInt64Microseconds(c_.owner->committed()));
           }
           reactor->Finish(ToGrpc(answer.status()));
         });
@@ -68,6 +77,10 @@ class WorkerServiceImpl final : public v1::WorkerService::CallbackService {
                                  const v1::PollRequest* request,
                                  v1::PollResponse* response) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    if (IsOther(request->cluster())) {
+      reactor->Finish(ToGrpc(OfAnotherCluster()));
+      return reactor;
+    }
     const absl::Duration wait =
         absl::Milliseconds(std::clamp<int64_t>(request->wait_ms(), 0, kMaxWaitMs));
     c_.owner->Poll(SessionId{request->session_id()}, request->generation(), wait,
@@ -83,6 +96,13 @@ class WorkerServiceImpl final : public v1::WorkerService::CallbackService {
   }
 
  private:
+  bool IsOther(const std::string& cluster) const {
+    return !cluster.empty() && cluster != c_.owner->cluster();
+  }
+  static absl::Status OfAnotherCluster() {
+    return absl::NotFoundError("the session is of another cluster; register again");
+  }
+
   const ServiceContext c_;
 };
 

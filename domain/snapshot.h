@@ -11,6 +11,7 @@
 namespace plumb {
 
 struct ClusterSnapshot {
+  std::string uid;  // names the cluster, through all its incarnations
   int64_t incarnation = 1;
   int64_t starts = 1;          // times a server opened the file: the high part of every generation
   int64_t min_generation = 0;  // generations go on above it (a core rebuilt within one start)

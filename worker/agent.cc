@@ -568,6 +568,7 @@ class Agent {
       v1::PollRequest request;
       request.set_session_id(session_);
       request.set_generation(generation_);
+      request.set_cluster(workspace_.known().cluster);
       request.set_wait_ms(kPollWaitMs);
       client_.Poll(request);
       poll_pending_ = true;
@@ -583,7 +584,9 @@ class Agent {
     request.set_build(PLUMB_VERSION);
     request.set_slots(options_.slots);
     request.set_host(ValidUtf8(HostName()));
-    request.set_known_incarnation(workspace_.incarnation());
+    request.set_known_cluster(workspace_.known().cluster);
+    request.set_known_incarnation(workspace_.known().incarnation);
+    request.set_known_cluster_time_us(workspace_.known().cluster_time_us);
     static const std::vector<v1::Device> devices = ListDevices();
     for (const v1::Device& device : devices) *request.add_devices() = device;
     for (const auto& [key, attempt] : attempts_) *request.add_attempts() = attempt->State(false);
@@ -596,6 +599,9 @@ class Agent {
     request.set_session_id(session_);
     request.set_generation(generation_);
     request.set_draining(desired_.draining);
+    request.set_cluster(workspace_.known().cluster);
+    request.set_known_incarnation(workspace_.known().incarnation);
+    request.set_known_cluster_time_us(workspace_.known().cluster_time_us);
     int64_t log_budget = kLogBytesPerReport, budget = kReportBytes;
     for (const auto& [key, attempt] : attempts_) {
       const bool with_log = attempt->LogBytes() <= log_budget;
@@ -635,11 +641,16 @@ class Agent {
                        kProtocol, ": install one release on both")));
       return;
     }
+    if (!workspace_.known().cluster.empty() && r.cluster() != workspace_.known().cluster &&
+        !LeaveCluster())
+      return;
     session_ = r.session_id();
     generation_ = 0;
     desired_.known = false;
     if (r.report_interval_ms() > 0) report_interval_ = milliseconds(r.report_interval_ms());
-    if (const absl::Status s = workspace_.RaiseIncarnation(r.incarnation()); !s.ok()) {
+    if (const absl::Status s =
+            workspace_.Join(r.cluster(), r.incarnation(), r.cluster_time_us());
+        !s.ok()) {
       spdlog::warn("{}", std::string(s.message()));
     }
     spdlog::info("worker {}: session {} with the coordinator at {}, {} slots", options_.name,
@@ -657,6 +668,7 @@ class Agent {
       return;
     }
     Heard();
+    workspace_.Heard(done.response.cluster_time_us());
     if (done.response.report_interval_ms() > 0)
       report_interval_ = milliseconds(done.response.report_interval_ms());
     bool more = false;
@@ -694,6 +706,23 @@ class Agent {
     }
     desired_.preempt_stages = {r.preempt_stage_ids().begin(), r.preempt_stage_ids().end()};
     reconcile_ = true;
+  }
+
+  // The coordinator serves another database than the one this folder worked for. Attempts of that
+  // one have the same names as attempts of this one; so they are forgotten, unless one still runs.
+  bool LeaveCluster() {
+    for (const auto& [key, attempt] : attempts_) {
+      if (attempt->phase == Phase::kEnded || attempt->phase == Phase::kWaiting) continue;
+      Fatal(absl::FailedPreconditionError(
+          absl::StrCat("trainers in ", workspace_.dir(), " still run for another database than ",
+                       client_.address(), " serves: give this worker another --dir, or remove the "
+                       "folder to give their work up")));
+      return false;
+    }
+    attempts_.clear();
+    started_.clear();
+    assignments_.clear();
+    return true;
   }
 
   void Heard() {

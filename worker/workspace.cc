@@ -55,14 +55,17 @@ absl::StatusOr<Workspace> Workspace::Open(const std::string& dir) {
         "another worker runs in ", absolute, ": stop it, or give this one another folder"));
   }
   Workspace workspace(absolute, lock);
-  std::ifstream(absolute + "/incarnation") >> workspace.incarnation_;
+  std::ifstream(absolute + "/cluster") >> workspace.known_.cluster >>
+      workspace.known_.incarnation >> workspace.known_.cluster_time_us;
+  workspace.saved_time_us_ = workspace.known_.cluster_time_us;
   return workspace;
 }
 
 Workspace::Workspace(Workspace&& other) noexcept
     : dir_(std::move(other.dir_)),
       lock_(std::exchange(other.lock_, -1)),
-      incarnation_(other.incarnation_) {}
+      known_(std::move(other.known_)),
+      saved_time_us_(other.saved_time_us_) {}
 
 Workspace::~Workspace() {
   if (lock_ >= 0) close(lock_);
@@ -79,10 +82,26 @@ int Workspace::TrainerDirs() const {
   return count;
 }
 
-absl::Status Workspace::RaiseIncarnation(int64_t incarnation) {
-  if (incarnation <= incarnation_) return absl::OkStatus();
-  RETURN_IF_ERROR(Replace(dir_ + "/incarnation", absl::StrCat(incarnation, "\n")));
-  incarnation_ = incarnation;
+absl::Status Workspace::Join(const std::string& cluster, int64_t incarnation,
+                             int64_t cluster_time_us) {
+  if (cluster == known_.cluster && incarnation <= known_.incarnation) {
+    Heard(cluster_time_us);
+    return absl::OkStatus();
+  }
+  known_ = {cluster, incarnation, cluster_time_us};
+  return Save();
+}
+
+void Workspace::Heard(int64_t cluster_time_us) {
+  known_.cluster_time_us = std::max(known_.cluster_time_us, cluster_time_us);
+  // One that is behind only fails to notice what the files beside the database notice.
+  if (known_.cluster_time_us >= saved_time_us_ + 10'000'000) (void)Save();
+}
+
+absl::Status Workspace::Save() {
+  RETURN_IF_ERROR(Replace(dir_ + "/cluster", absl::StrCat(known_.cluster, " ", known_.incarnation,
+                                                          " ", known_.cluster_time_us, "\n")));
+  saved_time_us_ = known_.cluster_time_us;
   return absl::OkStatus();
 }
 

@@ -1,8 +1,9 @@
-// The worker's folder: one worker at a time, the highest incarnation it has met, and per trainer
-// how far its journal is done with.
+// The worker's folder: one worker at a time, the cluster it works for, and per trainer how far its
+// journal is done with.
 //
 //   DIR/worker.lock            held by the worker
-//   DIR/incarnation            the highest incarnation known
+//   DIR/cluster                the cluster's name, the highest incarnation known, and the latest
+//                              cluster time heard under it (microseconds)
 //   DIR/trainers/<i>/          a trainer's folder (docs/trainer-protocol.md)
 //   DIR/trainers/<i>/position  where to read on after a restart, and the attempts that had begun
 //   before it DIR/checkpoints/<stage>/   checkpoints, shared by the attempts of a stage
@@ -27,14 +28,24 @@ class Workspace {
   std::string CheckpointDir(int64_t stage) const;
   int TrainerDirs() const;  // 1 + the highest number there is
 
-  int64_t incarnation() const { return incarnation_; }
-  absl::Status RaiseIncarnation(int64_t incarnation);  // never lowers it
+  struct Known {
+    std::string cluster;  // empty: none yet
+    int64_t incarnation = 0;
+    int64_t cluster_time_us = 0;
+  };
+  const Known& known() const { return known_; }
+  // The coordinator's own word: another cluster, or a higher incarnation, replaces what was known.
+  absl::Status Join(const std::string& cluster, int64_t incarnation, int64_t cluster_time_us);
+  // Remembers a later cluster time; on disk about every ten seconds.
+  void Heard(int64_t cluster_time_us);
 
  private:
   Workspace(std::string dir, int lock) : dir_(std::move(dir)), lock_(lock) {}
   std::string dir_;
+  absl::Status Save();
   int lock_ = -1;
-  int64_t incarnation_ = 0;
+  Known known_;
+  int64_t saved_time_us_ = 0;
 };
 
 JournalMark ReadMark(

@@ -169,7 +169,9 @@ TEST_P(Universal, TheArenaHoldsWhatIsCounted) {
     parameters += c.parameters, flops += c.flops;
   }
   EXPECT_EQ(parameters, counts.total);
-  if (!routed()) EXPECT_EQ(flops, spec::ForwardFlopsPerToken(m_, kT));
+  if (!routed()) {
+    EXPECT_EQ(flops, spec::ForwardFlopsPerToken(m_, kT));
+  }
 }
 
 TEST_P(Universal, ASavedRowIsTheSameRow) {
