@@ -38,6 +38,7 @@ struct Line {
   SweepArgs sweep;
   ModelArgs model;
   CoordCheckArgs coordcheck;
+  SimArgs sim;
   TrialArgs trial;
   PlotArgs plot;
   QueryArgs query;
@@ -90,6 +91,24 @@ void AddServe(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--data-root", l.up.data_root, "Where prepared corpora lie");
   c->add_option("--trainer", l.up.trainer, "plumb-trainer (beside this program)");
   c->add_option("--listen", l.up.listen, "Loopback address; port 0: any free one");
+
+  c = b.Command(root, "sim",
+                "What would this cluster do? Coordinator and workers under virtual time",
+                "plumb sim --workers 8 --slots 4 --trials 500 --minutes 30 --faults 20",
+                [](const Line& x) { return RunSim(x.context, x.sim); });
+  c->add_option("--workers", l.sim.workers, "Machines (32)");
+  c->add_option("--slots", l.sim.slots, "Trials at once on each (0: drawn, 1 to 8)");
+  c->add_option("--trials", l.sim.trials,
+                "In sweeps that come over the first 70 % of the time (1000)");
+  c->add_option("--minutes", l.sim.minutes, "A trial's mean time (0: half the cluster's)");
+  c->add_option("--hours", l.sim.hours, "Until when faults happen (24)");
+  c->add_option("--faults", l.sim.faults, "How many, of a mix that the seed draws (40)");
+  c->add_option("--lease", l.sim.lease_seconds,
+                "Seconds of silence until a worker is lost (0: drawn)");
+  c->add_option("--max-failures", l.sim.max_failures, "Without progress, until a trial fails (3)");
+  c->add_option("--seed", l.sim.seed, "Names machines, trials and faults (1)");
+  c->add_option("--seeds", l.sim.seeds, "As many from --seed on (1)");
+  c->add_option("--svg", l.sim.svg, "Draw slots at work and stages waiting, of the first seed");
 
   c = b.Command(root, "demo", "A depth x width sweep on real text, from nothing to the map",
                 "plumb demo", [](const Line& x) { return RunDemo(x.context, x.demo); });

@@ -48,6 +48,14 @@ struct CoordCheckArgs {
 };
 int CoordCheck(const Context& context, const CoordCheckArgs& args);
 
+struct SimArgs {
+  int64_t workers = 32, slots = 0, trials = 1000, faults = 40, seed = 1, seeds = 1,
+          max_failures = 3;
+  double hours = 24, minutes = 0, lease_seconds = 0;
+  std::string svg;
+};
+int RunSim(const Context& context, const SimArgs& args);
+
 struct SweepArgs {
   std::string file, data_root, fail_on = "any";
   int64_t id = 0;  // 0: the newest

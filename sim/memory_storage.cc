@@ -66,9 +66,8 @@ class MemoryStorage : public Storage {
   void Close() override { open_ = false; }
 
   absl::StatusOr<ClusterSnapshot> Load() override {
-    ClusterSnapshot out{.incarnation = t_.incarnation,
-                        .starts = t_.starts,
-                        .cluster_time = t_.cluster_time};
+    ClusterSnapshot out{
+        .incarnation = t_.incarnation, .starts = t_.starts, .cluster_time = t_.cluster_time};
     if (!t_.sweeps.empty()) out.last_sweep = t_.sweeps.rbegin()->first;
     if (!t_.trials.empty()) out.last_trial = t_.trials.rbegin()->first;
     if (!t_.stages.empty()) out.last_stage = t_.stages.rbegin()->first;
@@ -150,16 +149,14 @@ class MemoryStorage : public Storage {
     for (const auto& [id, t] : t_.trials) out.trials[id] = {t.key, std::string(Name(t.state))};
     for (const auto& [at, link] : t_.links) out.links[at] = link.trial;
     for (const auto& [id, s] : t_.stages) {
-      out.stages[id] = {s.trial,    s.name,     std::string(Name(s.state)), s.target_step, s.step,
-                        s.attempts, s.failures, s.checkpoint_step,          s.checkpoint_digest};
+      out.stages[id] = {
+          s.trial,    s.name,     std::string(Name(s.state)), s.target_step,      s.step,
+          s.attempts, s.failures, s.checkpoint_step,          s.checkpoint_digest};
     }
     for (const auto& [id, a] : t_.attempts) {
-      out.attempts[id] = {a.incarnation,
-                          a.worker.value,
-                          a.session.value,
-                          a.start_step,
-                          a.acked_seq,
-                          a.outcome ? std::string(Name(*a.outcome)) : ""};
+      out.attempts[id] = {a.incarnation,   a.worker.value,
+                          a.session.value, a.start_step,
+                          a.acked_seq,     a.outcome ? std::string(Name(*a.outcome)) : ""};
     }
     for (const auto& [key, points] : t_.points) {
       for (const auto& [step, value] : points)
@@ -258,8 +255,7 @@ class MemoryStorage : public Storage {
     }
     Write(t_.stages, c.row.id, c.row);
     t_.stages_of[c.row.trial].insert(c.row.id);
-    undo_.push_back(
-        [this, id = c.row.id, trial = c.row.trial] { t_.stages_of[trial].erase(id); });
+    undo_.push_back([this, id = c.row.id, trial = c.row.trial] { t_.stages_of[trial].erase(id); });
     return absl::OkStatus();
   }
   absl::Status Put(const UpdateStage& c) {
@@ -299,7 +295,8 @@ class MemoryStorage : public Storage {
     for (auto it = t_.points.lower_bound({stage, "", INT64_MIN, INT64_MIN});
          it != t_.points.end() && std::get<0>(it->first) == stage; ++it) {
       std::map<int64_t, double>& points = it->second;
-      while (!points.empty() && points.rbegin()->first > keep) Remove(points, points.rbegin()->first);
+      while (!points.empty() && points.rbegin()->first > keep)
+        Remove(points, points.rbegin()->first);
     }
     while (true) {
       const auto it = t_.checkpoints.upper_bound({stage, keep});

@@ -28,13 +28,14 @@ void Oracle::See(const OpenAttempt& c) {
   const AttemptRow& r = c.row;
   Stage& s = book_.stages[r.id.stage];
   if (s.open) OnWrong(absl::StrCat("A: stage ", r.id.stage.value, " has two live attempts"));
-  const bool rises = r.incarnation > s.incarnation ||
-                     (r.incarnation == s.incarnation && r.id.number > s.number);
+  const bool rises =
+      r.incarnation > s.incarnation || (r.incarnation == s.incarnation && r.id.number > s.number);
   if (!rises || r.id.number != s.number + 1)
     OnWrong(absl::StrCat("A: stage ", r.id.stage.value, " opens attempt ", r.incarnation, ".",
                          r.id.number, " after ", s.incarnation, ".", s.number));
   if (r.incarnation != book_.incarnation)
-    OnWrong(absl::StrCat("A: a grant under incarnation ", r.incarnation, " of ", book_.incarnation));
+    OnWrong(
+        absl::StrCat("A: a grant under incarnation ", r.incarnation, " of ", book_.incarnation));
   if (r.start_step != std::max<int64_t>(s.checkpoint_step, 0))
     OnWrong(absl::StrCat("E: attempt ", r.id.number, " of stage ", r.id.stage.value, " starts at ",
                          r.start_step, ", its checkpoint is at ", s.checkpoint_step));
@@ -43,6 +44,7 @@ void Oracle::See(const OpenAttempt& c) {
   s.open = true;
   s.acked = 0;
   s.step = std::max<int64_t>(s.checkpoint_step, 0);
+  if (s.root && r.id.number == 1) waits.push_back(absl::ToDoubleSeconds(loop_.now() - s.since));
   ++counts["attempts"];
   Mix(HashOf("open", static_cast<uint64_t>(r.id.stage.value * 1000 + r.id.number)));
 }
@@ -69,6 +71,7 @@ void Oracle::See(const ApplyBatch& c) {
       OnWrong(absl::StrCat("E: a checkpoint at ", r.step, " after one at ", s.checkpoint_step));
     if (r.digest != DigestAt(s.key, s.name, r.step))
       OnWrong(absl::StrCat("E: a checkpoint of another trial in stage ", b.attempt.stage.value));
+    if (r.step > s.checkpoint_step) s.failures = 0;
     s.checkpoint_step = std::max(s.checkpoint_step, r.step);
     ++counts["checkpoints"];
   }
@@ -80,6 +83,13 @@ void Oracle::See(const CloseAttempt& c) {
   if (!s.open || s.number != c.fence.attempt.number)
     OnWrong(absl::StrCat("B: attempt ", c.fence.attempt.number, " of stage ",
                          c.fence.attempt.stage.value, " ends; the current one is ", s.number));
+  if (c.outcome != Outcome::kLost && c.outcome != Outcome::kCancelled &&
+      !said_.contains({c.fence.incarnation, c.fence.attempt, c.outcome}))
+    OnWrong(absl::StrCat("B: attempt ", c.fence.attempt.number, " of stage ",
+                         c.fence.attempt.stage.value, " ends as ", Name(c.outcome),
+                         ", which no trainer said"));
+  s.failures += c.outcome == Outcome::kFailed || c.outcome == Outcome::kOutOfMemory ||
+                c.outcome == Outcome::kLost;
   s.open = false;
   ++counts[absl::StrCat("outcome_", Name(c.outcome))];
   Mix(HashOf("close", static_cast<uint64_t>(c.fence.attempt.stage.value * 16) +
@@ -99,7 +109,10 @@ void Oracle::See(const UpdateStage& c) {
     OnWrong(absl::StrCat("A: stage ", c.row.id.value, " is ", Name(c.row.state),
                          s.open ? " with" : " without", " a live attempt"));
   if (!IsTerminal(s.state) && IsTerminal(c.row.state)) {
+    if (c.row.state == StageState::kFailed && s.failures < scenario_.options.max_failures)
+      OnWrong(absl::StrCat("D: stage ", c.row.id.value, " failed after ", s.failures, " failures"));
     s.reopened = false;
+    s.failures = 0;
     ++counts[absl::StrCat("stage_", Name(c.row.state))];
   }
   s.state = c.row.state;
@@ -121,6 +134,8 @@ void Oracle::OnCommitted(absl::Span<const Change> changes) {
       s.key = book_.keys[stage->row.trial];
       s.name = stage->row.kind;
       s.state = stage->row.state;
+      s.root = !stage->row.parent;
+      s.since = loop_.now();
     } else if (const auto* open = std::get_if<OpenAttempt>(&change)) {
       See(*open);
     } else if (const auto* batch = std::get_if<ApplyBatch>(&change)) {
@@ -162,7 +177,8 @@ void Oracle::OnLoaded(const ClusterSnapshot& snapshot) {
   std::set<std::string> there;
   for (const SweepRow& row : snapshot.sweeps) there.insert(row.name);
   for (const std::string& name : book_.submitted) {
-    if (!there.contains(name)) OnWrong(absl::StrCat("C: sweep ", name, " was acknowledged and is gone"));
+    if (!there.contains(name))
+      OnWrong(absl::StrCat("C: sweep ", name, " was acknowledged and is gone"));
   }
   std::map<AttemptId, const AttemptRow*> open;
   for (const AttemptRow& row : snapshot.attempts) open[row.id] = &row;
@@ -194,10 +210,13 @@ void Oracle::OnAcked(const AttemptId& attempt, int64_t incarnation, int64_t thro
   seq = std::max(seq, through_seq);
 }
 
+void Oracle::OnEnded(int64_t incarnation, const AttemptId& attempt, Outcome outcome) {
+  said_.insert({incarnation, attempt, outcome});
+}
+
 void Oracle::Judge(const Contents& contents, bool drained) {
   std::map<StageId, std::map<int64_t, double>> points;
-  for (const auto& [at, value] : contents.points)
-    points[std::get<0>(at)][std::get<2>(at)] = value;
+  for (const auto& [at, value] : contents.points) points[std::get<0>(at)][std::get<2>(at)] = value;
   std::map<StageId, std::string> keys;
   std::map<StageId, int64_t> succeeded, open;
   for (const auto& [id, a] : contents.attempts) {
@@ -206,12 +225,14 @@ void Oracle::Judge(const Contents& contents, bool drained) {
   }
   for (const auto& [id, s] : contents.stages) {
     const std::string& key = contents.trials.at(s.trial).first;
-    const std::string where = absl::StrCat("stage ", id.value, " (", key, "/", s.name, ", ", s.state, ")");
+    const std::string where =
+        absl::StrCat("stage ", id.value, " (", key, "/", s.name, ", ", s.state, ")");
     const Truth t = TruthOf(scenario_.work, key, book_.stages[id].name);
     const bool live = s.state == "pending" || s.state == "running" || s.state == "paused";
     if (drained && live) OnWrong(absl::StrCat("H: ", where, " has not ended"));
     if (drained && open[id] > 0) OnWrong(absl::StrCat("H: ", where, " has an open attempt"));
-    if (succeeded[id] > 1) OnWrong(absl::StrCat("B: ", where, " succeeded ", succeeded[id], " times"));
+    if (succeeded[id] > 1)
+      OnWrong(absl::StrCat("B: ", where, " succeeded ", succeeded[id], " times"));
     if ((s.state == "succeeded") != (succeeded[id] == 1))
       OnWrong(absl::StrCat("B: ", where, " and ", succeeded[id], " attempts that succeeded"));
     if (s.state == "succeeded" && t.fate != Fate::kSucceeds)
@@ -234,6 +255,8 @@ void Oracle::Judge(const Contents& contents, bool drained) {
     if (s.state == "succeeded" && s.checkpoint_step != t.target_step)
       OnWrong(absl::StrCat("E: ", where, " keeps the checkpoint at ", s.checkpoint_step));
   }
+  if (scenario_.faults.empty() && scenario_.work.kills_machine == 0 && counts["outcome_lost"] > 0)
+    OnWrong(absl::StrCat("H: ", counts["outcome_lost"], " attempts were lost without a fault"));
   for (const auto& [id, state] : contents.sweeps) {
     const bool ended = state.rfind("completed", 0) == 0 || state.rfind("cancelled", 0) == 0;
     if (drained && !ended) OnWrong(absl::StrCat("H: sweep ", id.value, " is ", state));

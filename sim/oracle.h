@@ -2,21 +2,26 @@
 //
 //  A. Attempt numbers of a stage rise by one within an incarnation, and (incarnation, number) only
 //     rises.
-//  B. Nothing is written for an attempt that is not the current one of its stage, nor after its end.
+//  B. Nothing is written for an attempt that is not the current one of its stage, nor after its
+//  end.
+//     An attempt ends as its own trainer said, or as lost or cancelled.
 //  C. What was acknowledged is there after every restart: sweeps, cursors, facts up to through_seq.
 //     (A database put back is an earlier one: there, what it held when it was saved.)
-//  D. A result is final: a stage leaves a terminal state only after a user asked for it again.
+//  D. A result is final: a stage leaves a terminal state only after a user asked for it again. It
+//     fails only after its budget of failures without progress.
 //  E. Checkpoints of a stage only move forward, and an attempt starts from the last one.
 //  F. Workers run no more trials at once than they have slots, a timing has its worker alone.
 //  G. Every value is the trial's own, every fact is there once: at the end the points of a stage
 //     are those of its trial up to where it came, without a gap.
 //  H. When faults stop, everything ends, and sweeps end with it.
+//     Without a fault nothing is lost.
 //  I. The core's own invariants (core.h).
 #pragma once
 
 #include <map>
 #include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "sim/server.h"
@@ -34,10 +39,12 @@ class Oracle : public Watcher {
   void OnLoaded(const ClusterSnapshot& snapshot) override;
   void OnWrong(const std::string& what) override;
 
-  void OnSaved();    // a copy of the database was made
-  void OnPutBack();  // and is the database now
+  void OnSaved();                             // a copy of the database was made
+  void OnPutBack();                           // and is the database now
   void OnSubmitted(const std::string& name);  // acknowledged to the user
   void OnAcked(const AttemptId& attempt, int64_t incarnation, int64_t through_seq);
+
+  void OnEnded(int64_t incarnation, const AttemptId& attempt, Outcome outcome);  // says its trainer
 
   // At the end: `drained` false if the patience was over before everything had ended.
   void Judge(const Contents& contents, bool drained);
@@ -47,6 +54,7 @@ class Oracle : public Watcher {
   // Of the history so far: equal runs have equal histories.
   uint64_t history() const { return history_; }
   std::map<std::string, int64_t> counts;
+  std::vector<double> waits;  // seconds from a trial's coming to its first grant
 
  private:
   struct Stage {
@@ -56,16 +64,19 @@ class Oracle : public Watcher {
     bool open = false;
     int64_t acked = 0, step = 0;
     int64_t checkpoint_step = -1;
+    int64_t failures = 0;   // attempts that failed or were lost since it last moved
     bool reopened = false;  // since the last end
+    bool root = false;
+    absl::Duration since;  // when it came
   };
   struct Book {
     int64_t incarnation = 1;
     std::map<TrialId, std::string> keys;
     std::map<StageId, Stage> stages;
-    std::set<std::string> submitted;                                  // by name
-    std::map<SweepId, std::string> sweeps;                            // by id, in the database
+    std::set<std::string> submitted;        // by name
+    std::map<SweepId, std::string> sweeps;  // by id, in the database
     std::map<SweepId, int64_t> cursors;
-    std::map<std::pair<int64_t, AttemptId>, int64_t> acked;           // told to a worker
+    std::map<std::pair<int64_t, AttemptId>, int64_t> acked;  // told to a worker
   };
   void See(const OpenAttempt& c);
   void See(const ApplyBatch& c);
@@ -77,6 +88,8 @@ class Oracle : public Watcher {
   const Scenario& scenario_;
   const Loop& loop_;
   Book book_, saved_;
+  // What trainers said; a machine may have run the same attempt before a copy was put back.
+  std::set<std::tuple<int64_t, AttemptId, Outcome>> said_;
   std::string wrong_;
   uint64_t history_ = 1;
 };

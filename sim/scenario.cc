@@ -10,10 +10,10 @@ namespace plumb::sim {
 
 absl::string_view Name(FaultKind kind) {
   static constexpr const char* kNames[] = {
-      "kill_server",  "kill_worker",    "stop_worker",     "crash_machine", "wipe_machine",
-      "drain_worker", "kill_trainer",   "bad_machine",     "partition",     "partition_to",
-      "partition_from", "slow_disk",    "full_disk",       "broken_disk",   "put_back",
-      "put_back_alone", "clock_jump",   "bad_network",     "cancel_sweep",  "cancel_trial",
+      "kill_server",    "kill_worker",  "stop_worker", "crash_machine", "wipe_machine",
+      "drain_worker",   "kill_trainer", "bad_machine", "partition",     "partition_to",
+      "partition_from", "slow_disk",    "full_disk",   "broken_disk",   "put_back",
+      "put_back_alone", "clock_jump",   "bad_network", "cancel_sweep",  "cancel_trial",
       "retry_trial"};
   static_assert(std::size(kNames) == kFaultKinds);
   return kNames[static_cast<int>(kind)];
@@ -28,8 +28,9 @@ Scenario Draw(uint64_t seed, const Size& size) {
   Random random(seed * 2 + 1);
   Scenario out{.seed = seed, .length = size.length};
   for (int64_t i = 0; i < size.workers; ++i) {
-    out.machines.push_back({.slots = random.Chance(0.5) ? random.Between(1, 2) : random.Between(3, 8),
-                            .speed = random.Chance(0.3) ? 0.5 + random.Unit() : 1});
+    out.machines.push_back(
+        {.slots = random.Chance(0.5) ? random.Between(1, 2) : random.Between(3, 8),
+         .speed = random.Chance(0.3) ? 0.5 + random.Unit() : 1});
   }
   int64_t slots = 0;
   for (const Machine& m : out.machines) slots += m.slots;
@@ -63,6 +64,10 @@ Scenario Draw(uint64_t seed, const Size& size) {
     out.sweeps.push_back(std::move(sweep));
   }
 
+  if (seed % 11 == 0) {  // a quiet one: what then is lost, is lost by us
+    out.work.kills_machine = 0;
+    return out;
+  }
   // Each seed has its own mix of faults: some kinds not at all, some often.
   std::vector<double> weight(kFaultKinds);
   double total = 0;

@@ -12,27 +12,27 @@
 namespace plumb::sim {
 
 enum class FaultKind {
-  kKillServer,       // kill -9; back after `length`
-  kKillWorker,       // kill -9 of the agent; its trainers run on; back after `length`
-  kStopWorker,       // SIGSTOP for `length`
-  kCrashMachine,     // the worker's machine reboots: agent and trainers end; back after `length`
-  kWipeMachine,      // the same, and its disk is empty
-  kDrainWorker,      // SIGTERM: it checkpoints and leaves; back after `length`
-  kKillTrainer,      // one of the worker's trainers dies
-  kBadMachine,       // for `length`, every trial that starts there dies soon
-  kPartition,        // no message either way for `length`
-  kPartitionTo,      // none to the server
-  kPartitionFrom,    // none from the server
-  kSlowDisk,         // a commit takes `size` times as long, for `length`
-  kFullDisk,         // commits fail for `length`
-  kBrokenDisk,       // the next commit fails as lost data: the server stops; back after `length`
-  kPutBack,          // server down, an earlier copy of the database in its place, up after `length`
-  kPutBackAlone,     // the same on another machine: what lay beside the file is gone
-  kClockJump,        // the server's wall clock jumps by `size` seconds
-  kBadNetwork,       // for `length`, messages are lost and doubled with probability `size`, and late
-  kCancelSweep,      // a user
-  kCancelTrial,      // a user
-  kRetryTrial,       // a user
+  kKillServer,     // kill -9; back after `length`
+  kKillWorker,     // kill -9 of the agent; its trainers run on; back after `length`
+  kStopWorker,     // SIGSTOP for `length`
+  kCrashMachine,   // the worker's machine reboots: agent and trainers end; back after `length`
+  kWipeMachine,    // the same, and its disk is empty
+  kDrainWorker,    // SIGTERM: it checkpoints and leaves; back after `length`
+  kKillTrainer,    // one of the worker's trainers dies
+  kBadMachine,     // for `length`, every trial that starts there dies soon
+  kPartition,      // no message either way for `length`
+  kPartitionTo,    // none to the server
+  kPartitionFrom,  // none from the server
+  kSlowDisk,       // a commit takes `size` times as long, for `length`
+  kFullDisk,       // commits fail for `length`
+  kBrokenDisk,     // the next commit fails as lost data: the server stops; back after `length`
+  kPutBack,        // server down, an earlier copy of the database in its place, up after `length`
+  kPutBackAlone,   // the same on another machine: what lay beside the file is gone
+  kClockJump,      // the server's wall clock jumps by `size` seconds
+  kBadNetwork,     // for `length`, messages are lost and doubled with probability `size`, and late
+  kCancelSweep,    // a user
+  kCancelTrial,    // a user
+  kRetryTrial,     // a user
 };
 inline constexpr int kFaultKinds = static_cast<int>(FaultKind::kRetryTrial) + 1;
 absl::string_view Name(FaultKind kind);
@@ -62,9 +62,9 @@ struct Work {
   double mean_seconds = 600;  // of a trial on a machine of speed 1
   double diverges = 0.03, infeasible = 0.01, crashes = 0.02, out_of_memory = 0.01,
          kills_machine = 0.005;
-  double exclusive = 0.02;   // has a timing stage
+  double exclusive = 0.02;  // has a timing stage
   double two_threads = 0.1;
-  double child = 0.3;        // has an evaluation after its training
+  double child = 0.3;  // has an evaluation after its training
 };
 
 struct Scenario {
@@ -75,10 +75,10 @@ struct Scenario {
   Work work;
   core::Options options;
   absl::Duration report_every = absl::Seconds(10);
-  absl::Duration length = absl::Hours(2);   // faults end here; what is left must then drain
+  absl::Duration length = absl::Hours(2);     // faults end here; what is left must then drain
   absl::Duration patience = absl::Hours(12);  // and within this
-  std::string sqlite_folder;  // empty: in memory
-  bool check = true;          // invariants after every event
+  std::string sqlite_folder;                  // empty: in memory
+  bool check = true;                          // invariants after every event
 };
 
 struct Size {

@@ -231,9 +231,8 @@ void Server::AskForSlice() {
   if (!next) return;
   slice_asked_ = next->sweep;
   // The plan is a function of the sweep's file: the request's name says which one.
-  const auto plan =
-      std::find_if(scenario_.sweeps.begin(), scenario_.sweeps.end(),
-                   [&](const SweepPlan& s) { return s.name == next->request_id; });
+  const auto plan = std::find_if(scenario_.sweeps.begin(), scenario_.sweeps.end(),
+                                 [&](const SweepPlan& s) { return s.name == next->request_id; });
   if (plan == scenario_.sweeps.end()) {
     watcher_.OnWrong("a sweep that nobody submitted");
     return;

@@ -35,8 +35,9 @@ class Cluster : public Network {
         // In the middle of its own step: the machine goes down when that is over.
         loop_.After(absl::ZeroDuration(), [this, &w] { Crash(w, false, absl::Minutes(2)); });
       };
-      w.on_left = [this, &w] {
-        loop_.After(absl::Minutes(1), [&w] { w.Start(); });
+      w.on_left = [this, &w] { loop_.After(absl::Minutes(1), [&w] { w.Start(); }); };
+      w.on_ended = [this](int64_t incarnation, const AttemptId& attempt, Outcome outcome) {
+        oracle_.OnEnded(incarnation, attempt, outcome);
       };
       result_.slots += static_cast<double>(scenario.machines[i].slots);
     }
@@ -45,7 +46,8 @@ class Cluster : public Network {
 
   Result Run() {
     server_.Start();
-    for (auto& w : workers_) loop_.After(absl::Milliseconds(random_.Between(0, 2000)), [&w] { w->Start(); });
+    for (auto& w : workers_)
+      loop_.After(absl::Milliseconds(random_.Between(0, 2000)), [&w] { w->Start(); });
     for (const SweepPlan& sweep : scenario_.sweeps) loop_.At(sweep.at, [&] { Submit(sweep, 0); });
     for (const Fault& fault : scenario_.faults) {
       loop_.At(fault.at, [&] {
@@ -98,6 +100,13 @@ class Cluster : public Network {
     result_.wrong = oracle_.wrong();
     result_.history = oracle_.history();
     result_.counts = oracle_.counts;
+    result_.waits = oracle_.waits;
+    for (const auto& w : workers_) result_.seconds_computed += w->seconds_computed();
+    for (const auto& [id, stage] : result_.contents.stages) {
+      const std::string& key = result_.contents.trials.at(stage.trial).first;
+      result_.seconds_kept += static_cast<double>(stage.step) *
+                              TruthOf(scenario_.work, key, stage.name).seconds_per_step;
+    }
     return std::move(result_);
   }
 
@@ -277,7 +286,8 @@ class Cluster : public Network {
     const absl::StatusOr<ClusterSnapshot> s = storage_->Load();
     if (!s.ok()) return false;
     for (const SweepRow& row : s->sweeps) {
-      if (row.state == SweepState::kMaterializing || row.state == SweepState::kRunning) return false;
+      if (row.state == SweepState::kMaterializing || row.state == SweepState::kRunning)
+        return false;
     }
     return s->trials.empty() && s->sweeps.size() >= scenario_.sweeps.size();
   }

@@ -16,11 +16,13 @@ namespace plumb::sim {
 struct Result {
   std::string wrong;  // empty: all that must hold held
   uint64_t history = 0;
-  absl::Duration end;           // when everything had ended
-  int64_t steps = 0;            // things that happened
+  absl::Duration end;  // when everything had ended
+  int64_t steps = 0;   // things that happened
   int64_t trials_ended = 0;
   int64_t faults = 0;           // that took place
   double slot_seconds = 0;      // of trainers at work
+  double seconds_computed = 0;  // of steps, at speed 1
+  double seconds_kept = 0;      // of those, what is in the database in the end
   double slots = 0;
   std::map<std::string, int64_t> counts;
   // Trainers at work and stages that wait, once a `sample`.

@@ -38,7 +38,8 @@ class SqliteStorage : public Storage {
 
   absl::Status Save() override {
     std::filesystem::remove(saved_);
-    ASSIGN_OR_RETURN(store::Database db, store::Database::Open(path_, store::Database::Mode::kReadOnly));
+    ASSIGN_OR_RETURN(store::Database db,
+                     store::Database::Open(path_, store::Database::Mode::kReadOnly));
     return db.Execute(absl::StrCat("VACUUM INTO '", saved_, "'"));
   }
   absl::Status PutBack(bool alone) override {
@@ -55,7 +56,8 @@ class SqliteStorage : public Storage {
 
   absl::StatusOr<Contents> Read() override {
     Contents out;
-    ASSIGN_OR_RETURN(store::Database db, store::Database::Open(path_, store::Database::Mode::kReadOnly));
+    ASSIGN_OR_RETURN(store::Database db,
+                     store::Database::Open(path_, store::Database::Mode::kReadOnly));
     const auto each = [&](const char* sql, auto row) -> absl::Status {
       ASSIGN_OR_RETURN(store::Statement s, db.Prepare(sql));
       while (true) {
@@ -65,10 +67,11 @@ class SqliteStorage : public Storage {
       }
     };
     using S = store::Statement;
-    RETURN_IF_ERROR(each("SELECT incarnation, (SELECT count(*) FROM event) FROM cluster", [&](S& s) {
-      out.incarnation = s.Int(0);
-      out.events = s.Int(1);
-    }));
+    RETURN_IF_ERROR(
+        each("SELECT incarnation, (SELECT count(*) FROM event) FROM cluster", [&](S& s) {
+          out.incarnation = s.Int(0);
+          out.events = s.Int(1);
+        }));
     RETURN_IF_ERROR(each("SELECT id, state, trials, cursor FROM sweep", [&](S& s) {
       out.sweeps[SweepId{s.Int(0)}] = absl::StrCat(s.Text(1), " ", s.Int(2), " ", s.Int(3));
     }));
@@ -82,23 +85,24 @@ class SqliteStorage : public Storage {
         "SELECT id, trial_id, name, state, target_step, step, attempts, failures, checkpoint_step, "
         "checkpoint_digest FROM stage",
         [&](S& s) {
-          out.stages[StageId{s.Int(0)}] = {TrialId{s.Int(1)}, s.Text(2), s.Text(3), s.Int(4),
-                                           s.Int(5),          s.Int(6),  s.Int(7),  s.Int(8),
-                                           s.Text(9)};
-        }));
-    RETURN_IF_ERROR(each(
-        "SELECT stage_id, number, incarnation, worker_id, session_id, start_step, acked_seq, outcome "
-        "FROM attempt",
-        [&](S& s) {
-          out.attempts[{StageId{s.Int(0)}, s.Int(1)}] = {s.Int(2), s.Int(3), s.Int(4),
-                                                         s.Int(5), s.Int(6), s.Text(7)};
+          out.stages[StageId{s.Int(0)}] = {TrialId{s.Int(1)}, s.Text(2), s.Text(3),
+                                           s.Int(4),          s.Int(5),  s.Int(6),
+                                           s.Int(7),          s.Int(8),  s.Text(9)};
         }));
     RETURN_IF_ERROR(
-        each("SELECT s.stage_id, s.name, m.step, m.value FROM measurement m JOIN series s ON s.id = "
-             "m.series_id",
+        each("SELECT stage_id, number, incarnation, worker_id, session_id, start_step, acked_seq, "
+             "outcome "
+             "FROM attempt",
              [&](S& s) {
-               out.points[{StageId{s.Int(0)}, s.Text(1), s.Int(2)}] = s.Double(3);
+               out.attempts[{StageId{s.Int(0)}, s.Int(1)}] = {s.Int(2), s.Int(3), s.Int(4),
+                                                              s.Int(5), s.Int(6), s.Text(7)};
              }));
+    RETURN_IF_ERROR(each(
+        "SELECT s.stage_id, s.name, m.step, m.value FROM measurement m JOIN series s ON s.id = "
+        "m.series_id",
+        [&](S& s) {
+          out.points[{StageId{s.Int(0)}, s.Text(1), s.Int(2)}] = s.Double(3);
+        }));
     RETURN_IF_ERROR(each("SELECT stage_id, step, digest FROM checkpoint", [&](S& s) {
       out.checkpoints[{StageId{s.Int(0)}, s.Int(1)}] = s.Text(2);
     }));

@@ -21,7 +21,7 @@ namespace plumb::sim {
 struct Contents {
   int64_t incarnation = 0;
   int64_t events = 0;
-  std::map<SweepId, std::string> sweeps;                // state, trials, cursor
+  std::map<SweepId, std::string> sweeps;                          // state, trials, cursor
   std::map<TrialId, std::pair<std::string, std::string>> trials;  // key, state
   std::map<std::pair<SweepId, int64_t>, TrialId> links;
   struct Stage {

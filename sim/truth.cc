@@ -15,8 +15,8 @@ Truth TruthOf(const Work& work, const std::string& key, const std::string& stage
   t.point_every = random.Between(1, 10);
   t.checkpoint_every = random.Between(5, 60);
   const double share = stage == "pretrain" ? 1 : 0.1;
-  const double seconds = std::min(work.mean_seconds * share * (0.3 + random.Exponential(0.7)),
-                                  4 * work.mean_seconds);
+  const double seconds =
+      std::min(work.mean_seconds * share * (0.3 + random.Exponential(0.7)), 4 * work.mean_seconds);
   t.seconds_per_step = seconds / static_cast<double>(t.target_step);
   double u = random.Unit();
   const auto takes = [&](double p) { return (u -= p) < 0; };
@@ -42,7 +42,8 @@ double ValueAt(const std::string& key, const std::string& stage, int64_t step) {
 }
 
 std::string DigestAt(const std::string& key, const std::string& stage, int64_t step) {
-  return absl::StrCat(absl::Hex(HashOf(absl::StrCat(key, "#", stage), static_cast<uint64_t>(step))));
+  return absl::StrCat(
+      absl::Hex(HashOf(absl::StrCat(key, "#", stage), static_cast<uint64_t>(step))));
 }
 
 core::NewTrial TrialOf(const Work& work, const std::string& key, int64_t cell_idx) {

@@ -44,7 +44,7 @@ void Worker::Start() {
   for (auto& [key, a] : attempts_) {
     a.acked_known = false;
     // Handed out and never begun: nobody knows of it any more.
-    if (a.phase == Attempt::Phase::kWaiting) End(a, Outcome::kPreempted, "it never began");
+    if (a.phase == Attempt::Phase::kWaiting) End(key, a, Outcome::kPreempted, "it never began");
   }
   Soon();
 }
@@ -68,7 +68,7 @@ void Worker::CrashMachine(bool wipe) {
     return;
   }
   for (auto& [key, a] : attempts_) {
-    if (a.phase == Attempt::Phase::kLive) End(a, Outcome::kLost, "its machine went down");
+    if (a.phase == Attempt::Phase::kLive) End(key, a, Outcome::kLost, "its machine went down");
   }
 }
 
@@ -85,12 +85,13 @@ void Worker::StopFor(absl::Duration length) {
 }
 
 void Worker::KillTrainer(int64_t which) {
-  std::vector<Attempt*> live;
+  std::vector<Key> live;
   for (auto& [key, a] : attempts_) {
-    if (a.phase == Attempt::Phase::kLive) live.push_back(&a);
+    if (a.phase == Attempt::Phase::kLive) live.push_back(key);
   }
   if (live.empty()) return;
-  End(*live[which % static_cast<int64_t>(live.size())], Outcome::kFailed, "signal 9");
+  const Key key = live[which % static_cast<int64_t>(live.size())];
+  End(key, attempts_.at(key), Outcome::kFailed, "signal 9");
   report_due_ = loop_.now();
   if (up_) Soon();
 }
@@ -113,7 +114,7 @@ void Worker::Begin(const Key& key, Attempt& a) {
   a.step = a.grant.resume ? a.grant.checkpoint_step : 0;
   ++a.run;
   if (a.truth.fate == Fate::kInfeasible) {
-    End(a, Outcome::kInfeasible, "it cannot be run");
+    End(key, a, Outcome::kInfeasible, "it cannot be run");
     return;
   }
   if (loop_.now() < spoiled_until_) {
@@ -122,7 +123,7 @@ void Worker::Begin(const Key& key, Attempt& a) {
       if (it == attempts_.end() || it->second.run != run ||
           it->second.phase != Attempt::Phase::kLive)
         return;
-      End(it->second, Outcome::kFailed, "device error");
+      End(key, it->second, Outcome::kFailed, "device error");
       report_due_ = loop_.now();
       if (up_) Soon();
     });
@@ -148,7 +149,7 @@ void Worker::Advance(const Key& key, int64_t run, int64_t step) {
     return;
   Attempt& a = it->second;
   const Truth& t = a.truth;
-  steps_computed_ += static_cast<double>(step - a.step);
+  seconds_computed_ += static_cast<double>(step - a.step) * t.seconds_per_step;
   a.step = step;
   const auto add = [&](Fact fact) {
     fact.seq = ++a.last_seq;
@@ -157,19 +158,19 @@ void Worker::Advance(const Key& key, int64_t run, int64_t step) {
   if (step % t.point_every == 0 || step == t.target_step) add({.point = step});
   if (a.stop == Stop::kPreempt) {
     add({.checkpoint = step});
-    End(a, Outcome::kPreempted, "asked to leave");
+    End(key, a, Outcome::kPreempted, "asked to leave");
   } else if (a.stop == Stop::kCancel) {
-    End(a, Outcome::kCancelled, "asked to stop");
+    End(key, a, Outcome::kCancelled, "asked to stop");
   } else if (t.fate != Fate::kSucceeds && step == t.fate_step) {
     switch (t.fate) {
       case Fate::kDiverges:
-        End(a, Outcome::kDiverged, "loss is not finite");
+        End(key, a, Outcome::kDiverged, "loss is not finite");
         break;
       case Fate::kCrashes:
-        End(a, Outcome::kFailed, "signal 11");
+        End(key, a, Outcome::kFailed, "signal 11");
         break;
       case Fate::kOutOfMemory:
-        End(a, Outcome::kOutOfMemory, "out of memory");
+        End(key, a, Outcome::kOutOfMemory, "out of memory");
         break;
       case Fate::kKillsMachine:
         if (on_crash) on_crash();
@@ -179,7 +180,7 @@ void Worker::Advance(const Key& key, int64_t run, int64_t step) {
     }
   } else if (step == t.target_step) {
     add({.checkpoint = step});
-    End(a, Outcome::kSucceeded, "");
+    End(key, a, Outcome::kSucceeded, "");
   } else {
     if (step % t.checkpoint_every == 0) add({.checkpoint = step});
     NextFact(key);
@@ -194,12 +195,13 @@ void Worker::Advance(const Key& key, int64_t run, int64_t step) {
   if (up_) Soon();
 }
 
-void Worker::End(Attempt& a, Outcome outcome, std::string cause) {
+void Worker::End(const Key& key, Attempt& a, Outcome outcome, std::string cause) {
   if (a.phase == Attempt::Phase::kEnded) return;
   a.phase = Attempt::Phase::kEnded;
   ++a.run;
   a.outcome = outcome;
   a.cause = std::move(cause);
+  if (on_ended) on_ended(key.incarnation, key.attempt, outcome);
 }
 
 // ---- the agent ----
@@ -279,7 +281,8 @@ void Worker::Register() {
   Call<core::Answer>(
       kDeadline,
       [this, event](auto done) {
-        server_.Post(event, [done](auto answer, auto cluster) { done(std::move(answer), cluster); });
+        server_.Post(event,
+                     [done](auto answer, auto cluster) { done(std::move(answer), cluster); });
       },
       [this](absl::StatusOr<core::Answer> answer, absl::Duration cluster) {
         register_pending_ = false;
@@ -336,7 +339,8 @@ void Worker::Report() {
   Call<core::Answer>(
       kDeadline,
       [this, event](auto done) {
-        server_.Post(event, [done](auto answer, auto cluster) { done(std::move(answer), cluster); });
+        server_.Post(event,
+                     [done](auto answer, auto cluster) { done(std::move(answer), cluster); });
       },
       [this](absl::StatusOr<core::Answer> answer, absl::Duration cluster) {
         report_pending_ = false;
@@ -451,7 +455,7 @@ void Worker::Reconcile() {
                   [this, key = it->first, run = a.run] {
                     const auto at = attempts_.find(key);
                     if (at == attempts_.end() || at->second.run != run) return;
-                    End(at->second, Outcome::kCancelled, "asked to stop");
+                    End(key, at->second, Outcome::kCancelled, "asked to stop");
                     report_due_ = loop_.now();
                     if (up_) Soon();
                   });
@@ -467,13 +471,13 @@ void Worker::Reconcile() {
                       return;
                     Attempt& one = at->second;
                     one.facts.push_back({.seq = ++one.last_seq, .checkpoint = one.step});
-                    End(one, Outcome::kPreempted, "asked to leave");
+                    End(key, one, Outcome::kPreempted, "asked to leave");
                     report_due_ = loop_.now();
                     if (up_) Soon();
                   });
     }
     if (!gone && a.phase == Attempt::Phase::kWaiting && draining_)
-      End(a, Outcome::kPreempted, "it never began");
+      End(it->first, a, Outcome::kPreempted, "it never began");
     ++it;
   }
   int64_t free = machine_.slots - running();

@@ -38,7 +38,7 @@ class Worker {
         network_(network),
         server_(server) {}
 
-  void Start();       // the agent; finds what its trainers wrote
+  void Start();  // the agent; finds what its trainers wrote
   void KillAgent();
   void CrashMachine(bool wipe);
   void Drain();
@@ -54,8 +54,10 @@ class Worker {
   // Called when a trial takes its machine with it, and when a drained agent has left.
   std::function<void()> on_crash;
   std::function<void()> on_left;
-  // Steps computed by attempts that did not end well, and in all: for the price of faults.
-  double steps_computed() const { return steps_computed_; }
+  // Called when one of its attempts has ended, with what its trainer says.
+  std::function<void(int64_t incarnation, const AttemptId&, Outcome)> on_ended;
+  // Seconds that the steps computed so far take at speed 1, those computed again included.
+  double seconds_computed() const { return seconds_computed_; }
 
  private:
   struct Key {
@@ -76,7 +78,7 @@ class Worker {
     enum class Phase { kWaiting, kLive, kEnded } phase = Phase::kWaiting;
     Stop stop = Stop::kNone;
     int64_t step = 0;
-    int64_t run = 0;  // which run of its trainer its timers belong to
+    int64_t run = 0;         // which run of its trainer its timers belong to
     std::deque<Fact> facts;  // above `acked`
     int64_t last_seq = 0, acked = 0;
     bool acked_known = true;
@@ -96,7 +98,7 @@ class Worker {
   void Begin(const Key& key, Attempt& attempt);
   void NextFact(const Key& key);
   void Advance(const Key& key, int64_t run, int64_t step);
-  void End(Attempt& attempt, Outcome outcome, std::string cause);
+  void End(const Key& key, Attempt& attempt, Outcome outcome, std::string cause);
   core::AttemptReport StateOf(const Key& key, const Attempt& attempt) const;
   void Heard(absl::Duration known_cluster);
   void LeaveIfDone();
@@ -121,7 +123,7 @@ class Worker {
   int64_t known_incarnation_ = 0;
   absl::Duration known_cluster_;
   absl::Duration spoiled_until_;
-  double steps_computed_ = 0;
+  double seconds_computed_ = 0;
 
   // The agent's.
   int64_t life_ = 0;

@@ -25,13 +25,13 @@ constexpr char kLiveTrials[] =
 
 absl::StatusOr<ClusterSnapshot> Store::Load() {
   ClusterSnapshot out;
-  RETURN_IF_ERROR(
-      ForEach(db_, "SELECT incarnation, starts, cluster_time_us, uid FROM cluster", [&](Statement& s) {
-        out.incarnation = s.Int(0);
-        out.starts = s.Int(1);
-        out.cluster_time = absl::Microseconds(s.Int(2));
-        out.uid = s.Text(3);
-      }));
+  RETURN_IF_ERROR(ForEach(db_, "SELECT incarnation, starts, cluster_time_us, uid FROM cluster",
+                          [&](Statement& s) {
+                            out.incarnation = s.Int(0);
+                            out.starts = s.Int(1);
+                            out.cluster_time = absl::Microseconds(s.Int(2));
+                            out.uid = s.Text(3);
+                          }));
   RETURN_IF_ERROR(ForEach(
       db_,
       "SELECT (SELECT coalesce(max(id), 0) FROM sweep), (SELECT coalesce(max(id), 0) FROM trial), "

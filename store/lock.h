@@ -1,5 +1,5 @@
-// One server a file, and beside it what tells an older copy of it: the cluster's incarnation and how
-// far it had come.
+// One server a file, and beside it what tells an older copy of it: the cluster's incarnation and
+// how far it had come.
 #pragma once
 
 #include <cstdint>

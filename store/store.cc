@@ -18,8 +18,7 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path, int6
       "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -32768; "
       "PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;"));
   ASSIGN_OR_RETURN(MarkFile mark, MarkFile::Open(path + ".mark"));
-  std::unique_ptr<Store> store(
-      new Store(std::move(db), std::move(lock), std::move(mark), path));
+  std::unique_ptr<Store> store(new Store(std::move(db), std::move(lock), std::move(mark), path));
   RETURN_IF_ERROR(store->Begin(wall_us));
   return store;
 }
@@ -29,8 +28,8 @@ absl::Status Store::Begin(int64_t wall_us) {
   ASSIGN_OR_RETURN(const int64_t known, ReadNumberFile(side));
   int64_t cluster_time_us = 0;
   {
-    ASSIGN_OR_RETURN(
-        Statement s, db_.Prepare("SELECT incarnation, cluster_time_us FROM cluster WHERE id = 1"));
+    ASSIGN_OR_RETURN(Statement s,
+                     db_.Prepare("SELECT incarnation, cluster_time_us FROM cluster WHERE id = 1"));
     ASSIGN_OR_RETURN(const bool row, s.Step());
     if (!row)
       return absl::FailedPreconditionError(

@@ -180,7 +180,8 @@ BlockCheck Array(const spec::ModelSpec& m) {
 
 void BuildBlock(const std::string& folder) {
   spec::ReadBlockManifest(folder);  // the cheaper mistake first
-  setenv("CMAKE_GENERATOR", "Ninja", /*overwrite=*/0);  // what script/setup installs; make may not be there
+  setenv("CMAKE_GENERATOR", "Ninja",
+         /*overwrite=*/0);  // what script/setup installs; make may not be there
   Run({"cmake", "-S" + folder, "-B" + folder + "/build", "-DCMAKE_BUILD_TYPE=Release",
        "-DPLUMB_TORCH_DIR=" PLUMB_TORCH_DIR, "-DPLUMB_INCLUDE_DIR=" PLUMB_INCLUDE_DIR});
   Run({"cmake", "--build", folder + "/build"});

@@ -648,8 +648,7 @@ class Agent {
     generation_ = 0;
     desired_.known = false;
     if (r.report_interval_ms() > 0) report_interval_ = milliseconds(r.report_interval_ms());
-    if (const absl::Status s =
-            workspace_.Join(r.cluster(), r.incarnation(), r.cluster_time_us());
+    if (const absl::Status s = workspace_.Join(r.cluster(), r.incarnation(), r.cluster_time_us());
         !s.ok()) {
       spdlog::warn("{}", std::string(s.message()));
     }
@@ -715,7 +714,8 @@ class Agent {
       if (attempt->phase == Phase::kEnded || attempt->phase == Phase::kWaiting) continue;
       Fatal(absl::FailedPreconditionError(
           absl::StrCat("trainers in ", workspace_.dir(), " still run for another database than ",
-                       client_.address(), " serves: give this worker another --dir, or remove the "
+                       client_.address(),
+                       " serves: give this worker another --dir, or remove the "
                        "folder to give their work up")));
       return false;
     }

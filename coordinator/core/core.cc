@@ -9,7 +9,7 @@ namespace plumb::core {
 namespace {
 constexpr int kStartShift = 40;    // a generation is (starts << 40) + count
 constexpr int kSessionShift = 32;  // a session is ((incarnation - 1) << 32) + count, from 1
-}
+}  // namespace
 
 Core::Core(const Options& options, const ClusterSnapshot& s)
     : options_(options),
@@ -108,7 +108,8 @@ std::optional<WorkerId> Core::WorkerOfSession(SessionId session) const {
 int64_t Core::FirstSession(int64_t incarnation) { return (incarnation - 1) << kSessionShift; }
 
 bool Core::SessionWasFenced(SessionId session) const {
-  return session.value > FirstSession(incarnation_) && session <= last_session_ && !by_session_.contains(session);
+  return session.value > FirstSession(incarnation_) && session <= last_session_ &&
+         !by_session_.contains(session);
 }
 
 int64_t Core::waiting() const {

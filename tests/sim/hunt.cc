@@ -1,7 +1,8 @@
-// plumb-sim-hunt: many seeds of the simulation, until one goes wrong. script/night runs it for long;
-// tests/sim/mutations.py runs it against a core that is wrong on purpose.
+// plumb-sim-hunt: many seeds of the simulation, until one goes wrong. script/night runs it for
+// long; tests/sim/mutations.py runs it against a core that is wrong on purpose.
 //
-//   plumb-sim-hunt --from 1 --seeds 1000 --workers 8 --trials 60 --hours 2 --faults 20 --sqlite-every 10
+//   plumb-sim-hunt --from 1 --seeds 1000 --workers 8 --trials 60 --hours 2 --faults 20
+//   --sqlite-every 10
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -17,7 +18,8 @@ int64_t Number(const char* text) { return std::strtoll(text, nullptr, 10); }
 
 int Hunt(int argc, char** argv) {
   Size size{.workers = 8, .trials = 60, .length = absl::Hours(2), .faults = 20};
-  int64_t from = 1, seeds = 100, sqlite_every = 10, failures = 0, steps = 0, ended = 0, faults = 0;
+  int64_t from = 1, seeds = 100, sqlite_every = 10, stop_after = 5, failures = 0, steps = 0,
+          ended = 0, faults = 0;
   bool shrink = true, verbose = false;
   double days = 0;
   for (int i = 1; i + 1 < argc; i += 2) {
@@ -30,6 +32,7 @@ int Hunt(int argc, char** argv) {
     if (name == "--hours") size.length = absl::Hours(value);
     if (name == "--faults") size.faults = value;
     if (name == "--sqlite-every") sqlite_every = value;
+    if (name == "--stop-after") stop_after = value;
     if (name == "--shrink") shrink = value != 0;
     if (name == "--verbose") verbose = value != 0;
   }
@@ -66,12 +69,12 @@ int Hunt(int argc, char** argv) {
       for (const Fault& f : small.faults) std::printf("    %s\n", Describe(f).c_str());
     }
     std::fflush(stdout);
-    if (failures >= 5) break;
+    if (failures >= stop_after) break;
   }
-  std::printf("%lld seeds, %lld wrong; %.1f cluster-days, %lld trials ended, %lld faults, %lld steps\n",
-              static_cast<long long>(seeds), static_cast<long long>(failures), days,
-              static_cast<long long>(ended), static_cast<long long>(faults),
-              static_cast<long long>(steps));
+  std::printf(
+      "%lld seeds, %lld wrong; %.1f cluster-days, %lld trials ended, %lld faults, %lld steps\n",
+      static_cast<long long>(seeds), static_cast<long long>(failures), days,
+      static_cast<long long>(ended), static_cast<long long>(faults), static_cast<long long>(steps));
   for (const auto& [name, n] : counts)
     std::printf("  %-28s %lld\n", name.c_str(), static_cast<long long>(n));
   return failures == 0 ? 0 : 1;

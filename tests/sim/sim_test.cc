@@ -1,12 +1,12 @@
 // The cluster under virtual time: many seeds, each with its own machines, trials and faults, and
 // everything that must hold looked at after every event (sim/oracle.h).
-#include "sim/simulate.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <filesystem>
+
+#include "sim/simulate.h"
 
 namespace plumb::sim {
 namespace {
@@ -55,8 +55,8 @@ TEST(Sim, NothingGoesWrongInAHundredSeeds) {
 }
 
 TEST(Sim, AClusterDayEndsAThousandTrialsUnderFaults) {
-  const Scenario scenario = Draw(
-      4242, {.workers = 32, .trials = 1150, .length = absl::Hours(24), .faults = 40});
+  const Scenario scenario =
+      Draw(4242, {.workers = 32, .trials = 1150, .length = absl::Hours(24), .faults = 40});
   const Result r = Simulate(scenario);
   EXPECT_EQ(r.wrong, "");
   EXPECT_GE(r.trials_ended, 1000);
@@ -101,9 +101,8 @@ TEST(Sim, AFailureIsMadeSmaller) {
   // A machine that is down when everything must have ended, and the only one there is.
   scenario.machines.resize(1);
   scenario.patience = absl::Minutes(1);
-  scenario.faults.push_back({.at = absl::Minutes(119),
-                             .kind = FaultKind::kCrashMachine,
-                             .length = absl::Hours(1)});
+  scenario.faults.push_back(
+      {.at = absl::Minutes(119), .kind = FaultKind::kCrashMachine, .length = absl::Hours(1)});
   scenario.sweeps.resize(2);
   ASSERT_NE(Simulate(scenario).wrong, "");
   const Scenario small = Shrink(scenario, 60);

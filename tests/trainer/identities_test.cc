@@ -216,7 +216,8 @@ TEST(Simplified, ScalingAnUpdateIsScalingItsRate) {
   const json full = {{"model.qkv", "separate"}, {"model.vp_init", "orthogonal"}};
   Net a(reparam), b(full);
   for (const char* l : {"blocks.0.attn.", "blocks.1.attn.", "blocks.2.attn."}) {
-    for (const char* n : {"v", "out"}) b.Set(std::string(l) + n + ".weight", a.p.at(std::string(l) + n + ".fixed"));
+    for (const char* n : {"v", "out"})
+      b.Set(std::string(l) + n + ".weight", a.p.at(std::string(l) + n + ".fixed"));
   }
   const Tensor ids = Ids();
   EXPECT_LE(Off(a.Logits(ids), b.Logits(ids)), 1e-12);

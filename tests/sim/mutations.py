@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""Makes the core or the store wrong on purpose, one line at a time, and checks that the simulation notices.
+
+    tests/sim/mutations.py build/release [NAME…]
+
+Each mutation replaces a text that stands once in a file. The file is compiled alone and linked before the libraries of the
+build, which must be up to date (ninja plumb-sim-hunt). Exits with 1 if one is not caught, or if the unchanged program is not clean.
+"""
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CORE, WORKERS, SUBMIT, SCHEDULE = (f"coordinator/core/{n}.cc" for n in ("core", "workers", "submit", "schedule"))
+
+MUTATIONS = [  # name, file, from, to
+    ("stale_attempt_number", WORKERS,
+     "if (a.incarnation != incarnation_ || !w.grants.contains(a.attempt.stage) ||\n"
+     "      At(a.attempt.stage).row.attempts != a.attempt.number) {",
+     "if (a.incarnation != incarnation_ || !w.grants.contains(a.attempt.stage)) {"),
+    ("stale_incarnation", WORKERS, "if (a.incarnation != incarnation_ || !w.grants.contains(a.attempt.stage) ||",
+     "if (!w.grants.contains(a.attempt.stage) ||"),
+    ("repeated_batch_is_applied", WORKERS, "batch->first_seq != stage.live->acked_seq + 1 ||", ""),
+    ("end_before_its_facts", WORKERS, "a.outcome && a.through_seq <= stage.live->acked_seq", "a.outcome"),
+    ("gone_without_the_generation", WORKERS, "if (e.generation >= stage.live->granted_generation &&\n", "if (\n"),
+    ("failures_do_not_count", WORKERS, "if (counts) ++stage.row.failures;", ""),
+    ("progress_does_not_reset_the_budget", WORKERS, "stage.row.failures = 0;\n    dirty_stages_.insert(stage.row.id);",
+     "dirty_stages_.insert(stage.row.id);"),
+    ("older_copy_not_noticed_by_workers", WORKERS, "known_cluster > now_.cluster", "false"),
+    ("raised_but_nothing_lost", WORKERS,
+     "LoseAll(w, \"the database is an older copy: a worker remembers more than it\");", ""),
+    ("sessions_of_a_forgotten_time", WORKERS, "by_session_.clear();\n  incarnation_", "incarnation_"),
+    ("lost_worker_keeps_its_attempts", WORKERS, "LoseAll(w, why);", ""),
+    ("slots_are_not_given_back", WORKERS, "} else {\n    w.used -= stage.row.threads;\n  }", "}"),
+    ("checkpoints_go_back", WORKERS, "if (c.step <= stage.row.checkpoint_step) continue;", ""),
+    ("rebuilt_without_used_slots", CORE, "w.used += stage.row.threads;", ""),
+    ("rebuilt_attempts_forget_acks", CORE, ".acked_seq = a.acked_seq,", ".acked_seq = 0,"),
+    ("children_are_not_queued", CORE, "} else {\n      Place(child);\n    }", "}"),
+    ("finished_trials_leave_while_looked_up", CORE, "if (pins_ > 0) return;", ""),
+    ("sessions_start_again_from_one", CORE, "return (incarnation - 1) << kSessionShift;", "return 0;"),
+    ("attempt_numbers_are_given_twice", SCHEDULE, "++stage.row.attempts;", "stage.row.attempts += stage.row.failures > 1 ? 0 : 1;"),
+    ("more_than_the_slots", SCHEDULE, "-at->first >= need.slots", "true"),
+    ("attempt_starts_past_its_checkpoint", SCHEDULE,
+     "const int64_t start = stage.row.checkpoint_step >= 0 ? stage.row.checkpoint_step : 0;",
+     "const int64_t start = stage.row.step;"),
+    ("nothing_is_rolled_back", SCHEDULE, ".keep_through_step = stage.row.checkpoint_step});", ".keep_through_step = stage.row.step});"),
+    ("submit_is_not_idempotent", SUBMIT,
+     "if (const auto it = by_request_.find(e.sweep.request_id); it != by_request_.end()) {",
+     "if (const auto it = by_request_.find(\"\"); it != by_request_.end()) {"),
+    ("slice_comes_twice", SUBMIT, "|| sweep.row.cursor != e.from) return", ") return"),
+    ("older_copy_not_noticed_at_the_start", "store/store.cc", "mark_.Read() > cluster_time_us", "false"),
+    ("store_keeps_what_is_rolled_back", "store/commit.cc", "points->Bind(1, r.id.stage.value).Bind(2, c.keep_through_step)",
+     "points->Bind(1, r.id.stage.value).Bind(2, int64_t{1} << 40)"),
+    ("store_forgets_the_fence_of_a_batch", "store/commit.cc", "RETURN_IF_ERROR(FenceHeld(c.fence, \"a batch\"));", ""),
+]
+
+
+def hunt(program: str, seeds: int, every: int) -> subprocess.CompletedProcess:
+    command = [program, "--seeds", str(seeds), "--sqlite-every", str(every), "--shrink", "0", "--stop-after", "1"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+def main() -> int:
+    build = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "build/release").resolve()
+    only = set(sys.argv[2:])
+    commands = subprocess.run(["ninja", "-C", build, "-t", "commands", "plumb-sim-hunt"], capture_output=True, text=True,
+                              check=True).stdout.splitlines()
+    link = next(c for c in commands if "-o bin/plumb-sim-hunt " in c).removeprefix(": && ").removesuffix(" && :")
+    seeds = 100
+    clean = hunt(str(build / "bin/plumb-sim-hunt"), 20, 10)
+    if clean.returncode != 0:
+        print("the unchanged program goes wrong:\n" + clean.stdout)
+        return 1
+    missed = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, file, old, new in MUTATIONS:
+            if only and name not in only:
+                continue
+            text = (ROOT / file).read_text(encoding="utf-8")
+            if text.count(old) != 1:
+                print(f"{name}: the text stands {text.count(old)} times in {file}: mend this list")
+                missed.append(name)
+                continue
+            mutated = pathlib.Path(folder) / (name + ".cc")
+            mutated.write_text(text.replace(old, new), encoding="utf-8")
+            compile_ = next(c for c in commands if c.endswith("-c " + str(ROOT / file)))
+            words = shlex.split(compile_)
+            words[words.index("-c") + 1] = str(mutated)
+            words[words.index("-o") + 1] = str(mutated.with_suffix(".o"))
+            for flag in ("-MF", "-MT"):
+                words[words.index(flag) + 1] = str(mutated.with_suffix(".d"))
+            subprocess.run(words, cwd=build, check=True, stderr=subprocess.DEVNULL)
+            program = str(pathlib.Path(folder) / name)
+            words = shlex.split(link.replace("-o bin/plumb-sim-hunt ", f"-o {program} {mutated.with_suffix('.o')} "))
+            subprocess.run(words, cwd=build, check=True)
+            start = time.monotonic()
+            try:
+                found = hunt(program, seeds, 1 if file.startswith("store/") else 10)
+                wrong = [line for line in found.stdout.splitlines() if "goes wrong" in line]
+                caught = wrong[0] if wrong else f"it ended with code {found.returncode}" if found.returncode not in (0, 1) else ""
+            except subprocess.TimeoutExpired:
+                caught = "it does not end"
+            print(f"{name}: {'caught: ' + caught if caught else 'NOT CAUGHT'} ({time.monotonic() - start:.1f} s)", flush=True)
+            if not caught:
+                missed.append(name)
+            os.remove(program)
+    print(f"{len(missed)} of {len(only) or len(MUTATIONS)} not caught" + (": " + ", ".join(missed) if missed else ""))
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
