@@ -22,8 +22,6 @@ MUTATIONS = [  # name, file, from, to
      "if (a.incarnation != incarnation_ || !w.grants.contains(a.attempt.stage) ||\n"
      "      At(a.attempt.stage).row.attempts != a.attempt.number) {",
      "if (a.incarnation != incarnation_ || !w.grants.contains(a.attempt.stage)) {"),
-    ("stale_incarnation", WORKERS, "if (a.incarnation != incarnation_ || !w.grants.contains(a.attempt.stage) ||",
-     "if (!w.grants.contains(a.attempt.stage) ||"),
     ("repeated_batch_is_applied", WORKERS, "batch->first_seq != stage.live->acked_seq + 1 ||", ""),
     ("end_before_its_facts", WORKERS, "a.outcome && a.through_seq <= stage.live->acked_seq", "a.outcome"),
     ("gone_without_the_generation", WORKERS, "if (e.generation >= stage.live->granted_generation &&\n", "if (\n"),

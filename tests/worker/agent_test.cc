@@ -209,6 +209,24 @@ TEST_F(AgentTest, CancelledSweepStopsItsTrainers) {
   client_->WaitFor(next, "completed");  // its slot is free again
 }
 
+TEST_F(AgentTest, AFolderOfAnotherClusterBringsNothingAlong) {
+  {
+    auto worker = StartWorker(1);
+    client_->WaitFor(client_->Submit("3 0", "r"), "completed");
+    worker->Signal(SIGKILL);  // with its attempts in the journal
+    worker->Wait();
+  }
+  StopServer();
+  // A new database in the place of the old one, whose stages have the same numbers.
+  for (const char* tail : {"", "-wal", "-shm", ".incarnation", ".mark"})
+    std::filesystem::remove(options_.db_path + tail);
+  StartServer();
+  auto worker = StartWorker(1);
+  const int64_t sweep = client_->Submit("3 0", "r");
+  EXPECT_EQ(client_->WaitFor(sweep, "completed").trials_by_state().at("succeeded"), 3);
+  EXPECT_EQ(Attempts(sweep), 3) << "each once: nothing was taken for what it is not";
+}
+
 TEST_F(AgentTest, TermPreemptsWhatRunsAndAnotherWorkerGoesOn) {
   auto worker = StartWorker(1);
   const int64_t sweep = client_->Submit("1 0.5", "r");
