@@ -22,9 +22,12 @@ absl::Status Check(const SimArgs& a) {
   if (!in(a.trials, 1, 100'000)) return absl::InvalidArgumentError("--trials from 1 to 100,000");
   if (!in(a.faults, 0, 10'000)) return absl::InvalidArgumentError("--faults from 0 to 10,000");
   if (!in(a.seeds, 1, 10'000)) return absl::InvalidArgumentError("--seeds from 1 to 10,000");
-  if (!in(a.max_failures, 1, 1000)) return absl::InvalidArgumentError("--max-failures from 1 to 1000");
-  if (!(a.hours > 0 && a.hours <= 24 * 365)) return absl::InvalidArgumentError("--hours above 0, at most a year");
-  if (!(a.minutes >= 0 && a.minutes <= 60 * 24 * 30)) return absl::InvalidArgumentError("--minutes from 0 to a month");
+  if (!in(a.max_failures, 1, 1000))
+    return absl::InvalidArgumentError("--max-failures from 1 to 1000");
+  if (!(a.hours > 0 && a.hours <= 24 * 365))
+    return absl::InvalidArgumentError("--hours above 0, at most a year");
+  if (!(a.minutes >= 0 && a.minutes <= 60 * 24 * 30))
+    return absl::InvalidArgumentError("--minutes from 0 to a month");
   if (!(a.lease_seconds >= 0 && a.lease_seconds <= 86'400))
     return absl::InvalidArgumentError("--lease from 0 to 86,400");
   return absl::OkStatus();
@@ -42,7 +45,8 @@ int64_t Count(const sim::Result& r, const std::string& name) {
 }
 
 analysis::CurvesFigure Figure(const sim::Result& r, const std::string& title) {
-  analysis::CurvesFigure figure{.title = title, .x_label = "hours", .y_label = "count", .log_x = false};
+  analysis::CurvesFigure figure{
+      .title = title, .x_label = "hours", .y_label = "count", .log_x = false};
   figure.curves = {{.label = "slots at work", .group = 0},
                    {.label = "stages waiting", .group = 1},
                    {.label = "workers up", .group = 2}};
@@ -58,9 +62,18 @@ analysis::CurvesFigure Figure(const sim::Result& r, const std::string& title) {
 absl::Status Run(const Context& context, const SimArgs& args) {
   RETURN_IF_ERROR(Check(args));
   ASSIGN_OR_RETURN(const Format format, ParseFormat(context.format));
-  Table table{.columns = {{"seed"}, {"hours", 1}, {"succeeded"}, {"failed"}, {"other_ends"},
-                          {"attempts"}, {"lost"}, {"faults"}, {"busy_percent", 1},
-                          {"wasted_percent", 1}, {"wait_p50_s", 0}, {"wait_p99_s", 0}}};
+  Table table{.columns = {{"seed"},
+                          {"hours", 1},
+                          {"succeeded"},
+                          {"failed"},
+                          {"other_ends"},
+                          {"attempts"},
+                          {"lost"},
+                          {"faults"},
+                          {"busy_percent", 1},
+                          {"wasted_percent", 1},
+                          {"wait_p50_s", 0},
+                          {"wait_p99_s", 0}}};
   for (int64_t seed = args.seed; seed < args.seed + args.seeds; ++seed) {
     sim::Scenario scenario =
         sim::Draw(static_cast<uint64_t>(seed), {.workers = args.workers,
@@ -77,20 +90,20 @@ absl::Status Run(const Context& context, const SimArgs& args) {
     scenario.check = false;  // the tests look after every event; here only at what is written
     const sim::Result r = sim::Simulate(scenario);
     if (!r.wrong.empty()) {
-      return absl::InternalError(absl::StrCat(
-          "what must hold did not, in seed ", seed, ": ", r.wrong,
-          "; this is a fault of Plumb: please report it with this command line"));
+      return absl::InternalError(
+          absl::StrCat("what must hold did not, in seed ", seed, ": ", r.wrong,
+                       "; this is a fault of Plumb: please report it with this command line"));
     }
     const double hours = absl::ToDoubleHours(r.end);
     const double kept = std::min(r.seconds_kept, r.seconds_computed);
     const int64_t succeeded = Count(r, "stage_succeeded"), failed = Count(r, "stage_failed");
     const int64_t others = Count(r, "stage_diverged") + Count(r, "stage_infeasible") +
                            Count(r, "stage_cancelled") + Count(r, "stage_stopped");
-    table.rows.push_back(
-        {seed, hours, succeeded, failed, others, Count(r, "attempts"), Count(r, "outcome_lost"),
-         r.faults, 100 * r.slot_seconds / (r.slots * hours * 3600),
-         r.seconds_computed > 0 ? 100 * (1 - kept / r.seconds_computed) : 0.0,
-         Quantile(r.waits, 0.5), Quantile(r.waits, 0.99)});
+    table.rows.push_back({seed, hours, succeeded, failed, others, Count(r, "attempts"),
+                          Count(r, "outcome_lost"), r.faults,
+                          100 * r.slot_seconds / (r.slots * hours * 3600),
+                          r.seconds_computed > 0 ? 100 * (1 - kept / r.seconds_computed) : 0.0,
+                          Quantile(r.waits, 0.5), Quantile(r.waits, 0.99)});
     if (seed != args.seed) continue;
     const analysis::CurvesFigure figure =
         Figure(r, absl::StrCat("plumb sim, seed ", seed, ": ", args.workers, " workers, ",
@@ -100,8 +113,10 @@ absl::Status Run(const Context& context, const SimArgs& args) {
   }
   std::cout << Print(table, format);
   if (format == Format::kTable) {
-    std::cout << "\nStages by their ends, attempts in all and lost ones; slots at work as a share of all slots until\n"
-                 "everything had ended; the share of steps computed that had to be computed again or led nowhere;\n"
+    std::cout << "\nStages by their ends, attempts in all and lost ones; slots at work as a share "
+                 "of all slots until\n"
+                 "everything had ended; the share of steps computed that had to be computed again "
+                 "or led nowhere;\n"
                  "seconds from a trial's coming to its first grant.\n";
   }
   return absl::OkStatus();

@@ -24,12 +24,14 @@ struct Fence {
 struct InsertSweep {
   SweepRow row;
 };
-// State, cursor and end of a sweep.
+// Everything of a sweep that moves.
 struct UpdateSweep {
   SweepId id;
   SweepState state = SweepState::kRunning;
   int64_t cursor = 0;
   int64_t end_time_us = 0;
+  int64_t priority = 0;
+  bool paused = false;
 };
 struct InsertCell {
   CellRow row;
@@ -79,6 +81,9 @@ struct ApplyBatch {
   MeasurementBatchPtr batch;
   int64_t commit_time_us = 0;
 };
+struct UpsertUser {
+  UserRow row;
+};
 struct AppendEvent {
   EventRow row;
 };
@@ -86,8 +91,9 @@ struct SetIncarnation {
   int64_t incarnation = 0;
 };
 
-using Change = std::variant<InsertSweep, UpdateSweep, InsertCell, InsertTrial, UpdateTrial,
-                            InsertSweepTrial, InsertStage, UpdateStage, UpsertWorker, OpenAttempt,
-                            AdoptAttempt, CloseAttempt, ApplyBatch, AppendEvent, SetIncarnation>;
+using Change =
+    std::variant<InsertSweep, UpdateSweep, InsertCell, InsertTrial, UpdateTrial, InsertSweepTrial,
+                 InsertStage, UpdateStage, UpsertWorker, OpenAttempt, AdoptAttempt, CloseAttempt,
+                 ApplyBatch, UpsertUser, AppendEvent, SetIncarnation>;
 
 }  // namespace plumb

@@ -30,6 +30,17 @@ struct SweepRow {
   int64_t cursor = 0;  // trials materialised
   int64_t create_time_us = 0;
   int64_t end_time_us = 0;  // 0 (NULL in the file) while it lives
+  std::string user;         // who submitted it, as the client says
+  int64_t priority = 0;     // larger first
+  bool paused = false;      // nothing of it is granted
+};
+
+// What one user may have, and has had.
+struct UserRow {
+  std::string name;
+  double weight = 1;        // of device time, against other users'
+  int64_t max_slots = 0;    // taken at once; 0: no limit
+  int64_t consumed_us = 0;  // slot-microseconds, or what others had had when this user came back
 };
 
 // The id is the database's to give; (sweep, idx) names a cell before it has one.
@@ -90,6 +101,10 @@ struct StageRow {
   std::string checkpoint_path;
   std::string checkpoint_digest;
   std::string reason;
+  int64_t losses = 0;        // attempts lost without progress
+  int64_t ooms = 0;          // attempts that ran out of memory; each halves the micro-batch
+  int64_t memory_bytes = 0;  // it is predicted to take; 0: unknown
+  std::string labels;        // of a worker that it needs: sorted, with commas
 };
 
 // A stage of this kind has its worker to itself.
@@ -109,6 +124,9 @@ struct WorkerRow {
   SessionId session;
   WorkerState state = WorkerState::kConnected;
   int64_t register_time_us = 0;
+  std::string labels;        // sorted, with commas
+  int64_t memory_bytes = 0;  // 0: unknown
+  bool drain = false;        // asked to give back what it has and take nothing
 };
 
 struct AttemptRow {

@@ -26,6 +26,7 @@ struct ClusterSnapshot {
   std::vector<TrialTree> trials;     // those with a live stage, all stages of each
   std::vector<SweepTrialRow> links;  // of those trials, in (sweep, idx) order
   std::vector<WorkerRow> workers;    // all
+  std::vector<UserRow> users;        // all
   std::vector<AttemptRow> attempts;  // running
 };
 

@@ -27,6 +27,7 @@ struct Tables {
   std::map<StageId, StageRow> stages;
   std::map<TrialId, std::set<StageId>> stages_of;
   std::map<WorkerId, WorkerRow> workers;
+  std::map<std::string, UserRow> users;
   std::map<AttemptId, AttemptRow> attempts;
   std::map<SeriesKey, std::map<int64_t, double>> points;
   std::map<std::pair<StageId, int64_t>, CheckpointRow> checkpoints;
@@ -76,6 +77,7 @@ class MemoryStorage : public Storage {
       out.last_session = std::max(out.last_session, w.session);
       out.workers.push_back(w);
     }
+    for (const auto& [name, u] : t_.users) out.users.push_back(u);
     for (const auto& [id, s] : t_.sweeps) {
       out.sweeps.push_back(s);
       out.sweeps.back().sweep_yaml.clear();
@@ -213,6 +215,8 @@ class MemoryStorage : public Storage {
     row.state = c.state;
     row.cursor = c.cursor;
     row.end_time_us = c.end_time_us;
+    row.priority = c.priority;
+    row.paused = c.paused;
     Write(t_.sweeps, c.id, std::move(row));
     return absl::OkStatus();
   }
@@ -272,6 +276,9 @@ class MemoryStorage : public Storage {
     row.checkpoint_path = c.row.checkpoint_step >= 0 ? c.row.checkpoint_path : "";
     row.checkpoint_digest = c.row.checkpoint_step >= 0 ? c.row.checkpoint_digest : "";
     row.reason = c.row.reason;
+    row.losses = c.row.losses;
+    row.ooms = c.row.ooms;
+    row.memory_bytes = c.row.memory_bytes;
     Write(t_.stages, c.row.id, std::move(row));
     return absl::OkStatus();
   }
@@ -349,6 +356,11 @@ class MemoryStorage : public Storage {
       for (const MeasurementBatch::Point& p : series.points) Write(points, p.step, p.value);
     }
     for (const CheckpointRow& r : b.checkpoints) Write(t_.checkpoints, {stage, r.step}, r);
+    return absl::OkStatus();
+  }
+  absl::Status Put(const UpsertUser& c) {
+    if (!(c.row.weight > 0)) return Refused("user.weight");
+    Write(t_.users, c.row.name, c.row);
     return absl::OkStatus();
   }
   absl::Status Put(const AppendEvent& c) {

@@ -57,7 +57,8 @@ absl::Status Store::Put(const InsertSweep& c) {
   ASSIGN_OR_RETURN(
       Statement * s,
       Cached("INSERT INTO sweep (id, name, state, request_id, request_hash, sweep_yaml, objective, "
-             "trials, cursor, create_time_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+             "trials, cursor, create_time_us, user, priority, paused) "
+             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
   const SweepRow& r = c.row;
   s->Bind(1, r.id.value)
       .Bind(2, r.name)
@@ -69,13 +70,16 @@ absl::Status Store::Put(const InsertSweep& c) {
       .Bind(8, r.trials)
       .Bind(9, r.cursor)
       .Bind(10, r.create_time_us);
+  s->Bind(11, r.user).Bind(12, r.priority).Bind(13, int64_t{r.paused});
   return s->Run();
 }
 
 absl::Status Store::Put(const UpdateSweep& c) {
   ASSIGN_OR_RETURN(Statement * s,
-                   Cached("UPDATE sweep SET state = ?, cursor = ?, end_time_us = ? WHERE id = ?"));
-  s->Bind(1, Name(c.state)).Bind(2, c.cursor).Bind(4, c.id.value);
+                   Cached("UPDATE sweep SET state = ?, cursor = ?, end_time_us = ?, priority = ?, "
+                          "paused = ? WHERE id = ?"));
+  s->Bind(1, Name(c.state)).Bind(2, c.cursor).Bind(4, c.priority).Bind(5, int64_t{c.paused});
+  s->Bind(6, c.id.value);
   BindId(*s, 3, c.end_time_us);
   return s->Run();
 }
@@ -138,8 +142,8 @@ absl::Status Store::Put(const InsertStage& c) {
       Cached(
           "INSERT INTO stage (id, trial_id, name, kind, parent_id, settings_json, state, priority, "
           "target_step, step, attempts, failures, not_before_ct_us, threads, checkpoint_step, "
-          "reason) "
-          "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+          "reason, losses, ooms, memory_bytes, labels) "
+          "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
   const StageRow& r = c.row;
   s->Bind(1, r.id.value)
       .Bind(2, r.trial.value)
@@ -153,7 +157,8 @@ absl::Status Store::Put(const InsertStage& c) {
       .Bind(10, r.step)
       .Bind(11, r.attempts);
   s->Bind(12, r.failures).Bind(13, absl::ToInt64Microseconds(r.not_before_ct)).Bind(14, r.threads);
-  return s->Bind(15, r.checkpoint_step).Bind(16, r.reason).Run();
+  s->Bind(15, r.checkpoint_step).Bind(16, r.reason).Bind(17, r.losses).Bind(18, r.ooms);
+  return s->Bind(19, r.memory_bytes).Bind(20, r.labels).Run();
 }
 
 absl::Status Store::Put(const UpdateStage& c) {
@@ -161,13 +166,15 @@ absl::Status Store::Put(const UpdateStage& c) {
       Statement * s,
       Cached(
           "UPDATE stage SET state = ?, step = ?, attempts = ?, failures = ?, not_before_ct_us = ?, "
-          "checkpoint_step = ?, checkpoint_path = ?, checkpoint_digest = ?, reason = ? "
-          "WHERE id = ? AND attempts <= ?3"));
+          "checkpoint_step = ?, checkpoint_path = ?, checkpoint_digest = ?, reason = ?, losses = "
+          "?, "
+          "ooms = ?, memory_bytes = ? WHERE id = ? AND attempts <= ?3"));
   const StageRow& r = c.row;
   s->Bind(1, Name(r.state)).Bind(2, r.step).Bind(3, r.attempts).Bind(4, r.failures);
   s->Bind(5, absl::ToInt64Microseconds(r.not_before_ct)).Bind(6, r.checkpoint_step);
   if (r.checkpoint_step >= 0) s->Bind(7, r.checkpoint_path).Bind(8, r.checkpoint_digest);
-  RETURN_IF_ERROR(s->Bind(9, r.reason).Bind(10, r.id.value).Run());
+  s->Bind(9, r.reason).Bind(10, r.losses).Bind(11, r.ooms).Bind(12, r.memory_bytes);
+  RETURN_IF_ERROR(s->Bind(13, r.id.value).Run());
   if (db_.changes() == 1) return absl::OkStatus();
   return absl::FailedPreconditionError(
       absl::StrCat("fenced: stage ", r.id.value, " is past attempt ", r.attempts));
@@ -177,10 +184,14 @@ absl::Status Store::Put(const UpsertWorker& c) {
   ASSIGN_OR_RETURN(
       Statement * s,
       Cached("INSERT INTO worker (id, name, host, slots, build, devices_json, session_id, state, "
-             "register_time_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+             "register_time_us, labels, memory_bytes, drain) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+             "?, ?) "
+             "ON CONFLICT (id) DO UPDATE SET "
              "host = excluded.host, slots = excluded.slots, build = excluded.build, "
              "devices_json = excluded.devices_json, session_id = excluded.session_id, "
-             "state = excluded.state, register_time_us = excluded.register_time_us"));
+             "state = excluded.state, register_time_us = excluded.register_time_us, "
+             "labels = excluded.labels, memory_bytes = excluded.memory_bytes, drain = "
+             "excluded.drain"));
   const WorkerRow& r = c.row;
   s->Bind(1, r.id.value)
       .Bind(2, r.name)
@@ -188,7 +199,8 @@ absl::Status Store::Put(const UpsertWorker& c) {
       .Bind(4, r.slots)
       .Bind(5, r.build)
       .Bind(6, r.devices_json);
-  return s->Bind(7, r.session.value).Bind(8, Name(r.state)).Bind(9, r.register_time_us).Run();
+  s->Bind(7, r.session.value).Bind(8, Name(r.state)).Bind(9, r.register_time_us);
+  return s->Bind(10, r.labels).Bind(11, r.memory_bytes).Bind(12, int64_t{r.drain}).Run();
 }
 
 absl::Status Store::Put(const OpenAttempt& c) {
@@ -334,6 +346,17 @@ absl::Status Store::Put(const ApplyBatch& c) {
     RETURN_IF_ERROR(s->Bind(6, r.bytes).Bind(7, c.commit_time_us).Run());
   }
   return absl::OkStatus();
+}
+
+absl::Status Store::Put(const UpsertUser& c) {
+  ASSIGN_OR_RETURN(
+      Statement * s,
+      Cached("INSERT INTO user (name, weight, max_slots, consumed_us) VALUES (?, ?, ?, ?) ON "
+             "CONFLICT (name) DO UPDATE SET weight = excluded.weight, max_slots = "
+             "excluded.max_slots, consumed_us = excluded.consumed_us"));
+  const UserRow& r = c.row;
+  s->Bind(1, r.name).Bind(2, r.weight).Bind(3, r.max_slots);
+  return s->Bind(4, r.consumed_us).Run();
 }
 
 absl::Status Store::Put(const AppendEvent& c) {

@@ -53,6 +53,8 @@ StageRow ReadStage(const Statement& s) {
   r.threads = s.Int(i++);
   r.checkpoint_step = s.Int(i++);
   for (std::string* p : {&r.checkpoint_path, &r.checkpoint_digest, &r.reason}) *p = s.Text(i++);
+  for (int64_t* p : {&r.losses, &r.ooms, &r.memory_bytes}) *p = s.Int(i++);
+  r.labels = s.Text(i++);
   return r;
 }
 

@@ -47,8 +47,7 @@ absl::StatusOr<ClusterSnapshot> Store::Load() {
   RETURN_IF_ERROR(ForEach(
       db_,
       "SELECT id, name, state, request_id, request_hash, objective, trials, cursor, "
-      "create_time_us, "
-      "end_time_us FROM sweep ORDER BY id",
+      "create_time_us, end_time_us, user, priority, paused FROM sweep ORDER BY id",
       [&](Statement& s) {
         out.sweeps.push_back({.id = SweepId{s.Int(0)},
                               .name = s.Text(1),
@@ -59,7 +58,10 @@ absl::StatusOr<ClusterSnapshot> Store::Load() {
                               .trials = s.Int(6),
                               .cursor = s.Int(7),
                               .create_time_us = s.Int(8),
-                              .end_time_us = s.Int(9)});
+                              .end_time_us = s.Int(9),
+                              .user = s.Text(10),
+                              .priority = s.Int(11),
+                              .paused = s.Int(12) != 0});
       }));
   std::map<TrialId, size_t> at;
   RETURN_IF_ERROR(ForEach(db_,
@@ -83,8 +85,8 @@ absl::StatusOr<ClusterSnapshot> Store::Load() {
               [&](Statement& s) { out.links.push_back(ReadLink(s)); }));
   RETURN_IF_ERROR(ForEach(
       db_,
-      "SELECT id, name, host, slots, build, devices_json, session_id, state, register_time_us FROM "
-      "worker ORDER BY id",
+      "SELECT id, name, host, slots, build, devices_json, session_id, state, register_time_us, "
+      "labels, memory_bytes, drain FROM worker ORDER BY id",
       [&](Statement& s) {
         out.workers.push_back({.id = WorkerId{s.Int(0)},
                                .name = s.Text(1),
@@ -94,8 +96,19 @@ absl::StatusOr<ClusterSnapshot> Store::Load() {
                                .devices_json = s.Text(5),
                                .session = SessionId{s.Int(6)},
                                .state = WorkerStateFromName(s.Text(7)).value_or(WorkerState::kLost),
-                               .register_time_us = s.Int(8)});
+                               .register_time_us = s.Int(8),
+                               .labels = s.Text(9),
+                               .memory_bytes = s.Int(10),
+                               .drain = s.Int(11) != 0});
       }));
+  RETURN_IF_ERROR(ForEach(db_,
+                          "SELECT name, weight, max_slots, consumed_us FROM user ORDER BY name",
+                          [&](Statement& s) {
+                            out.users.push_back({.name = s.Text(0),
+                                                 .weight = s.Double(1),
+                                                 .max_slots = s.Int(2),
+                                                 .consumed_us = s.Int(3)});
+                          }));
   RETURN_IF_ERROR(
       ForEach(db_,
               absl::StrCat("SELECT ", kAttemptColumns,

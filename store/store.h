@@ -69,6 +69,7 @@ class Store {
   absl::Status Put(const AdoptAttempt& c);
   absl::Status Put(const CloseAttempt& c);
   absl::Status Put(const ApplyBatch& c);
+  absl::Status Put(const UpsertUser& c);
   absl::Status Put(const AppendEvent& c);
   absl::Status Put(const SetIncarnation& c);
   // FailedPrecondition unless the last statement changed one row: the fence did not match.
@@ -96,7 +97,8 @@ inline constexpr const char kTrialColumns[] =
 inline constexpr const char kStageColumns[] =
     "id, trial_id, name, kind, parent_id, settings_json, state, priority, target_step, step, "
     "attempts, failures, "
-    "not_before_ct_us, threads, checkpoint_step, checkpoint_path, checkpoint_digest, reason";
+    "not_before_ct_us, threads, checkpoint_step, checkpoint_path, checkpoint_digest, reason, "
+    "losses, ooms, memory_bytes, labels";
 inline constexpr const char kAttemptColumns[] =
     "stage_id, number, incarnation, worker_id, session_id, until_step, start_step, acked_seq, "
     "outcome, cause, log_tail, "

@@ -22,6 +22,7 @@ Core::Core(const Options& options, const ClusterSnapshot& s)
       last_session_(s.last_session) {
   now_.cluster = s.cluster_time;
   last_session_.value = std::max(last_session_.value, FirstSession(incarnation_));
+  for (const UserRow& row : s.users) users_[row.name].row = row;
   for (const SweepRow& row : s.sweeps) {
     by_request_[row.request_id] = row.id;
     if (row.state == SweepState::kMaterializing) materializing_.insert(row.id);
@@ -52,20 +53,37 @@ Core::Core(const Options& options, const ClusterSnapshot& s)
       w.row.state = WorkerState::kLost;  // it must register again, under this incarnation
     }
   }
+  for (auto& [name, user] : users_) Rank(user);
   for (const AttemptRow& a : s.attempts) {
     Stage& stage = At(a.id.stage);
     Worker& w = workers_.at(a.worker);
+    const Sponsor sponsor = SponsorOf(trials_.at(stage.row.trial));
+    stage.last_on = a.worker;
     stage.live = Live{.worker = a.worker,
                       .session = a.session,
                       .granted_generation = generation_,
                       .acked_seq = a.acked_seq,
-                      .seen = a.acked_seq > 0};
+                      .seen = a.acked_seq > 0,
+                      .preempt = sponsor.paused || w.row.drain,
+                      .memory = NeedOf(stage).memory,
+                      .priority = sponsor.priority,
+                      .grant = ++grants_,
+                      .user = sponsor.user,
+                      .start = now_.cluster};
+    if (stage.live->preempt) {
+      preempting_ += stage.row.threads;
+    } else {
+      running_.insert({sponsor.priority, -grants_, stage.row.id});
+    }
+    Charge(stage);
     w.grants.insert(stage.row.id);
     w.used += stage.row.threads;
+    w.memory_used += stage.live->memory;
     w.exclusive = IsExclusive(stage.row);
   }
   for (auto& [id, w] : workers_) Index(w);
   for (auto& [id, stage] : stages_) Place(stage);
+  loading_ = false;
 }
 
 Effects Core::Apply(const Event& event, Now now) {
@@ -81,7 +99,9 @@ Effects Core::Apply(const Event& event, Now now) {
 absl::Duration Core::NextWakeup() const {
   absl::Duration next = absl::InfiniteDuration();
   if (!backoff_.empty()) next = std::min(next, backoff_.begin()->first);
-  if (!expiry_.empty()) next = std::min(next, expiry_.begin()->first);
+  for (const auto* times : {&expiry_, &suspicion_, &quarantine_, &leaving_}) {
+    if (!times->empty()) next = std::min(next, times->begin()->first);
+  }
   return next;
 }
 
@@ -113,9 +133,9 @@ bool Core::SessionWasFenced(SessionId session) const {
 }
 
 int64_t Core::waiting() const {
-  size_t n = backoff_.size();
-  for (const auto& [need, orders] : ready_) n += orders.size();
-  return static_cast<int64_t>(n);
+  auto n = static_cast<int64_t>(backoff_.size());
+  for (const auto& [name, user] : users_) n += user.waiting;
+  return n;
 }
 
 int64_t Core::Generation(WorkerId worker) const { return workers_.at(worker).generation; }
@@ -132,7 +152,12 @@ std::vector<Grant> Core::Desired(WorkerId worker) const {
             .config_json = trial.row.config_json,
             .settings_json = stage.row.settings_json,
             .fusion_key = trial.row.fusion_key,
-            .exclusive = IsExclusive(stage.row)};
+            .exclusive = IsExclusive(stage.row),
+            .preempt = stage.live->preempt};
+    if (stage.row.ooms > 0 && trial.row.seq_len > 0) {
+      const int64_t batch = trial.row.batch_tokens / trial.row.seq_len;
+      g.micro_batch = std::max<int64_t>(1, batch >> std::min<int64_t>(stage.row.ooms, 60));
+    }
     const StageRow* from = nullptr;
     if (stage.row.checkpoint_step >= 0) {
       from = &stage.row;
@@ -154,7 +179,14 @@ std::vector<Core::WorkerView> Core::Workers(Now now) const {
   std::vector<WorkerView> out;
   for (const auto& [name, id] : by_name_) {
     const Worker& w = workers_.at(id);
-    out.push_back({.row = w.row, .used = w.used, .silent = now.cluster - w.heard});
+    out.push_back({.row = w.row,
+                   .used = w.used,
+                   .silent = now.cluster - w.heard,
+                   .suspect = w.suspect,
+                   .quarantined = std::max(w.quarantined_until - now.cluster, absl::Duration()),
+                   .on_probation = w.on_probation,
+                   .memory_used = w.memory_used,
+                   .remaining = w.ends - now.cluster});
   }
   return out;
 }
@@ -227,9 +259,15 @@ void Core::Flush() {
     out.push_back(UpdateTrial{id, trials_.at(id).row.state});
   for (SweepId id : std::exchange(dirty_sweeps_, {})) {
     const SweepRow& row = sweeps_.at(id).row;
-    out.push_back(UpdateSweep{
-        .id = id, .state = row.state, .cursor = row.cursor, .end_time_us = row.end_time_us});
+    out.push_back(UpdateSweep{.id = id,
+                              .state = row.state,
+                              .cursor = row.cursor,
+                              .end_time_us = row.end_time_us,
+                              .priority = row.priority,
+                              .paused = row.paused});
   }
+  for (const std::string& name : std::exchange(dirty_users_, {}))
+    out.push_back(UpsertUser{users_.at(name).row});
   for (WorkerId id : std::exchange(dirty_workers_, {}))
     out.push_back(UpsertWorker{workers_.at(id).row});
   for (WorkerId id : std::exchange(woken_, {})) effects_.woken.push_back(id);

@@ -15,6 +15,10 @@
 //  its trials is live.
 //  7. A child is never RUNNING or SUCCEEDED unless its parent is SUCCEEDED.
 //  8. Every transition is in domain/state.h's table, but for a reopened stage (below).
+//  9. A stage that only paused sweeps wait for is in no queue, and if it runs it is asked to end.
+// 10. No grant takes a user past his quota, or a worker past its memory, or goes to a worker
+// without
+//  a label it needs.
 //
 // Rules that are choices:
 //  - A trial shared with an earlier sweep runs once. One that ended FAILED or CANCELLED gets a new
@@ -28,10 +32,30 @@
 //  - A lost attempt counts against the budget only if its worker ever spoke of it: an undelivered
 //  grant is nobody's fault.
 //  - A committed checkpoint past the last one resets the budget; preemption never counts.
+//  - A worker that was not heard of for `suspect` gets nothing new; after `lease` what it had is
+//  lost.
+//  - A worker on which attempts of several trials in a row end without progress is quarantined: it
+//    gets nothing for a while, then one attempt at a time until one of them gets on. Those trials
+//    get back what it cost them of their budgets. (Kept in memory: a restart forgets it.)
+//    Not while most workers have such failures: then it is the work, not the machine.
+//  - Losses (max_losses) and want of memory (max_ooms) have budgets of their own. An attempt that
+//    ran out of memory is followed by one with half the micro-batch, elsewhere if there is room.
+//  - A stage goes again to a worker where it failed only if no other has room; else where its
+//    checkpoint was made, then where most room is, workers with fewer labels first.
+//  - Who is next: the highest priority of a sweep (not paused) that waits; then the user who has
+//  had
+//    the least slot-seconds for his weight, an attempt being charged its likely length when it is
+//    granted and its true one when it ends, and a user who comes back starting level with the
+//    others; then replicates, sweeps and trials in order.
+//  - A stage of higher priority that finds no room has attempts of lower priority end with a
+//    checkpoint.
+//  - A worker that says when its machine will be taken from it is left in time, by checkpoint, and
+//    gets nothing that is likely to take longer if another has room.
 //  - RetryTrial is the one way out of a terminal state, on request only.
 #pragma once
 
 #include <compare>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -47,9 +71,17 @@ namespace plumb::core {
 
 struct Options {
   absl::Duration lease = absl::Seconds(60);
+  absl::Duration suspect = absl::Seconds(20);  // at most the lease
   int max_failures = 3;
+  int max_losses = 8;
+  int max_ooms = 4;
+  absl::Duration leave = absl::Seconds(60);    // before the end that a worker announced
+  absl::Duration typical = absl::Seconds(60);  // of an attempt, while nothing is known
   absl::Duration retry_backoff = absl::Seconds(1);
   absl::Duration retry_backoff_max = absl::Minutes(1);
+  int strikes = 3;  // trials that end without progress on a worker, in a row, until its quarantine
+  absl::Duration quarantine = absl::Minutes(10);  // twice as long each time it does not help
+  absl::Duration quarantine_max = absl::Hours(4);
 };
 
 class Core {
@@ -89,8 +121,19 @@ class Core {
     WorkerRow row;
     int64_t used = 0;
     absl::Duration silent;
+    bool suspect = false;
+    absl::Duration quarantined;  // for so long yet
+    bool on_probation = false;   // after a quarantine: one attempt at a time
+    int64_t memory_used = 0;
+    absl::Duration remaining = absl::InfiniteDuration();
   };
   std::vector<WorkerView> Workers(Now now) const;
+  struct UserView {
+    UserRow row;
+    int64_t slots = 0;    // taken
+    int64_t waiting = 0;  // stages that could run, given room
+  };
+  std::vector<UserView> Users() const;
   // Why the trial is where it is, one sentence a stage. Empty for a trial that is not in memory.
   std::vector<std::string> Explain(TrialId trial, Now now) const;
 
@@ -109,21 +152,48 @@ class Core {
   struct Need {
     bool exclusive = false;
     int64_t slots = 1;
+    int64_t memory = 0;  // bytes, rounded up
+    std::string labels;
     auto operator<=>(const Need&) const = default;
   };
   enum class Queue { kNone, kReady, kBackoff };
+  // Whom a trial is computed for: of the sweeps that wait for it and are not paused, the most
+  // urgent.
+  struct Sponsor {
+    bool paused = false;
+    int64_t priority = 0;
+    std::string user;
+  };
+  // A place among those that could run.
+  struct Spot {
+    int64_t priority = 0;
+    std::string user;
+    Need need;
+    Order order;
+  };
   struct Live {  // the running attempt
     WorkerId worker;
     SessionId session;
     int64_t granted_generation = 0;
     int64_t acked_seq = 0;
-    bool seen = false;  // its worker spoke of it
+    bool seen = false;      // its worker spoke of it
+    bool progress = false;  // it has committed a checkpoint
+    bool preempt = false;   // it is asked to end with one
+    int64_t memory = 0;
+    int64_t priority = 0;
+    int64_t grant = 0;  // counts grants
+    std::string user;
+    absl::Duration start;
+    double charge_us = 0;  // to the user, until it ends
   };
   struct Stage {
     StageRow row;
     std::vector<StageId> children;
     std::optional<Live> live;
     Queue queue = Queue::kNone;
+    Spot spot;                     // while kReady
+    std::set<WorkerId> failed_on;  // since it last got on
+    WorkerId last_on;              // of its last attempt
   };
   struct Trial {
     TrialRow row;
@@ -140,6 +210,7 @@ class Core {
   // longer speaks of it.
   struct Stopping {
     int64_t slots = 0;
+    int64_t memory = 0;
     int64_t dropped_generation = 0;
   };
   struct Worker {
@@ -149,8 +220,25 @@ class Core {
     std::map<AttemptId, Stopping> stopping;
     int64_t used = 0;
     absl::Duration heard;
-    bool exclusive = false;  // holds an exclusive stage
+    int64_t memory_used = 0;
+    bool exclusive = false;                          // holds an exclusive stage
+    absl::Duration ends = absl::InfiniteDuration();  // as it announced
+    bool leaving = false;                            // that is soon
+    bool suspect = false;
+    std::map<TrialId, StageId> strikes;  // whose last attempt here ended without progress
+    int quarantines = 0;                 // since something last got on here
+    absl::Duration quarantined_until;
+    bool on_probation = false;
   };
+
+  struct User {
+    UserRow row;
+    int64_t slots = 0;
+    int64_t waiting = 0;  // in ready_
+    double charged_us = 0;
+    double key = 0;  // its place in by_share_ while it waits
+  };
+  using Class = std::pair<int64_t, std::string>;  // workers' labels: how many, which
 
   // submit.cc
   absl::StatusOr<Answer> On(const SubmitSweep& e);
@@ -159,6 +247,7 @@ class Core {
   absl::StatusOr<Answer> On(const CancelSweep& e);
   absl::StatusOr<Answer> On(const CancelTrial& e);
   absl::StatusOr<Answer> On(const RetryTrial& e);
+  absl::StatusOr<Answer> On(const EditSweep& e);
   void AddTrial(const TrialTree& tree, SweepId order_sweep, int64_t order_idx);
   void EndSweep(Sweep& sweep, SweepState state, absl::string_view why);
   int64_t CancelStages(Trial& trial, absl::string_view reason);
@@ -172,6 +261,7 @@ class Core {
   // workers.cc
   absl::StatusOr<Answer> On(const RegisterWorker& e);
   absl::StatusOr<Answer> On(const Report& e);
+  absl::StatusOr<Answer> On(const EditWorker& e);
   absl::StatusOr<Answer> On(const QuarantineAttempts& e);
   absl::StatusOr<Answer> On(const Tick& e);
   // True, after raising the incarnation, if the worker remembers more of this cluster than the
@@ -184,15 +274,46 @@ class Core {
   void EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause,
                   absl::string_view log_tail, absl::string_view summary_json);
   void LoseAll(Worker& worker, absl::string_view why);
+  void SetEnd(Worker& worker, absl::Duration remaining);
+  // All it has is asked to end with a checkpoint.
+  void Vacate(Worker& worker, absl::string_view why);
+  void Preempt(Stage& stage, absl::string_view why);
+  // An attempt ended there; `progress`: with a result, or after a new checkpoint.
+  void Judge(Worker& worker, Stage& stage, bool progress, bool at_fault);
 
   // schedule.cc
   void Schedule();
   void GrantTo(Worker& worker, Stage& stage);
   void Place(Stage& stage);  // into the queue its state asks for
+  void PlaceAll(Trial& trial);
+  const Stage* Next(const std::set<Need>& blocked) const;  // to be placed; null: none
+  // For a stage that found no room: keeps a worker from filling up again, asks less urgent attempts
+  // to end.
+  void MakeRoom(const Stage& stage);
+  bool Fits(const Worker& worker, const Need& need) const;      // now
+  bool CouldFit(const Worker& worker, const Need& need) const;  // were it empty
+  static bool Covers(absl::string_view labels, absl::string_view needed);
+  static Class ClassOf(const Worker& worker);
+  Sponsor SponsorOf(const Trial& trial) const;
+  absl::Duration Typical(const Trial& trial) const;
+
+  // users.cc
+  absl::StatusOr<Answer> On(const EditUser& e);
+  User& UserOf(const std::string& name);
+  void Rank(User& user);  // into its place in by_share_
+  void CountWaiting(const std::string& user, int64_t change);
+  void Charge(Stage& stage);     // its likely cost, when it is granted
+  void Discharge(Stage& stage);  // its true cost, when it ends
+  bool OverQuota(const User& user, int64_t slots) const {
+    return user.row.max_slots > 0 && user.slots + slots > user.row.max_slots;
+  }
+  bool Takes(const Worker& worker) const;  // may be given an attempt, had it room
+  absl::Duration SuspectAfter() const { return std::min(options_.suspect, options_.lease); }
+  WorkerId Choose(const Need& need, const Stage& stage) const;  // none: no room
   void Index(Worker& worker);
   void Unindex(const Worker& worker);
   Order OrderOf(const Stage& stage) const;
-  static Need NeedOf(const Stage& stage);
+  Need NeedOf(const Stage& stage) const;
   bool ParentSucceeded(const Stage& stage) const;
 
   // core.cc
@@ -230,13 +351,26 @@ class Core {
   std::map<std::string, WorkerId> by_name_;
   std::map<SessionId, WorkerId> by_session_;
 
-  std::map<Need, std::set<Order>> ready_;
+  // By priority, falling; by user; by need.
+  std::map<int64_t, std::map<std::string, std::map<Need, std::set<Order>>>, std::greater<>> ready_;
+  std::map<std::string, User> users_;
+  std::set<std::pair<double, std::string>> by_share_;  // of users that wait
+  int64_t grants_ = 0;
+  bool loading_ = true;
+  // Running and not asked to end, by priority, the newest grants first.
+  std::set<std::tuple<int64_t, int64_t, StageId>> running_;
+  int64_t preempting_ = 0;                          // slots of those asked to end
+  std::map<std::string, absl::Duration> typical_;   // of attempts that succeeded, by fusion key
+  std::map<std::string, int64_t> measured_memory_;  // bytes, by fusion key
   std::set<std::pair<absl::Duration, StageId>> backoff_;
-  std::set<std::pair<int64_t, WorkerId>>
-      free_;  // (-free slots, worker), of workers that take grants
-  std::set<std::pair<int64_t, WorkerId>> idle_;  // (-slots, worker), of those, with nothing to do
-  std::set<std::pair<absl::Duration, WorkerId>> expiry_;
-  WorkerId reserved_;  // kept free for a stage that needs more room than any worker has now
+  // Of workers that take grants: (-free slots, worker); of those with nothing to do: (-slots,
+  // worker).
+  std::map<Class, std::set<std::pair<int64_t, WorkerId>>> free_, idle_;
+  std::set<std::pair<absl::Duration, WorkerId>> expiry_, suspicion_;
+  std::set<std::pair<absl::Duration, WorkerId>> quarantine_, leaving_;
+  // A worker kept free for a stage that needs more room than any has now.
+  WorkerId reserved_;
+  Need reserved_for_;
 
   std::string illegal_move_;  // the first one ever made, for CheckInvariants
 
@@ -247,6 +381,7 @@ class Core {
   std::set<TrialId> dirty_trials_;
   std::set<SweepId> dirty_sweeps_;
   std::set<WorkerId> dirty_workers_;
+  std::set<std::string> dirty_users_;
   std::set<WorkerId> woken_;
 };
 

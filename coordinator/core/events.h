@@ -72,10 +72,11 @@ struct AttemptReport {
 };
 
 struct RegisterWorker {
-  WorkerRow worker;  // name, host, slots, build, devices
+  WorkerRow worker;  // name, host, slots, build, devices, labels, memory
   int64_t known_incarnation = 0;
   absl::Duration known_cluster;         // the latest cluster time it heard under that incarnation
   std::vector<AttemptReport> attempts;  // still at the worker
+  absl::Duration remaining = absl::InfiniteDuration();  // until its machine is taken from it
 };
 
 struct Report {
@@ -86,10 +87,28 @@ struct Report {
   std::vector<AttemptReport> attempts;
   std::vector<MeasurementBatchPtr> batches;
   bool draining = false;
+  absl::Duration remaining = absl::InfiniteDuration();
 };
 
 struct CancelSweep {
   SweepId sweep;
+};
+// What is running of a paused sweep is asked for a checkpoint and its end, unless another sweep
+// that is not paused waits for it too.
+struct EditSweep {
+  SweepId sweep;
+  std::optional<bool> paused;
+  std::optional<int64_t> priority;
+};
+// A drained worker gives back what it has, by checkpoint, and takes nothing until that is undone.
+struct EditWorker {
+  std::string name;
+  bool drain = false;
+};
+struct EditUser {
+  std::string name;
+  std::optional<double> weight;
+  std::optional<int64_t> max_slots;
 };
 struct CancelTrial {
   TrialId trial;
@@ -111,7 +130,8 @@ struct QuarantineAttempts {
 struct Tick {};
 
 using Event = std::variant<SubmitSweep, MaterializeSlice, AbandonSweep, RegisterWorker, Report,
-                           CancelSweep, CancelTrial, RetryTrial, QuarantineAttempts, Tick>;
+                           CancelSweep, CancelTrial, RetryTrial, EditSweep, EditWorker, EditUser,
+                           QuarantineAttempts, Tick>;
 
 // ---- answers ----
 
@@ -158,6 +178,8 @@ struct Grant {
   int64_t checkpoint_step = 0;
   bool resume = false;
   bool exclusive = false;
+  int64_t micro_batch = 0;  // sequences; 0: as the config says
+  bool preempt = false;     // to end with a checkpoint
 };
 
 }  // namespace plumb::core

@@ -28,30 +28,52 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
       const Stage& parent = At(stage.row.parent);
       absl::StrAppend(&line, ": waits for its parent stage ", parent.row.name, ", which is ",
                       Name(parent.row.state));
+    } else if (const Sponsor sponsor = SponsorOf(found->second); sponsor.paused) {
+      absl::StrAppend(&line, ": its sweep is paused; `plumb sweep resume` lets it go on");
     } else if (stage.queue == Queue::kBackoff) {
       absl::StrAppend(&line, ": backs off for ",
                       absl::FormatDuration(stage.row.not_before_ct - now.cluster), " more (",
-                      stage.row.failures, " of at most ", options_.max_failures,
-                      " failures without progress); ", stage.row.reason);
+                      stage.row.failures, " of at most ", options_.max_failures, " failures, ",
+                      stage.row.losses, " of ", options_.max_losses, " losses without progress); ",
+                      stage.row.reason);
     } else {
-      int64_t connected = 0, most = 0, slots = 0, used = 0;
+      int64_t connected = 0, most = 0, slots = 0, used = 0, aside = 0, could = 0;
       for (const auto& [worker, w] : workers_) {
         if (w.row.state != WorkerState::kConnected) continue;
+        if (w.suspect || w.quarantined_until > now.cluster || w.on_probation) ++aside;
         ++connected;
+        could += (w.row.memory_bytes == 0 || need.memory <= w.row.memory_bytes) &&
+                 w.row.slots >= need.slots && Covers(w.row.labels, need.labels);
         most = std::max(most, w.row.slots);
         slots += w.row.slots;
         used += w.exclusive ? w.row.slots : std::min(w.used, w.row.slots);
       }
       int64_t before = 0;
-      for (const auto& [other, orders] : ready_) {
-        before += std::distance(orders.begin(), orders.lower_bound(OrderOf(stage)));
+      for (const auto& [priority, users] : ready_) {
+        if (priority < stage.spot.priority) break;
+        for (const auto& [user, line_of] : users) {
+          for (const auto& [other, orders] : line_of) {
+            before += priority > stage.spot.priority
+                          ? static_cast<int64_t>(orders.size())
+                          : std::distance(orders.begin(), orders.lower_bound(stage.spot.order));
+          }
+        }
       }
+      const auto user = users_.find(stage.spot.user);
       if (connected == 0) {
         absl::StrAppend(&line, ": no worker is connected; start one with `plumb worker`");
       } else if (most < need.slots) {
         absl::StrAppend(&line, ": it needs ", need.slots,
                         " slots on one worker and the largest has ", most,
                         "; start a worker with more --slots or lower execution.threads");
+      } else if (could == 0) {
+        absl::StrAppend(&line, ": no connected worker has what it needs:");
+        if (!need.labels.empty()) absl::StrAppend(&line, " labels ", need.labels);
+        if (need.memory > 0) absl::StrAppend(&line, " memory ", need.memory >> 20, " MiB");
+        absl::StrAppend(&line, " (`plumb worker list` shows what they have)");
+      } else if (user != users_.end() && OverQuota(user->second, need.slots)) {
+        absl::StrAppend(&line, ": user ", stage.spot.user, " has ", user->second.slots,
+                        " of at most ", user->second.row.max_slots, " slots (`plumb user list`)");
       } else if (need.exclusive) {
         absl::StrAppend(
             &line,
@@ -62,6 +84,11 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
                         connected == 1 ? " worker" : " workers", " are taken");
       }
       absl::StrAppend(&line, "; ", before, " stages are before it in the queue");
+      if (aside > 0) {
+        absl::StrAppend(&line, "; ", aside,
+                        " of the workers get nothing or little: silent, or in quarantine "
+                        "(`plumb worker list`)");
+      }
       if (stage.row.attempts > 0) absl::StrAppend(&line, "; ", stage.row.reason);
     }
     out.push_back(std::move(line));
@@ -76,7 +103,7 @@ absl::Status Core::CheckInvariants() const {
   if (!illegal_move_.empty()) return broken(8, illegal_move_);
   std::map<StageId, int> held;
   for (const auto& [id, w] : workers_) {
-    int64_t used = 0, exclusive = 0;
+    int64_t used = 0, exclusive = 0, memory = 0;
     for (StageId stage_id : w.grants) {
       ++held[stage_id];
       const auto it = stages_.find(stage_id);
@@ -86,14 +113,21 @@ absl::Status Core::CheckInvariants() const {
       }
       used += it->second.row.threads;
       exclusive += IsExclusive(it->second.row);
+      memory += it->second.live->memory;
     }
     if (exclusive > 0 && (w.grants.size() > 1 || !w.exclusive))
       return broken(4, "on worker ", w.row.name);
-    for (const auto& [attempt, s] : w.stopping) used += s.slots;
+    for (const auto& [attempt, s] : w.stopping) {
+      used += s.slots;
+      memory += s.memory;
+    }
+    if (memory != w.memory_used)
+      return broken(10, "worker ", w.row.name, " counts ", w.memory_used, " bytes, has ", memory);
     if (used != w.used)
       return broken(3, "worker ", w.row.name, " counts ", w.used, " slots, has ", used);
-    const bool takes = w.row.state == WorkerState::kConnected && !w.exclusive;
-    if (free_.contains({w.used - w.row.slots, id}) != (takes && w.used < w.row.slots)) {
+    const auto pool = free_.find(ClassOf(w));
+    const bool indexed = pool != free_.end() && pool->second.contains({w.used - w.row.slots, id});
+    if (indexed != (Takes(w) && w.used < w.row.slots)) {
       return broken(3, "worker ", w.row.name, " is indexed wrongly");
     }
   }
@@ -103,7 +137,14 @@ absl::Status Core::CheckInvariants() const {
     if (running != stage.live.has_value() || running != (held[id] == 1) || held[id] > 1) {
       return broken(2, "stage ", id.value, " is ", Name(stage.row.state), ", held by ", held[id]);
     }
-    const bool waits = stage.row.state == StageState::kPending && ParentSucceeded(stage);
+    const Sponsor sponsor = SponsorOf(trials_.at(stage.row.trial));
+    if (sponsor.paused && stage.live && !stage.live->preempt)
+      return broken(9, "stage ", id.value, " runs for paused sweeps alone");
+    if (stage.queue == Queue::kReady &&
+        (stage.spot.user != sponsor.user || stage.spot.priority != sponsor.priority))
+      return broken(9, "stage ", id.value, " waits for another than whom it is for");
+    const bool waits =
+        stage.row.state == StageState::kPending && ParentSucceeded(stage) && !sponsor.paused;
     if (waits != (stage.queue != Queue::kNone)) return broken(5, "stage ", id.value);
     queued += stage.queue != Queue::kNone;
     if (!ParentSucceeded(stage) && (running || stage.row.state == StageState::kSucceeded)) {
@@ -111,8 +152,26 @@ absl::Status Core::CheckInvariants() const {
     }
   }
   size_t in_queues = backoff_.size();
-  for (const auto& [need, orders] : ready_) in_queues += orders.size();
+  for (const auto& [priority, users] : ready_) {
+    for (const auto& [user, line] : users) {
+      for (const auto& [need, orders] : line) in_queues += orders.size();
+    }
+  }
   if (in_queues != queued) return broken(5, in_queues, " queued, ", queued, " should be");
+  std::map<std::string, int64_t> slots;
+  int64_t preempting = 0;
+  for (const auto& [id, stage] : stages_) {
+    if (!stage.live) continue;
+    slots[stage.live->user] += stage.row.threads;
+    preempting += stage.live->preempt ? stage.row.threads : 0;
+  }
+  if (preempting != preempting_) return broken(10, preempting, " slots are asked to end");
+  for (const auto& [name, user] : users_) {
+    if (user.slots != slots[name])
+      return broken(10, "user ", name, " counts ", user.slots, " slots, has ", slots[name]);
+    if (by_share_.contains({user.key, name}) != (user.waiting > 0))
+      return broken(10, "user ", name, " is ranked wrongly");
+  }
   for (const auto& [id, trial] : trials_) {
     std::vector<const StageRow*> rows;
     for (StageId stage : trial.stages) rows.push_back(&At(stage).row);

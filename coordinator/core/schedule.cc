@@ -1,12 +1,17 @@
-// Which stage goes to which worker. By (priority, sweep, place in the sweep); a slot is a thread;
-// an exclusive stage takes a whole idle worker. A stage that fits no worker now, but could,
-// reserves one, so that it does not starve.
+// Which stage goes to which worker (core.h has the order). A slot is a thread; an exclusive stage
+// takes a whole idle worker. A stage that fits no worker now, but could, reserves one, so that it
+// does not starve.
+#include <algorithm>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "coordinator/core/core.h"
 
 namespace plumb::core {
+namespace {
+constexpr int64_t kMemoryUnit = 256 << 20;
+}  // namespace
 
 Core::Order Core::OrderOf(const Stage& stage) const {
   const Trial& trial = trials_.at(stage.row.trial);
@@ -16,12 +21,44 @@ Core::Order Core::OrderOf(const Stage& stage) const {
           .stage = stage.row.id};
 }
 
-Core::Need Core::NeedOf(const Stage& stage) {
-  return {.exclusive = IsExclusive(stage.row), .slots = stage.row.threads};
+Core::Need Core::NeedOf(const Stage& stage) const {
+  int64_t memory = stage.row.memory_bytes;
+  if (memory > 0) {
+    const auto measured = measured_memory_.find(trials_.at(stage.row.trial).row.fusion_key);
+    if (measured != measured_memory_.end()) memory = measured->second;
+  }
+  return {.exclusive = IsExclusive(stage.row),
+          .slots = stage.row.threads,
+          .memory = (memory + kMemoryUnit - 1) / kMemoryUnit * kMemoryUnit,
+          .labels = stage.row.labels};
 }
 
 bool Core::ParentSucceeded(const Stage& stage) const {
   return !stage.row.parent || At(stage.row.parent).row.state == StageState::kSucceeded;
+}
+
+Core::Sponsor Core::SponsorOf(const Trial& trial) const {
+  const SweepRow *best = nullptr, *paused = nullptr;
+  for (SweepId id : trial.sweeps) {
+    const SweepRow& row = sweeps_.at(id).row;
+    if (row.paused) {
+      paused = &row;
+    } else if (best == nullptr || row.priority > best->priority) {
+      best = &row;
+    }
+  }
+  if (best == nullptr && paused == nullptr) {  // it is being brought by one
+    const auto it = sweeps_.find(trial.order_sweep);
+    if (it != sweeps_.end()) (it->second.row.paused ? paused : best) = &it->second.row;
+  }
+  const SweepRow* of = best != nullptr ? best : paused;
+  if (of == nullptr) return {};
+  return {.paused = best == nullptr, .priority = of->priority, .user = of->user};
+}
+
+absl::Duration Core::Typical(const Trial& trial) const {
+  const auto it = typical_.find(trial.row.fusion_key);
+  return it == typical_.end() ? options_.typical : it->second;
 }
 
 void Core::Place(Stage& stage) {
@@ -29,9 +66,15 @@ void Core::Place(Stage& stage) {
     case Queue::kNone:
       break;
     case Queue::kReady: {
-      const auto it = ready_.find(NeedOf(stage));
-      it->second.erase(OrderOf(stage));
-      if (it->second.empty()) ready_.erase(it);
+      const Spot& spot = stage.spot;
+      const auto level = ready_.find(spot.priority);
+      const auto line = level->second.find(spot.user);
+      const auto orders = line->second.find(spot.need);
+      orders->second.erase(spot.order);
+      if (orders->second.empty()) line->second.erase(orders);
+      if (line->second.empty()) level->second.erase(line);
+      if (level->second.empty()) ready_.erase(level);
+      CountWaiting(spot.user, -1);
       break;
     }
     case Queue::kBackoff:
@@ -40,76 +83,248 @@ void Core::Place(Stage& stage) {
   }
   stage.queue = Queue::kNone;
   if (stage.row.state != StageState::kPending || !ParentSucceeded(stage)) return;
+  Sponsor sponsor = SponsorOf(trials_.at(stage.row.trial));
+  if (sponsor.paused) return;
   if (stage.row.not_before_ct > now_.cluster) {
     stage.queue = Queue::kBackoff;
     backoff_.insert({stage.row.not_before_ct, stage.row.id});
   } else {
     stage.queue = Queue::kReady;
-    ready_[NeedOf(stage)].insert(OrderOf(stage));
+    stage.spot = {.priority = sponsor.priority,
+                  .user = std::move(sponsor.user),
+                  .need = NeedOf(stage),
+                  .order = OrderOf(stage)};
+    const Spot& spot = stage.spot;
+    ready_[spot.priority][spot.user][spot.need].insert(spot.order);
+    CountWaiting(spot.user, 1);
   }
+}
+
+void Core::PlaceAll(Trial& trial) {
+  const Sponsor sponsor = SponsorOf(trial);
+  for (StageId id : trial.stages) {
+    Stage& stage = At(id);
+    Place(stage);
+    if (!stage.live || stage.live->preempt) continue;
+    if (sponsor.paused) {
+      Preempt(stage, "its sweep is paused");
+    } else if (sponsor.priority != stage.live->priority) {
+      running_.erase({stage.live->priority, -stage.live->grant, id});
+      stage.live->priority = sponsor.priority;
+      running_.insert({stage.live->priority, -stage.live->grant, id});
+    }
+  }
+}
+
+bool Core::Takes(const Worker& w) const {
+  return w.row.state == WorkerState::kConnected && !w.exclusive && !w.suspect && !w.row.drain &&
+         !w.leaving && w.quarantined_until <= now_.cluster &&
+         !(w.on_probation && !w.grants.empty());
+}
+
+bool Core::Covers(absl::string_view labels, absl::string_view needed) {
+  if (needed.empty()) return true;
+  const std::vector<absl::string_view> all = absl::StrSplit(labels, ',');
+  for (absl::string_view one : absl::StrSplit(needed, ',')) {
+    if (std::find(all.begin(), all.end(), one) == all.end()) return false;
+  }
+  return true;
+}
+
+Core::Class Core::ClassOf(const Worker& w) {
+  const std::string& labels = w.row.labels;
+  return {labels.empty() ? 0 : 1 + std::count(labels.begin(), labels.end(), ','), labels};
+}
+
+bool Core::Fits(const Worker& w, const Need& need) const {
+  return Takes(w) && (!need.exclusive || w.used == 0) && w.row.slots - w.used >= need.slots &&
+         (w.row.memory_bytes == 0 || w.memory_used + need.memory <= w.row.memory_bytes) &&
+         Covers(w.row.labels, need.labels);
+}
+
+bool Core::CouldFit(const Worker& w, const Need& need) const {
+  return w.row.state == WorkerState::kConnected && !w.suspect && !w.row.drain && !w.leaving &&
+         w.quarantined_until <= now_.cluster && w.row.slots >= need.slots &&
+         (w.row.memory_bytes == 0 || need.memory <= w.row.memory_bytes) &&
+         Covers(w.row.labels, need.labels);
 }
 
 void Core::Index(Worker& w) {
   if (w.row.state == WorkerState::kConnected || w.row.state == WorkerState::kDraining) {
     expiry_.insert({w.heard + options_.lease, w.row.id});
+    if (!w.suspect) suspicion_.insert({w.heard + SuspectAfter(), w.row.id});
+    if (w.ends != absl::InfiniteDuration() && !w.leaving)
+      leaving_.insert({w.ends - options_.leave, w.row.id});
   }
-  if (w.row.state != WorkerState::kConnected || w.exclusive) return;
-  if (w.used < w.row.slots) free_.insert({w.used - w.row.slots, w.row.id});
-  if (w.used == 0) idle_.insert({-w.row.slots, w.row.id});
+  if (w.quarantined_until > now_.cluster) quarantine_.insert({w.quarantined_until, w.row.id});
+  if (!Takes(w)) return;
+  if (w.used < w.row.slots) free_[ClassOf(w)].insert({w.used - w.row.slots, w.row.id});
+  if (w.used == 0) idle_[ClassOf(w)].insert({-w.row.slots, w.row.id});
 }
 
 void Core::Unindex(const Worker& w) {
   expiry_.erase({w.heard + options_.lease, w.row.id});
-  free_.erase({w.used - w.row.slots, w.row.id});
-  idle_.erase({-w.row.slots, w.row.id});
+  suspicion_.erase({w.heard + SuspectAfter(), w.row.id});
+  leaving_.erase({w.ends - options_.leave, w.row.id});
+  quarantine_.erase({w.quarantined_until, w.row.id});
+  const auto erase = [&](auto& pools, int64_t room) {
+    const auto pool = pools.find(ClassOf(w));
+    if (pool == pools.end()) return;
+    pool->second.erase({room, w.row.id});
+    if (pool->second.empty()) pools.erase(pool);
+  };
+  erase(free_, w.used - w.row.slots);
+  erase(idle_, -w.row.slots);
+}
+
+WorkerId Core::Choose(const Need& need, const Stage& stage) const {
+  constexpr int kLooks = 16;
+  const auto kept = [&](WorkerId id) { return id == reserved_ && need != reserved_for_; };
+  const auto near = [&](WorkerId id) {
+    return id && workers_.contains(id) && !kept(id) && !stage.failed_on.contains(id) &&
+           Fits(workers_.at(id), need);
+  };
+  if (stage.row.checkpoint_step >= 0 && near(stage.last_on)) return stage.last_on;
+  if (stage.row.checkpoint_step < 0 && stage.row.parent && near(At(stage.row.parent).last_on))
+    return At(stage.row.parent).last_on;
+  const absl::Duration typical = Typical(trials_.at(stage.row.trial));
+  WorkerId first;
+  int looks = 0;
+  for (const auto& [labels, pool] : need.exclusive ? idle_ : free_) {
+    if (!Covers(labels.second, need.labels)) continue;
+    for (const auto& [room, id] : pool) {
+      if (-room < need.slots) break;
+      if (kept(id)) continue;
+      const Worker& w = workers_.at(id);
+      if (!Fits(w, need)) continue;
+      if (!first) first = id;
+      if (!stage.failed_on.contains(id) && w.ends - now_.cluster >= typical) return id;
+      if (++looks == kLooks) return first;
+    }
+  }
+  return first;
+}
+
+const Core::Stage* Core::Next(const std::set<Need>& blocked) const {
+  for (const auto& [priority, users] : ready_) {
+    for (const auto& [key, name] : by_share_) {
+      const auto line = users.find(name);
+      if (line == users.end()) continue;
+      const User& user = users_.at(name);
+      const Order* best = nullptr;
+      for (const auto& [need, orders] : line->second) {
+        if (blocked.contains(need) || OverQuota(user, need.slots)) continue;
+        if (best == nullptr || *orders.begin() < *best) best = &*orders.begin();
+      }
+      if (best != nullptr) return &At(best->stage);
+    }
+  }
+  return nullptr;
 }
 
 void Core::Schedule() {
-  const WorkerId none;
-  reserved_ = none;
   std::set<Need> blocked;
-  while (!free_.empty()) {
-    // The first stage in order over all kinds of need that are not known to be blocked.
-    const std::pair<const Need, std::set<Order>>* best = nullptr;
-    for (const auto& entry : ready_) {
-      if (blocked.contains(entry.first)) continue;
-      if (best == nullptr || *entry.second.begin() < *best->second.begin()) best = &entry;
-    }
-    if (best == nullptr) return;
-    const Need need = best->first;
-    const auto& pool = need.exclusive ? idle_ : free_;
-    auto at = pool.begin();
-    if (at != pool.end() && at->second == reserved_) ++at;
-    if (at != pool.end() && -at->first >= need.slots) {
-      Stage& stage = At(best->second.begin()->stage);
-      GrantTo(workers_.at(at->second), stage);
+  while (const Stage* next = Next(blocked)) {
+    const Need need = next->spot.need;
+    if (const WorkerId worker = Choose(need, *next)) {
+      GrantTo(workers_.at(worker), At(next->row.id));
+      if (need == reserved_for_) reserved_ = WorkerId{};
       continue;
     }
+    if (blocked.empty()) MakeRoom(*next);
     blocked.insert(need);
-    if (reserved_ != none) continue;
-    // Keep the worker nearest to having room for it from filling up again.
-    int64_t least = std::numeric_limits<int64_t>::max();
+    if (free_.empty()) return;  // and nothing else can be placed
+  }
+  // What the worker was kept for is gone: it is there for all.
+  if (blocked.empty() && std::exchange(reserved_, WorkerId{})) Schedule();
+}
+
+void Core::MakeRoom(const Stage& stage) {
+  const Need& need = stage.spot.need;
+  const int64_t priority = stage.spot.priority;
+  const bool less_urgent = !running_.empty() && std::get<0>(*running_.begin()) < priority;
+  const std::string why = absl::StrCat("it makes room for sweep priority ", priority);
+  if (need.slots == 1 && !need.exclusive) {
+    // Any slot will do, and goes to the most urgent when it is free.
+    reserved_ = WorkerId{};
+    if (!less_urgent) return;
+    int64_t wanted = -preempting_;
+    for (const auto& [user, line] : ready_.at(priority)) {
+      if (const auto it = line.find(need); it != line.end())
+        wanted += static_cast<int64_t>(it->second.size());
+    }
+    for (auto it = running_.begin();
+         it != running_.end() && wanted > 0 && std::get<0>(*it) < priority;) {
+      Stage& victim = At(std::get<2>(*it++));
+      if (!CouldFit(workers_.at(victim.live->worker), need)) continue;
+      wanted -= victim.row.threads;
+      Preempt(victim, why);
+    }
+    return;
+  }
+  // A worker that it would fit is kept from filling up again: the one nearest to having room.
+  const auto fixed = [&](const Worker& w) {  // slots of what is as urgent
+    int64_t slots = 0;
+    for (StageId id : w.grants) slots += At(id).live->priority < priority ? 0 : At(id).row.threads;
+    return slots;
+  };
+  const auto could = [&](WorkerId id) {
+    return id && workers_.contains(id) && CouldFit(workers_.at(id), need);
+  };
+  if (reserved_for_ != need || !could(reserved_)) {
+    reserved_ = WorkerId{};
+    reserved_for_ = need;
+    std::pair<int64_t, int64_t> least(std::numeric_limits<int64_t>::max(), 0);
     for (const auto& [id, w] : workers_) {
-      if (w.row.state != WorkerState::kConnected || w.exclusive || w.row.slots < need.slots)
-        continue;
-      if (w.used < least) {
-        least = w.used;
-        reserved_ = id;
-      }
+      if (!CouldFit(w, need)) continue;
+      const std::pair is(less_urgent ? fixed(w) : w.used, w.used);
+      if (is >= least) continue;
+      least = is;
+      reserved_ = id;
     }
   }
+  if (!less_urgent || !reserved_) return;
+  const Worker& w = workers_.at(reserved_);
+  const int64_t room = need.exclusive ? w.row.slots : need.slots;
+  if (w.row.slots - fixed(w) < room) return;
+  for (StageId id : std::set<StageId>(w.grants)) {
+    if (At(id).live->priority < priority) Preempt(At(id), why);
+  }
+}
+
+void Core::Preempt(Stage& stage, absl::string_view why) {
+  Live& live = *stage.live;
+  if (live.preempt) return;
+  live.preempt = true;
+  running_.erase({live.priority, -live.grant, stage.row.id});
+  preempting_ += stage.row.threads;
+  Note("preempt_asked", &stage, live.worker, why);
+  Wake(workers_.at(live.worker));
 }
 
 void Core::GrantTo(Worker& w, Stage& stage) {
   Unindex(w);
+  const Need need = stage.spot.need;
   const int64_t start = stage.row.checkpoint_step >= 0 ? stage.row.checkpoint_step : 0;
+  if ((!Fits(w, need) || OverQuota(UserOf(stage.spot.user), need.slots)) && illegal_move_.empty())
+    illegal_move_ = absl::StrCat("stage ", stage.row.id.value, " is granted what it may not have");
   ++stage.row.attempts;
   w.grants.insert(stage.row.id);
   w.used += stage.row.threads;
+  w.memory_used += need.memory;
   w.exclusive = IsExclusive(stage.row);
   Wake(w);
-  stage.live =
-      Live{.worker = w.row.id, .session = w.row.session, .granted_generation = w.generation};
+  stage.last_on = w.row.id;
+  stage.live = Live{.worker = w.row.id,
+                    .session = w.row.session,
+                    .granted_generation = w.generation,
+                    .memory = need.memory,
+                    .priority = stage.spot.priority,
+                    .grant = ++grants_,
+                    .user = stage.spot.user,
+                    .start = now_.cluster};
+  running_.insert({stage.live->priority, -stage.live->grant, stage.row.id});
+  Charge(stage);
   if (stage.row.attempts > 1 && stage.row.step > start) {
     Note("rolled_back", &stage, w.row.id,
          absl::StrCat("from step ", stage.row.step, " to step ", start));

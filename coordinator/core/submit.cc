@@ -84,6 +84,7 @@ absl::StatusOr<Answer> Core::On(const MaterializeSlice& e) {
     if (!IsTerminal(trial.row.state)) {
       trial.sweeps.insert(e.sweep);
       sweep.live.insert(id);
+      PlaceAll(trial);
     }
   }
   sweep.row.cursor = idx;
@@ -118,10 +119,39 @@ absl::StatusOr<Answer> Core::On(const CancelSweep& e) {
   for (TrialId id : std::exchange(sweep.live, {})) {
     Trial& trial = trials_.at(id);
     trial.sweeps.erase(e.sweep);
-    if (trial.sweeps.empty())
+    if (trial.sweeps.empty()) {
       stages += CancelStages(trial, absl::StrCat("sweep ", e.sweep.value, " was cancelled"));
+    } else {
+      PlaceAll(trial);
+    }
   }
   return Counted{stages};
+}
+
+absl::StatusOr<Answer> Core::On(const EditSweep& e) {
+  const auto it = sweeps_.find(e.sweep);
+  if (it == sweeps_.end()) {
+    return absl::NotFoundError(
+        absl::StrCat("no sweep ", e.sweep.value, "; `plumb sweep list` shows them"));
+  }
+  SweepRow& row = it->second.row;
+  if (row.state != SweepState::kMaterializing && row.state != SweepState::kRunning) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("sweep ", e.sweep.value, " has ended (", Name(row.state), ")"));
+  }
+  if (e.priority && (*e.priority < -1000 || *e.priority > 1000))
+    return absl::InvalidArgumentError("priority: a number from -1000 to 1000, larger first");
+  if (e.paused && *e.paused != row.paused) {
+    row.paused = *e.paused;
+    NoteSweep(row.paused ? "sweep_paused" : "sweep_resumed", row.id, "on request");
+  }
+  if (e.priority && *e.priority != row.priority) {
+    NoteSweep("sweep_priority", row.id, absl::StrCat("from ", row.priority, " to ", *e.priority));
+    row.priority = *e.priority;
+  }
+  dirty_sweeps_.insert(e.sweep);
+  for (TrialId id : it->second.live) PlaceAll(trials_.at(id));
+  return Answer{};
 }
 
 absl::StatusOr<Answer> Core::On(const CancelTrial& e) {
@@ -163,6 +193,7 @@ absl::StatusOr<Answer> Core::On(const RetryTrial& e) {
         trial.sweeps.insert(link.sweep);
       }
     }
+    PlaceAll(trial);
   }
   return Counted{stages};
 }
@@ -185,6 +216,7 @@ void Core::AddTrial(const TrialTree& tree, SweepId order_sweep, int64_t order_id
 
 void Core::EndSweep(Sweep& sweep, SweepState state, absl::string_view why) {
   sweep.row.state = state;
+  sweep.row.paused = false;
   sweep.row.end_time_us = now_.wall_us;
   materializing_.erase(sweep.row.id);
   dirty_sweeps_.insert(sweep.row.id);
@@ -265,7 +297,8 @@ int64_t Core::Reopen(Trial& trial, absl::string_view reason, bool stopped_too,
     // What its parent's result refuses stays refused.
     if (stage.row.parent && IsTerminal(At(stage.row.parent).row.state) && !ParentSucceeded(stage))
       continue;
-    stage.row.failures = 0;
+    stage.row.failures = stage.row.losses = stage.row.ooms = 0;
+    stage.failed_on.clear();
     stage.row.not_before_ct = absl::ZeroDuration();
     stage.row.state = StageState::kPending;
     stage.row.reason = std::string(reason);

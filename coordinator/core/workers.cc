@@ -1,11 +1,15 @@
 // Workers: sessions, reports, leases, and how attempts end.
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/core/core.h"
 
 namespace plumb::core {
+namespace {
+constexpr size_t kMostRemembered = 10'000;
+}  // namespace
 
 absl::StatusOr<Answer> Core::On(const RegisterWorker& e) {
   RaisedFor(e.known_incarnation, e.known_cluster);
@@ -21,10 +25,14 @@ absl::StatusOr<Answer> Core::On(const RegisterWorker& e) {
   w.row.slots = e.worker.slots;
   w.row.build = e.worker.build;
   w.row.devices_json = e.worker.devices_json;
+  w.row.labels = e.worker.labels;
+  w.row.memory_bytes = e.worker.memory_bytes;
   w.row.session = SessionId{++last_session_.value};
-  w.row.state = WorkerState::kConnected;
+  w.row.state = w.row.drain ? WorkerState::kDraining : WorkerState::kConnected;
   w.row.register_time_us = now_.wall_us;
   w.heard = now_.cluster;
+  w.suspect = false;
+  SetEnd(w, e.remaining);
   by_session_[w.row.session] = w.row.id;
   effects_.changes.push_back(UpsertWorker{w.row});
   Note("worker_registered", nullptr, w.row.id,
@@ -55,9 +63,11 @@ absl::StatusOr<Answer> Core::On(const RegisterWorker& e) {
   // them.
   for (const auto& [attempt, s] : std::exchange(w.stopping, {})) {
     if (alive.contains(attempt)) {
-      w.stopping[attempt] = {.slots = s.slots, .dropped_generation = w.generation};
+      w.stopping[attempt] = {
+          .slots = s.slots, .memory = s.memory, .dropped_generation = w.generation};
     } else {
       w.used -= s.slots;
+      w.memory_used -= s.memory;
     }
   }
   Index(w);
@@ -77,6 +87,9 @@ absl::StatusOr<Answer> Core::On(const Report& e) {
   Worker& w = workers_.at(*id);
   Unindex(w);
   w.heard = now_.cluster;
+  if (std::exchange(w.suspect, false))
+    Note("worker_heard", nullptr, w.row.id, "it had been silent");
+  SetEnd(w, e.remaining);
   Reported out;
   for (const MeasurementBatchPtr& batch : e.batches) {
     const Ack ack = OnBatch(w, batch);
@@ -110,14 +123,16 @@ absl::StatusOr<Answer> Core::On(const Report& e) {
   for (auto it = w.stopping.begin(); it != w.stopping.end();) {
     if (e.generation >= it->second.dropped_generation && !reported.contains(it->first)) {
       w.used -= it->second.slots;
+      w.memory_used -= it->second.memory;
       it = w.stopping.erase(it);
     } else {
       ++it;
     }
   }
-  const WorkerState state = !e.draining                              ? WorkerState::kConnected
-                            : w.grants.empty() && w.stopping.empty() ? WorkerState::kGone
-                                                                     : WorkerState::kDraining;
+  const bool empty = w.grants.empty() && w.stopping.empty();
+  const WorkerState state = e.draining && empty         ? WorkerState::kGone
+                            : e.draining || w.row.drain ? WorkerState::kDraining
+                                                        : WorkerState::kConnected;
   if (state != w.row.state) {
     w.row.state = state;
     dirty_workers_.insert(w.row.id);
@@ -144,7 +159,13 @@ Ack Core::OnBatch(Worker& w, const MeasurementBatchPtr& batch) {
   stage.live->seen = true;
   int64_t step = stage.row.step;
   for (const auto& s : batch->series) {
-    if (!s.points.empty()) step = std::max(step, s.points.back().step);
+    if (s.points.empty()) continue;
+    step = std::max(step, s.points.back().step);
+    if (s.name == "memory/peak_bytes" && std::isfinite(s.points.back().value)) {
+      if (measured_memory_.size() >= kMostRemembered) measured_memory_.clear();
+      int64_t& peak = measured_memory_[trials_.at(stage.row.trial).row.fusion_key];
+      peak = std::max(peak, static_cast<int64_t>(std::min(s.points.back().value, 1e15)));
+    }
   }
   for (const CheckpointRow& c : batch->checkpoints) {
     step = std::max(step, c.step);
@@ -152,7 +173,9 @@ Ack Core::OnBatch(Worker& w, const MeasurementBatchPtr& batch) {
     stage.row.checkpoint_step = c.step;
     stage.row.checkpoint_path = c.path;
     stage.row.checkpoint_digest = c.digest;
-    stage.row.failures = 0;
+    stage.row.failures = stage.row.losses = 0;
+    stage.failed_on.clear();
+    stage.live->progress = true;
     dirty_stages_.insert(stage.row.id);
   }
   if (step != stage.row.step) {
@@ -193,6 +216,30 @@ absl::StatusOr<Answer> Core::On(const QuarantineAttempts& e) {
 }
 
 absl::StatusOr<Answer> Core::On(const Tick&) {
+  while (!suspicion_.empty() && suspicion_.begin()->first <= now_.cluster) {
+    Worker& w = workers_.at(suspicion_.begin()->second);
+    Unindex(w);
+    w.suspect = true;
+    Note("worker_silent", nullptr, w.row.id,
+         absl::StrCat("for ", absl::FormatDuration(now_.cluster - w.heard),
+                      "; it gets nothing new"));
+    Index(w);
+  }
+  while (!leaving_.empty() && leaving_.begin()->first <= now_.cluster) {
+    Worker& w = workers_.at(leaving_.begin()->second);
+    Unindex(w);
+    w.leaving = true;
+    Vacate(w, absl::StrCat("its worker ends in ", absl::FormatDuration(w.ends - now_.cluster)));
+    Index(w);
+  }
+  while (!quarantine_.empty() && quarantine_.begin()->first <= now_.cluster) {
+    Worker& w = workers_.at(quarantine_.begin()->second);
+    Unindex(w);
+    w.on_probation = true;
+    w.quarantined_until = absl::ZeroDuration();
+    Note("worker_on_probation", nullptr, w.row.id, "one attempt at a time");
+    Index(w);
+  }
   while (!expiry_.empty() && expiry_.begin()->first <= now_.cluster) {
     Worker& w = workers_.at(expiry_.begin()->second);
     Unindex(w);
@@ -241,11 +288,83 @@ void Core::RaiseIncarnation(int64_t known) {
        absl::StrCat("to ", incarnation_, ": a worker knew ", known));
 }
 
+void Core::Judge(Worker& w, Stage& stage, bool progress, bool at_fault) {
+  if (progress) {
+    w.strikes.clear();
+    w.quarantines = 0;
+    if (std::exchange(w.on_probation, false))
+      Note("worker_released", &stage, w.row.id, "an attempt got on");
+    return;
+  }
+  if (!at_fault) return;
+  w.strikes[stage.row.trial] = stage.row.id;
+  if (!w.on_probation && static_cast<int>(w.strikes.size()) < options_.strikes) return;
+  int64_t connected = 0, troubled = 0;
+  for (const auto& [id, other] : workers_) {
+    if (other.row.state != WorkerState::kConnected) continue;
+    ++connected;
+    troubled +=
+        !other.strikes.empty() || other.on_probation || other.quarantined_until > now_.cluster;
+  }
+  if (2 * troubled > connected) return;
+  absl::Duration length = options_.quarantine;
+  for (int i = 0; i < w.quarantines && length < options_.quarantine_max; ++i) length *= 2;
+  length = std::min(length, options_.quarantine_max);
+  ++w.quarantines;
+  w.quarantined_until = now_.cluster + length;
+  w.on_probation = false;
+  Note("worker_quarantined", nullptr, w.row.id,
+       absl::StrCat(w.strikes.size(), " trials in a row ended there without progress; for ",
+                    absl::FormatDuration(length)));
+  // What the machine is to blame for is not the trials' fault.
+  for (const auto& [trial, id] : std::exchange(w.strikes, {})) {
+    const auto it = stages_.find(id);
+    if (it == stages_.end()) continue;
+    StageRow& row = it->second.row;
+    if (row.failures > 0) {
+      --row.failures;
+    } else if (row.losses > 0) {
+      --row.losses;
+    } else {
+      continue;
+    }
+    dirty_stages_.insert(id);
+  }
+}
+
+void Core::SetEnd(Worker& w, absl::Duration remaining) {
+  w.ends = now_.cluster + remaining;
+  w.leaving = w.leaving && remaining <= options_.leave;
+}
+
+void Core::Vacate(Worker& w, absl::string_view why) {
+  for (StageId id : w.grants) Preempt(At(id), why);
+}
+
+absl::StatusOr<Answer> Core::On(const EditWorker& e) {
+  const auto it = by_name_.find(e.name);
+  if (it == by_name_.end())
+    return absl::NotFoundError(
+        absl::StrCat("no worker \"", e.name, "\"; `plumb worker list` shows them"));
+  Worker& w = workers_.at(it->second);
+  if (w.row.drain == e.drain) return Answer{};
+  Unindex(w);
+  w.row.drain = e.drain;
+  if (w.row.state == WorkerState::kConnected && e.drain) w.row.state = WorkerState::kDraining;
+  if (w.row.state == WorkerState::kDraining && !e.drain) w.row.state = WorkerState::kConnected;
+  dirty_workers_.insert(w.row.id);
+  Note(e.drain ? "worker_drained" : "worker_undrained", nullptr, w.row.id, "on request");
+  if (e.drain) Vacate(w, "its worker is drained on request");
+  Index(w);
+  return Answer{};
+}
+
 void Core::EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause,
                       absl::string_view log_tail, absl::string_view summary_json) {
   Worker& w = workers_.at(stage.live->worker);
-  const bool counts = (outcome == Outcome::kLost && stage.live->seen) ||
-                      outcome == Outcome::kFailed || outcome == Outcome::kOutOfMemory;
+  const bool lost = outcome == Outcome::kLost && stage.live->seen;
+  const bool oom = outcome == Outcome::kOutOfMemory;
+  const bool failed = outcome == Outcome::kFailed;
   effects_.changes.push_back(CloseAttempt{.fence = FenceOf(stage),
                                           .outcome = outcome,
                                           .cause = std::string(cause),
@@ -258,15 +377,34 @@ void Core::EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause,
   w.grants.erase(stage.row.id);
   if (IsExclusive(stage.row)) w.exclusive = false;
   Wake(w);
+  const bool progress = outcome == Outcome::kSucceeded || stage.live->progress;
+  const bool at_fault = failed || (lost && w.row.state == WorkerState::kConnected && !w.suspect);
   // The worker knows of its end unless it was taken from it; then its room is free only once the
   // worker has let go.
   if (outcome == Outcome::kCancelled) {
     w.stopping[{stage.row.id, stage.row.attempts}] = {.slots = stage.row.threads,
+                                                      .memory = stage.live->memory,
                                                       .dropped_generation = w.generation};
   } else {
     w.used -= stage.row.threads;
+    w.memory_used -= stage.live->memory;
   }
+  if (stage.live->preempt) {
+    preempting_ -= stage.row.threads;
+  } else {
+    running_.erase({stage.live->priority, -stage.live->grant, stage.row.id});
+  }
+  if (outcome == Outcome::kSucceeded) {
+    if (typical_.size() >= kMostRemembered) typical_.clear();
+    typical_[trials_.at(stage.row.trial).row.fusion_key] = now_.cluster - stage.live->start;
+  }
+  Discharge(stage);
   stage.live.reset();
+  if ((lost || failed || oom) && !progress) stage.failed_on.insert(w.row.id);
+  stage.row.failures += failed;
+  stage.row.losses += lost;
+  stage.row.ooms += oom;
+  Judge(w, stage, progress, at_fault);
   Index(w);
 
   const int64_t n = stage.row.attempts;
@@ -298,17 +436,19 @@ void Core::EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause,
     case Outcome::kLost:
       break;
   }
-  if (counts) ++stage.row.failures;
   const std::string what = absl::StrCat("attempt ", n, " on worker ", w.row.name, " ended as ",
                                         Name(outcome), ": ", cause);
-  if (stage.row.failures >= options_.max_failures) {
+  if (stage.row.failures >= options_.max_failures || stage.row.losses >= options_.max_losses ||
+      stage.row.ooms >= options_.max_ooms) {
     Move(stage, StageState::kFailed,
-         absl::StrCat(what, " (", stage.row.failures, " failures without progress)"));
+         absl::StrCat(what, " (without progress: ", stage.row.failures, " failures, ",
+                      stage.row.losses, " losses; ", stage.row.ooms, " times out of memory)"));
     return;
   }
   // The first try comes back after the base time, each further one after twice as long.
   absl::Duration wait = options_.retry_backoff;
-  for (int64_t i = 1; i < stage.row.failures && wait < options_.retry_backoff_max; ++i) wait *= 2;
+  const int64_t tries = stage.row.failures + stage.row.losses + stage.row.ooms;
+  for (int64_t i = 1; i < tries && wait < options_.retry_backoff_max; ++i) wait *= 2;
   stage.row.not_before_ct = now_.cluster + std::min(wait, options_.retry_backoff_max);
   Move(stage, StageState::kPending, absl::StrCat("retried because ", what));
 }

@@ -162,7 +162,7 @@ TEST(Core, GoneIsBelievedOnlyFromAWorkerThatHadAppliedTheGrant) {
   p.Says("w", {p.Running("a")});
   p.Says("w", {});
   EXPECT_EQ(p.Draw(), "a=pending");
-  EXPECT_EQ(p.Row("a").failures, 1);
+  EXPECT_EQ(p.Row("a").losses, 1);
 }
 
 TEST(Core, NewSessionFencesTheOldOneAndReadoptsWhatItStillHas) {
@@ -208,7 +208,7 @@ TEST(Core, RetriesBackOffDoublingAndEndAtTheCap) {
   EXPECT_THAT(waits,
               ::testing::ElementsAre(absl::Seconds(20), absl::Seconds(40), absl::Seconds(60)));
   EXPECT_EQ(p.Draw(), "a=failed");
-  EXPECT_THAT(p.Row("a").reason, HasSubstr("4 failures without progress"));
+  EXPECT_THAT(p.Row("a").reason, HasSubstr("without progress: 4 failures"));
 }
 
 TEST(Core, ProgressResetsTheBudgetAndPreemptionNeverCounts) {
@@ -227,6 +227,7 @@ TEST(Core, ProgressResetsTheBudgetAndPreemptionNeverCounts) {
   EXPECT_EQ(g.checkpoint_step, 40);
   EXPECT_TRUE(g.resume);
   EXPECT_EQ(p.attempts_.at(g.attempt).start_step, 40);
+  p.Says("w", {p.Ended("a", Outcome::kFailed)});
   p.Says("w", {p.Ended("a", Outcome::kFailed)});
   EXPECT_EQ(p.Draw(), "a=failed");
 }
@@ -403,7 +404,7 @@ TEST(Core, RebuiltFromDiskItGoesOnWithFreshLeases) {
   before.now_ += absl::Seconds(59);
   Core after(before.options_, before.Snapshot());
   EXPECT_TRUE(after.CheckInvariants().ok()) << after.CheckInvariants();
-  EXPECT_EQ(after.NextWakeup(), before.now_ + absl::Seconds(60));
+  EXPECT_EQ(after.NextWakeup(), before.now_ + before.options_.suspect);
   EXPECT_GT(after.Generation(before.workers_.at("w")),
             before.core_.Generation(before.workers_.at("w")));
   ASSERT_EQ(after.Desired(before.workers_.at("w")).size(), 1);
@@ -507,10 +508,9 @@ TEST(Core, ExplainsEachReasonToWait) {
       HasSubstr("waits for 1 slot; 1 of 1 slots of 1 worker are taken; 0 stages are before it"));
   EXPECT_THAT(why("big"), HasSubstr("it needs 9 slots on one worker and the largest has 1"));
   p.Says("w", {p.Ended("a", Outcome::kFailed)});
-  EXPECT_THAT(
-      why("a"),
-      HasSubstr("backs off for 8s more (1 of at most 3 failures without progress); retried because "
-                "attempt 1 on worker w ended as failed: because"));
+  EXPECT_THAT(why("a"), HasSubstr("backs off for 8s more (1 of at most 3 failures, 0 of 8 losses "
+                                  "without progress); retried because "
+                                  "attempt 1 on worker w ended as failed: because"));
 }
 
 // A cluster that does random things for a while and is then left in peace.

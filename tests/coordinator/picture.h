@@ -22,6 +22,8 @@ struct S {
   int64_t threads = 1;
   int64_t priority = 0;
   std::string settings = "{}";
+  int64_t memory = 0;
+  std::string labels = "";
 };
 // A trial by its key.
 struct T {
@@ -52,32 +54,37 @@ class Picture {
   }
 
   // Submits and materialises all at once (or only the first `upto`).
-  SweepId Sweep(const std::vector<T>& trials, int64_t upto = 1 << 30) {
-    const SweepId id = Plan(static_cast<int64_t>(trials.size()));
+  SweepId Sweep(const std::vector<T>& trials, int64_t upto = 1 << 30, const std::string& user = "",
+                int64_t priority = 0) {
+    const SweepId id = Plan(static_cast<int64_t>(trials.size()), user, priority);
     Slice(id, 0,
           {trials.begin(),
            trials.begin() + std::min<int64_t>(upto, static_cast<int64_t>(trials.size()))});
     return id;
   }
-  SweepId Plan(int64_t trials) {
+  SweepId Plan(int64_t trials, const std::string& user = "", int64_t priority = 0) {
     const Effects e = Do(SubmitSweep{.sweep = {.name = "s",
                                                .request_id = absl::StrCat("r", ++requests_),
                                                .request_hash = "h",
-                                               .trials = trials}});
+                                               .trials = trials,
+                                               .user = user,
+                                               .priority = priority}});
     return std::get<Submitted>(*e.answer).sweep;
   }
   void Slice(SweepId sweep, int64_t from, const std::vector<T>& trials) {
     MaterializeSlice slice{.sweep = sweep, .from = from};
     auto list = std::make_shared<std::vector<NewTrial>>();
     for (const T& t : trials) {
-      NewTrial n{.trial = {.key = t.key}};
+      NewTrial n{.trial = {.key = t.key, .fusion_key = "f", .seq_len = 8, .batch_tokens = 64}};
       for (const S& s : t.stages) {
         n.stages.push_back({.name = s.name,
                             .kind = s.kind,
                             .settings_json = s.settings,
                             .priority = s.priority,
                             .target_step = 100,
-                            .threads = s.threads});
+                            .threads = s.threads,
+                            .memory_bytes = s.memory,
+                            .labels = s.labels});
         n.parents.push_back(s.parent);
       }
       list->push_back(n);
@@ -97,9 +104,15 @@ class Picture {
   // ---- workers: by name; each reports what it was granted and has not let go ----
   void Register(const std::string& name, int64_t slots, std::vector<AttemptReport> alive = {},
                 int64_t known = 0) {
-    const Effects e = Do(RegisterWorker{.worker = {.name = name, .slots = slots},
+    Register({.name = name, .slots = slots}, std::move(alive), known);
+  }
+  void Register(const WorkerRow& row, std::vector<AttemptReport> alive = {}, int64_t known = 0,
+                absl::Duration remaining = absl::InfiniteDuration()) {
+    const std::string& name = row.name;
+    const Effects e = Do(RegisterWorker{.worker = row,
                                         .known_incarnation = known,
-                                        .attempts = std::move(alive)});
+                                        .attempts = std::move(alive),
+                                        .remaining = remaining});
     const auto& r = std::get<Registered>(*e.answer);
     sessions_[name] = r.session;
     workers_[name] = r.worker;
@@ -185,12 +198,15 @@ class Picture {
   std::map<AttemptId, AttemptRow> attempts_;
   std::map<WorkerId, WorkerRow> worker_rows_;
   std::vector<SweepTrialRow> links_;
+  std::map<std::string, UserRow> users_;
 
  private:
   void Write(const InsertSweep& c) { sweeps_[c.row.id] = c.row; }
   void Write(const UpdateSweep& c) {
     sweeps_.at(c.id).state = c.state;
     sweeps_.at(c.id).cursor = c.cursor;
+    sweeps_.at(c.id).priority = c.priority;
+    sweeps_.at(c.id).paused = c.paused;
   }
   void Write(const InsertCell&) {}
   void Write(const InsertTrial& c) {
@@ -211,6 +227,7 @@ class Picture {
     stages_.at(c.row.id) = c.row;
     absl::StrAppend(&journal_, c.row.id.value, ":", Name(c.row.state), ":", c.row.reason, "\n");
   }
+  void Write(const UpsertUser& c) { users_[c.row.name] = c.row; }
   void Write(const UpsertWorker& c) { worker_rows_[c.row.id] = c.row; }
   void Write(const OpenAttempt& c) {
     EXPECT_EQ(c.row.incarnation, core_.incarnation());
@@ -253,6 +270,7 @@ inline ClusterSnapshot Picture::Snapshot() const {
     if (!IsTerminal(trials_.at(link.trial).state)) s.links.push_back(link);
   }
   if (!stages_.empty()) s.last_stage = stages_.rbegin()->first;
+  for (const auto& [name, row] : users_) s.users.push_back(row);
   for (const auto& [id, row] : worker_rows_) {
     s.last_worker = id;
     s.last_session = std::max(s.last_session, row.session);
