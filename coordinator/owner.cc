@@ -211,7 +211,7 @@ void Owner::Handle(ItemPtr item, Batch& batch) {
       return;
     case Item::Kind::kPoll: {
       const std::optional<WorkerId> worker = core_->WorkerOfSession(item->session);
-      if (!worker || core_->Generation(*worker) != item->generation ||
+      if (!worker || core_->Generation(*worker) > item->generation ||
           item->wait <= absl::ZeroDuration()) {
         AnswerPoll(std::move(item), batch);
         return;

@@ -39,6 +39,8 @@ void Oracle::See(const OpenAttempt& c) {
   if (r.start_step != std::max<int64_t>(s.checkpoint_step, 0))
     OnWrong(absl::StrCat("E: attempt ", r.id.number, " of stage ", r.id.stage.value, " starts at ",
                          r.start_step, ", its checkpoint is at ", s.checkpoint_step));
+  MayHave(r.id.stage, s, r.worker);
+  s.worker = r.worker;
   s.incarnation = r.incarnation;
   s.number = r.id.number;
   s.open = true;
@@ -47,6 +49,47 @@ void Oracle::See(const OpenAttempt& c) {
   if (s.root && r.id.number == 1) waits.push_back(absl::ToDoubleSeconds(loop_.now() - s.since));
   ++counts["attempts"];
   Mix(HashOf("open", static_cast<uint64_t>(r.id.stage.value * 1000 + r.id.number)));
+}
+
+// What users and machines allow.
+void Oracle::MayHave(StageId id, const Stage& s, WorkerId worker) {
+  const auto wrong = [&](absl::string_view why) {
+    OnWrong(absl::StrCat("I: stage ", id.value, " is granted to worker ", worker.value, ", ", why));
+  };
+  const WorkerRow& w = book_.workers[worker];
+  if (w.drain) wrong("which is drained");
+  if (!s.labels.empty() && w.labels != s.labels) wrong("which has not the label it needs");
+  std::set<StageId>& there = book_.on[worker];
+  int64_t slots = s.threads, memory = s.memory;
+  for (StageId other : there) {
+    slots += book_.stages[other].threads;
+    memory += book_.stages[other].memory;
+  }
+  if (slots > w.slots) wrong(absl::StrCat("which has ", w.slots, " slots, not ", slots));
+  if (w.memory_bytes > 0 && memory > w.memory_bytes) wrong("which has not the memory");
+  there.insert(id);
+  bool paused = true;
+  std::set<std::string> users;
+  for (SweepId sweep : book_.of[s.trial]) {
+    if (book_.ended.contains(sweep)) continue;
+    paused &= book_.paused.contains(sweep);
+    users.insert(book_.users[sweep]);
+  }
+  if (paused && !users.empty()) wrong("though all its sweeps are paused");
+  if (users.size() != 1) return;
+  std::set<StageId>& has = book_.by_user[*users.begin()];
+  has.insert(id);
+  int64_t taken = 0;
+  for (StageId other : has) taken += book_.stages[other].threads;
+  const int64_t quota = book_.quotas[*users.begin()];
+  if (quota > 0 && taken > quota)
+    wrong(absl::StrCat("though its user has ", taken, " slots then, of at most ", quota));
+}
+
+void Oracle::Close(StageId id, Stage& s) {
+  s.open = false;
+  book_.on[s.worker].erase(id);
+  for (auto& [user, has] : book_.by_user) has.erase(id);
 }
 
 void Oracle::See(const ApplyBatch& c) {
@@ -88,9 +131,9 @@ void Oracle::See(const CloseAttempt& c) {
     OnWrong(absl::StrCat("B: attempt ", c.fence.attempt.number, " of stage ",
                          c.fence.attempt.stage.value, " ends as ", Name(c.outcome),
                          ", which no trainer said"));
-  s.failures += c.outcome == Outcome::kFailed || c.outcome == Outcome::kOutOfMemory ||
-                c.outcome == Outcome::kLost;
-  s.open = false;
+  s.failures += c.outcome == Outcome::kFailed || c.outcome == Outcome::kLost;
+  s.ooms += c.outcome == Outcome::kOutOfMemory;
+  Close(c.fence.attempt.stage, s);
   ++counts[absl::StrCat("outcome_", Name(c.outcome))];
   Mix(HashOf("close", static_cast<uint64_t>(c.fence.attempt.stage.value * 16) +
                           static_cast<uint64_t>(c.outcome)));
@@ -109,10 +152,11 @@ void Oracle::See(const UpdateStage& c) {
     OnWrong(absl::StrCat("A: stage ", c.row.id.value, " is ", Name(c.row.state),
                          s.open ? " with" : " without", " a live attempt"));
   if (!IsTerminal(s.state) && IsTerminal(c.row.state)) {
-    if (c.row.state == StageState::kFailed && s.failures < scenario_.options.max_failures)
+    if (c.row.state == StageState::kFailed && s.failures < scenario_.options.max_failures &&
+        s.ooms < scenario_.options.max_ooms)
       OnWrong(absl::StrCat("D: stage ", c.row.id.value, " failed after ", s.failures, " failures"));
     s.reopened = false;
-    s.failures = 0;
+    s.failures = s.ooms = 0;
     ++counts[absl::StrCat("stage_", Name(c.row.state))];
   }
   s.state = c.row.state;
@@ -126,6 +170,28 @@ void Oracle::OnCommitted(absl::Span<const Change> changes) {
     ++counts[absl::StrCat("event_", note->row.kind)];
     if (note->row.kind == "retried") book_.stages[note->row.stage].reopened = true;
   }
+  // What is allowed in this transaction is allowed in all of it: rows are written once an event,
+  // after what they allow, and several events share a transaction.
+  for (const Change& change : changes) {
+    if (const auto* moved = std::get_if<UpdateSweep>(&change)) {
+      if (!moved->paused) book_.paused.erase(moved->id);
+      if (moved->state == SweepState::kRunning || moved->state == SweepState::kMaterializing)
+        book_.ended.erase(moved->id);
+    } else if (const auto* user = std::get_if<UpsertUser>(&change)) {
+      int64_t& quota = book_.quotas[user->row.name];
+      if (user->row.max_slots == 0 || (quota > 0 && user->row.max_slots > quota))
+        quota = user->row.max_slots;
+    } else if (const auto* worker = std::get_if<UpsertWorker>(&change)) {
+      WorkerRow& row = book_.workers[worker->row.id];
+      const bool drain = row.drain && worker->row.drain;
+      row = worker->row;
+      row.drain = drain;
+    } else if (const auto* insert = std::get_if<InsertSweepTrial>(&change)) {
+      book_.of[insert->row.trial].insert(insert->row.sweep);
+    } else if (const auto* sweep = std::get_if<InsertSweep>(&change)) {
+      book_.users[sweep->row.id] = sweep->row.user;
+    }
+  }
   for (const Change& change : changes) {
     if (const auto* insert = std::get_if<InsertTrial>(&change)) {
       book_.keys[insert->row.id] = insert->row.key;
@@ -135,6 +201,10 @@ void Oracle::OnCommitted(absl::Span<const Change> changes) {
       s.name = stage->row.kind;
       s.state = stage->row.state;
       s.root = !stage->row.parent;
+      s.trial = stage->row.trial;
+      s.threads = stage->row.threads;
+      s.memory = (stage->row.memory_bytes + (256 << 20) - 1) / (256 << 20) * (256 << 20);
+      s.labels = stage->row.labels;
       s.since = loop_.now();
     } else if (const auto* open = std::get_if<OpenAttempt>(&change)) {
       See(*open);
@@ -158,6 +228,17 @@ void Oracle::OnCommitted(absl::Span<const Change> changes) {
     if (const auto* update = std::get_if<UpdateStage>(&change)) last[update->row.id] = update;
   }
   for (const auto& [id, update] : last) See(*update);
+  for (const Change& change : changes) {
+    if (const auto* moved = std::get_if<UpdateSweep>(&change)) {
+      if (moved->paused) book_.paused.insert(moved->id);
+      if (moved->state == SweepState::kCompleted || moved->state == SweepState::kCancelled)
+        book_.ended.insert(moved->id);
+    } else if (const auto* user = std::get_if<UpsertUser>(&change)) {
+      book_.quotas[user->row.name] = user->row.max_slots;
+    } else if (const auto* worker = std::get_if<UpsertWorker>(&change)) {
+      book_.workers[worker->row.id] = worker->row;
+    }
+  }
   Mix(HashOf("commit", changes.size()));
 }
 
@@ -171,7 +252,7 @@ void Oracle::OnLoaded(const ClusterSnapshot& snapshot) {
     book_.incarnation = snapshot.incarnation;
     for (auto& [id, s] : book_.stages) {
       if (s.open) s.state = StageState::kPending;
-      s.open = false;
+      Close(id, s);
     }
   }
   std::set<std::string> there;

@@ -65,9 +65,14 @@ class Oracle : public Watcher {
     int64_t acked = 0, step = 0;
     int64_t checkpoint_step = -1;
     int64_t failures = 0;   // attempts that failed or were lost since it last moved
+    int64_t ooms = 0;       // attempts out of memory, whatever came between
     bool reopened = false;  // since the last end
     bool root = false;
     absl::Duration since;  // when it came
+    TrialId trial;
+    int64_t threads = 0, memory = 0;
+    std::string labels;
+    WorkerId worker;  // of the open attempt
   };
   struct Book {
     int64_t incarnation = 1;
@@ -76,9 +81,19 @@ class Oracle : public Watcher {
     std::set<std::string> submitted;        // by name
     std::map<SweepId, std::string> sweeps;  // by id, in the database
     std::map<SweepId, int64_t> cursors;
+    std::set<SweepId> paused;
+    std::map<SweepId, std::string> users;
+    std::map<TrialId, std::set<SweepId>> of;  // sweeps that ask for it
+    std::set<SweepId> ended;
+    std::map<std::string, int64_t> quotas;
+    std::map<WorkerId, WorkerRow> workers;
+    std::map<WorkerId, std::set<StageId>> on;                // open attempts
+    std::map<std::string, std::set<StageId>> by_user;        // the same, where the user is certain
     std::map<std::pair<int64_t, AttemptId>, int64_t> acked;  // told to a worker
   };
   void See(const OpenAttempt& c);
+  void MayHave(StageId id, const Stage& stage, WorkerId worker);
+  void Close(StageId id, Stage& stage);
   void See(const ApplyBatch& c);
   void See(const CloseAttempt& c);
   void See(const UpdateStage& c);

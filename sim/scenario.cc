@@ -14,7 +14,7 @@ absl::string_view Name(FaultKind kind) {
       "drain_worker",   "kill_trainer", "bad_machine", "partition",     "partition_to",
       "partition_from", "slow_disk",    "full_disk",   "broken_disk",   "put_back",
       "put_back_alone", "clock_jump",   "bad_network", "cancel_sweep",  "cancel_trial",
-      "retry_trial"};
+      "retry_trial",    "pause_sweep",  "prioritise",  "quota",         "drain_on_request"};
   static_assert(std::size(kNames) == kFaultKinds);
   return kNames[static_cast<int>(kind)];
 }
@@ -31,6 +31,17 @@ Scenario Draw(uint64_t seed, const Size& size) {
     out.machines.push_back(
         {.slots = random.Chance(0.5) ? random.Between(1, 2) : random.Between(3, 8),
          .speed = random.Chance(0.3) ? 0.5 + random.Unit() : 1});
+  }
+  if (random.Chance(0.5)) {
+    out.work.special = 0.2 * random.Unit();
+    for (int64_t i = 0; i < size.workers; ++i) {
+      if (i == 0 || random.Chance(0.3)) out.machines[i].labels = "gpu";
+    }
+  }
+  if (random.Chance(0.5)) {
+    out.work.memory = 1 + random.Unit();
+    for (Machine& m : out.machines)
+      m.memory_bytes = (int64_t{8} << 30) + (m.slots << 30) * random.Between(0, 2);
   }
   int64_t slots = 0;
   for (const Machine& m : out.machines) slots += m.slots;
@@ -50,7 +61,9 @@ Scenario Draw(uint64_t seed, const Size& size) {
   for (int64_t i = 0; left > 0; ++i) {
     SweepPlan sweep{.at = absl::Seconds(random.Unit() * 0.7 * absl::ToDoubleSeconds(size.length)),
                     .name = absl::StrCat("s", i),
-                    .slice = random.Between(1, 60)};
+                    .slice = random.Between(1, 60),
+                    .user = absl::StrCat("user", random.Between(0, 2)),
+                    .priority = random.Chance(0.2) ? random.Between(-1, 2) : 0};
     if (i == 0) sweep.at = absl::Seconds(1);
     const int64_t n = std::min(left, random.Between(1, std::max<int64_t>(size.trials / 4, 1)));
     for (int64_t k = 0; k < n; ++k) {
@@ -67,6 +80,9 @@ Scenario Draw(uint64_t seed, const Size& size) {
   if (seed % 11 == 0) {  // a quiet one: what then is lost, is lost by us
     out.work.kills_machine = 0;
     return out;
+  }
+  for (int64_t i = 1; i < size.workers; ++i) {
+    if (random.Chance(0.1)) out.machines[i].life = absl::Minutes(random.Between(30, 300));
   }
   // Each seed has its own mix of faults: some kinds not at all, some often.
   std::vector<double> weight(kFaultKinds);
@@ -91,6 +107,12 @@ Scenario Draw(uint64_t seed, const Size& size) {
         break;
       case FaultKind::kBadNetwork:
         fault.size *= 0.5;
+        break;
+      case FaultKind::kPrioritise:
+        fault.size = static_cast<double>(random.Between(-3, 3));
+        break;
+      case FaultKind::kQuota:
+        fault.size = static_cast<double>(random.Between(1, 8));
         break;
       default:
         break;

@@ -12,29 +12,33 @@
 namespace plumb::sim {
 
 enum class FaultKind {
-  kKillServer,     // kill -9; back after `length`
-  kKillWorker,     // kill -9 of the agent; its trainers run on; back after `length`
-  kStopWorker,     // SIGSTOP for `length`
-  kCrashMachine,   // the worker's machine reboots: agent and trainers end; back after `length`
-  kWipeMachine,    // the same, and its disk is empty
-  kDrainWorker,    // SIGTERM: it checkpoints and leaves; back after `length`
-  kKillTrainer,    // one of the worker's trainers dies
-  kBadMachine,     // for `length`, every trial that starts there dies soon
-  kPartition,      // no message either way for `length`
-  kPartitionTo,    // none to the server
-  kPartitionFrom,  // none from the server
-  kSlowDisk,       // a commit takes `size` times as long, for `length`
-  kFullDisk,       // commits fail for `length`
-  kBrokenDisk,     // the next commit fails as lost data: the server stops; back after `length`
-  kPutBack,        // server down, an earlier copy of the database in its place, up after `length`
-  kPutBackAlone,   // the same on another machine: what lay beside the file is gone
-  kClockJump,      // the server's wall clock jumps by `size` seconds
-  kBadNetwork,     // for `length`, messages are lost and doubled with probability `size`, and late
-  kCancelSweep,    // a user
-  kCancelTrial,    // a user
-  kRetryTrial,     // a user
+  kKillServer,      // kill -9; back after `length`
+  kKillWorker,      // kill -9 of the agent; its trainers run on; back after `length`
+  kStopWorker,      // SIGSTOP for `length`
+  kCrashMachine,    // the worker's machine reboots: agent and trainers end; back after `length`
+  kWipeMachine,     // the same, and its disk is empty
+  kDrainWorker,     // SIGTERM: it checkpoints and leaves; back after `length`
+  kKillTrainer,     // one of the worker's trainers dies
+  kBadMachine,      // for `length`, every trial that starts there dies soon
+  kPartition,       // no message either way for `length`
+  kPartitionTo,     // none to the server
+  kPartitionFrom,   // none from the server
+  kSlowDisk,        // a commit takes `size` times as long, for `length`
+  kFullDisk,        // commits fail for `length`
+  kBrokenDisk,      // the next commit fails as lost data: the server stops; back after `length`
+  kPutBack,         // server down, an earlier copy of the database in its place, up after `length`
+  kPutBackAlone,    // the same on another machine: what lay beside the file is gone
+  kClockJump,       // the server's wall clock jumps by `size` seconds
+  kBadNetwork,      // for `length`, messages are lost and doubled with probability `size`, and late
+  kCancelSweep,     // a user
+  kCancelTrial,     // a user
+  kRetryTrial,      // a user
+  kPauseSweep,      // a user; resumed after `length`
+  kPrioritise,      // a user: a sweep's priority becomes `size`
+  kQuota,           // a user may have at most `size` slots, for `length`
+  kDrainOnRequest,  // somebody drains a worker, and undoes it after `length`
 };
-inline constexpr int kFaultKinds = static_cast<int>(FaultKind::kRetryTrial) + 1;
+inline constexpr int kFaultKinds = static_cast<int>(FaultKind::kDrainOnRequest) + 1;
 absl::string_view Name(FaultKind kind);
 
 struct Fault {
@@ -48,6 +52,10 @@ struct Fault {
 struct Machine {
   int64_t slots = 1;
   double speed = 1;  // steps per second, times a trial's own
+  std::string labels;
+  int64_t memory_bytes = 0;
+  // Announced at its start: then it is taken away, and comes back.
+  absl::Duration life = absl::InfiniteDuration();
 };
 
 struct SweepPlan {
@@ -55,6 +63,8 @@ struct SweepPlan {
   std::string name;
   std::vector<std::string> keys;  // of its trials; equal keys are equal trials, also across sweeps
   int64_t slice = 50;
+  std::string user;
+  int64_t priority = 0;
 };
 
 // What trials are like. Which trial has which fate follows from its key.
@@ -65,6 +75,8 @@ struct Work {
   double exclusive = 0.02;  // has a timing stage
   double two_threads = 0.1;
   double child = 0.3;  // has an evaluation after its training
+  double special = 0;  // needs a machine with a label
+  double memory = 0;   // mean GiB
 };
 
 struct Scenario {

@@ -155,7 +155,7 @@ void Server::Turn() {
 void Server::Handle(const ItemPtr& item, Batch& batch) {
   if (item->kind == Item::Kind::kPoll) {
     const std::optional<WorkerId> worker = core_->WorkerOfSession(item->session);
-    if (!worker || core_->Generation(*worker) != item->generation || item->answer_now) {
+    if (!worker || core_->Generation(*worker) > item->generation || item->answer_now) {
       AnswerPoll(item, batch);
       return;
     }

@@ -74,6 +74,11 @@ class Cluster : public Network {
         healed = true;
         Heal();
       }
+      // Nobody forgets what he has stopped for good, also when a copy put back remembers it.
+      if (healed && loop_.now() >= undone_ + absl::Minutes(10)) {
+        undone_ = loop_.now();
+        Undo();
+      }
       if (healed && loop_.now() >= looked_ + absl::Minutes(1)) {
         looked_ = loop_.now();
         if (AllEnded()) {
@@ -138,7 +143,9 @@ class Cluster : public Network {
     core::SubmitSweep event{.sweep = {.name = sweep.name,
                                       .request_id = sweep.name,
                                       .request_hash = "h",
-                                      .trials = static_cast<int64_t>(sweep.keys.size())}};
+                                      .trials = static_cast<int64_t>(sweep.keys.size()),
+                                      .user = sweep.user,
+                                      .priority = sweep.priority}};
     auto answered = std::make_shared<bool>(false);
     const auto again = [this, &sweep, tries, answered] {
       if (*answered) return;
@@ -265,6 +272,28 @@ class Cluster : public Network {
       case FaultKind::kRetryTrial:
         Ask(core::RetryTrial{.trial = TrialId{1 + f.target % 200}});
         return;
+      case FaultKind::kPauseSweep:
+      case FaultKind::kPrioritise: {
+        if (submitted_.empty()) return;
+        const SweepId sweep = submitted_[f.target % static_cast<int64_t>(submitted_.size())];
+        if (f.kind == FaultKind::kPrioritise) {
+          Ask(core::EditSweep{.sweep = sweep, .priority = static_cast<int64_t>(f.size)});
+          return;
+        }
+        Ask(core::EditSweep{.sweep = sweep, .paused = true});
+        loop_.At(until, [this, sweep] { Ask(core::EditSweep{.sweep = sweep, .paused = false}); });
+        return;
+      }
+      case FaultKind::kQuota: {
+        const std::string user = scenario_.sweeps[f.target % scenario_.sweeps.size()].user;
+        Ask(core::EditUser{.name = user, .max_slots = static_cast<int64_t>(f.size)});
+        loop_.At(until, [this, user] { Ask(core::EditUser{.name = user, .max_slots = 0}); });
+        return;
+      }
+      case FaultKind::kDrainOnRequest:
+        Ask(core::EditWorker{.name = w.name(), .drain = true});
+        loop_.At(until, [this, &w] { Ask(core::EditWorker{.name = w.name(), .drain = false}); });
+        return;
     }
   }
 
@@ -279,6 +308,14 @@ class Cluster : public Network {
     }
     if (!server_paused_) StartServer(absl::Seconds(1));
     loop_.After(absl::Hours(1), [this] { StartServer(absl::ZeroDuration()); });
+  }
+
+  // All that users hold up goes on.
+  void Undo() {
+    for (SweepId id : submitted_) Ask(core::EditSweep{.sweep = id, .paused = false});
+    for (auto& w : workers_) Ask(core::EditWorker{.name = w->name(), .drain = false});
+    for (const SweepPlan& sweep : scenario_.sweeps)
+      Ask(core::EditUser{.name = sweep.user, .max_slots = 0});
   }
 
   bool AllEnded() {
@@ -320,7 +357,7 @@ class Cluster : public Network {
   std::vector<SweepId> submitted_;
   bool saved_ = false, server_paused_ = false;
   double bad_network_ = 0;
-  absl::Duration bad_network_until_, looked_;
+  absl::Duration bad_network_until_, looked_, undone_;
   Result result_;
 };
 

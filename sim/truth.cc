@@ -50,13 +50,23 @@ core::NewTrial TrialOf(const Work& work, const std::string& key, int64_t cell_id
   Random random(HashOf(key));
   core::NewTrial out;
   out.trial.key = key;
+  out.trial.fusion_key = absl::StrCat("f", HashOf(key) % 7);
   out.trial.config_json = absl::StrCat("{\"key\":\"", key, "\"}");
   out.cell_idx = cell_idx;
   const int64_t threads = random.Chance(work.two_threads) ? 2 : 1;
+  const std::string labels = random.Chance(work.special) ? "gpu" : "";
+  const int64_t memory =
+      work.memory > 0
+          ? (1 + static_cast<int64_t>(std::min(random.Exponential(work.memory), 6.0))) << 30
+          : 0;
   const auto add = [&](const char* name, const char* kind, const char* parent) {
     const Truth t = TruthOf(work, key, name);
-    out.stages.push_back(
-        {.name = name, .kind = kind, .target_step = t.target_step, .threads = threads});
+    out.stages.push_back({.name = name,
+                          .kind = kind,
+                          .target_step = t.target_step,
+                          .threads = threads,
+                          .memory_bytes = memory,
+                          .labels = labels});
     out.parents.push_back(parent);
   };
   add("pretrain", "pretrain", "");

@@ -35,6 +35,12 @@ void Worker::Start() {
   up_ = true;
   draining_ = drain_said_ = false;
   stopped_until_ = absl::ZeroDuration();
+  if (machine_.life != absl::InfiniteDuration() && loop_.now() >= taken_at_) {
+    taken_at_ = loop_.now() + machine_.life;
+    loop_.At(taken_at_, [this, at = taken_at_] {
+      if (at == taken_at_ && on_crash) on_crash();
+    });
+  }
   session_ = {};
   generation_ = 0;
   desired_.reset();
@@ -276,7 +282,10 @@ void Worker::Register() {
   core::RegisterWorker event{
       .worker = {.name = name_, .host = name_, .slots = machine_.slots, .build = "sim"},
       .known_incarnation = known_incarnation_,
-      .known_cluster = known_cluster_};
+      .known_cluster = known_cluster_,
+      .remaining = Remaining()};
+  event.worker.labels = machine_.labels;
+  event.worker.memory_bytes = machine_.memory_bytes;
   for (const auto& [key, a] : attempts_) event.attempts.push_back(StateOf(key, a));
   Call<core::Answer>(
       kDeadline,
@@ -312,7 +321,8 @@ void Worker::Report() {
                      .generation = generation_,
                      .known_incarnation = known_incarnation_,
                      .known_cluster = known_cluster_,
-                     .draining = draining_};
+                     .draining = draining_,
+                     .remaining = Remaining()};
   for (const auto& [key, a] : attempts_) {
     event.attempts.push_back(StateOf(key, a));
     if (!a.acked_known || a.facts.empty()) continue;
@@ -432,7 +442,10 @@ void Worker::Reconcile() {
     for (const core::Grant& g : *desired_) {
       const Key key{g.incarnation, g.attempt};
       wanted.insert(key);
-      if (attempts_.contains(key)) continue;
+      if (const auto it = attempts_.find(key); it != attempts_.end()) {
+        it->second.grant.preempt = g.preempt;
+        continue;
+      }
       Attempt a{.grant = g, .key = KeyIn(g.config_json), .stage = g.kind};
       a.truth = TruthOf(scenario_.work, a.key, a.stage);
       attempts_.emplace(key, std::move(a));
@@ -460,7 +473,8 @@ void Worker::Reconcile() {
                     if (up_) Soon();
                   });
     }
-    if (!gone && live && draining_ && a.stop == Stop::kNone) {
+    const bool leave = draining_ || (known && !gone && a.grant.preempt);
+    if (!gone && live && leave && a.stop == Stop::kNone) {
       a.stop = Stop::kPreempt;
       ++a.run;
       loop_.After(absl::Seconds(a.truth.seconds_per_step * random_.Unit()),
@@ -476,7 +490,7 @@ void Worker::Reconcile() {
                     if (up_) Soon();
                   });
     }
-    if (!gone && a.phase == Attempt::Phase::kWaiting && draining_)
+    if (!gone && a.phase == Attempt::Phase::kWaiting && leave)
       End(it->first, a, Outcome::kPreempted, "it never began");
     ++it;
   }

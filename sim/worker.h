@@ -128,6 +128,10 @@ class Worker {
   // The agent's.
   int64_t life_ = 0;
   bool up_ = false;
+  absl::Duration Remaining() const {
+    return machine_.life == absl::InfiniteDuration() ? machine_.life : taken_at_ - loop_.now();
+  }
+  absl::Duration taken_at_;  // the machine, as it announced
   bool draining_ = false;
   absl::Duration stopped_until_;
   SessionId session_;

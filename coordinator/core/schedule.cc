@@ -144,7 +144,7 @@ bool Core::Fits(const Worker& w, const Need& need) const {
 
 bool Core::CouldFit(const Worker& w, const Need& need) const {
   return w.row.state == WorkerState::kConnected && !w.suspect && !w.row.drain && !w.leaving &&
-         w.quarantined_until <= now_.cluster && w.row.slots >= need.slots &&
+         w.quarantined_until <= now_.cluster && !w.on_probation && w.row.slots >= need.slots &&
          (w.row.memory_bytes == 0 || need.memory <= w.row.memory_bytes) &&
          Covers(w.row.labels, need.labels);
 }
@@ -244,14 +244,19 @@ void Core::MakeRoom(const Stage& stage) {
   const int64_t priority = stage.spot.priority;
   const bool less_urgent = !running_.empty() && std::get<0>(*running_.begin()) < priority;
   const std::string why = absl::StrCat("it makes room for sweep priority ", priority);
-  if (need.slots == 1 && !need.exclusive) {
+  if (need.slots == 1 && !need.exclusive && need.memory == 0) {
     // Any slot will do, and goes to the most urgent when it is free.
     reserved_ = WorkerId{};
     if (!less_urgent) return;
     int64_t wanted = -preempting_;
-    for (const auto& [user, line] : ready_.at(priority)) {
-      if (const auto it = line.find(need); it != line.end())
-        wanted += static_cast<int64_t>(it->second.size());
+    for (const auto& [name, line] : ready_.at(priority)) {
+      const auto it = line.find(need);
+      if (it == line.end()) continue;
+      const User& user = users_.at(name);
+      const auto waiting = static_cast<int64_t>(it->second.size());
+      wanted += user.row.max_slots == 0
+                    ? waiting
+                    : std::clamp<int64_t>(user.row.max_slots - user.slots, 0, waiting);
     }
     for (auto it = running_.begin();
          it != running_.end() && wanted > 0 && std::get<0>(*it) < priority;) {
@@ -263,10 +268,14 @@ void Core::MakeRoom(const Stage& stage) {
     return;
   }
   // A worker that it would fit is kept from filling up again: the one nearest to having room.
-  const auto fixed = [&](const Worker& w) {  // slots of what is as urgent
-    int64_t slots = 0;
-    for (StageId id : w.grants) slots += At(id).live->priority < priority ? 0 : At(id).row.threads;
-    return slots;
+  const auto urgent = [&](const Worker& w) {  // what is there that cannot be asked to go
+    std::pair<int64_t, int64_t> slots_and_memory;
+    for (StageId id : w.grants) {
+      if (At(id).live->priority < priority) continue;
+      slots_and_memory.first += At(id).row.threads;
+      slots_and_memory.second += At(id).live->memory;
+    }
+    return slots_and_memory;
   };
   const auto could = [&](WorkerId id) {
     return id && workers_.contains(id) && CouldFit(workers_.at(id), need);
@@ -274,10 +283,10 @@ void Core::MakeRoom(const Stage& stage) {
   if (reserved_for_ != need || !could(reserved_)) {
     reserved_ = WorkerId{};
     reserved_for_ = need;
-    std::pair<int64_t, int64_t> least(std::numeric_limits<int64_t>::max(), 0);
+    auto least = std::pair(std::pair(std::numeric_limits<int64_t>::max(), int64_t{0}), int64_t{0});
     for (const auto& [id, w] : workers_) {
       if (!CouldFit(w, need)) continue;
-      const std::pair is(less_urgent ? fixed(w) : w.used, w.used);
+      const std::pair is(less_urgent ? urgent(w) : std::pair(w.used, w.memory_used), w.used);
       if (is >= least) continue;
       least = is;
       reserved_ = id;
@@ -285,8 +294,10 @@ void Core::MakeRoom(const Stage& stage) {
   }
   if (!less_urgent || !reserved_) return;
   const Worker& w = workers_.at(reserved_);
-  const int64_t room = need.exclusive ? w.row.slots : need.slots;
-  if (w.row.slots - fixed(w) < room) return;
+  const auto [slots, memory] = urgent(w);
+  if (w.row.slots - slots < (need.exclusive ? w.row.slots : need.slots) ||
+      (w.row.memory_bytes > 0 && w.row.memory_bytes - memory < need.memory))
+    return;
   for (StageId id : std::set<StageId>(w.grants)) {
     if (At(id).live->priority < priority) Preempt(At(id), why);
   }

@@ -57,8 +57,7 @@ void Core::Discharge(Stage& stage) {
   User& user = UserOf(live.user);
   user.slots -= stage.row.threads;
   user.charged_us = user.slots == 0 ? 0 : user.charged_us - live.charge_us;
-  user.row.consumed_us +=
-      stage.row.threads * absl::ToInt64Microseconds(now_.cluster - live.start);
+  user.row.consumed_us += stage.row.threads * absl::ToInt64Microseconds(now_.cluster - live.start);
   Rank(user);
   dirty_users_.insert(live.user);
 }
@@ -71,8 +70,8 @@ absl::StatusOr<Answer> Core::On(const EditUser& e) {
   User& user = UserOf(e.name);
   if (e.weight) {
     // What he has had is seen through the new weight from here on.
-    user.row.consumed_us = std::llround(static_cast<double>(user.row.consumed_us) /
-                                        user.row.weight * *e.weight);
+    user.row.consumed_us =
+        std::llround(static_cast<double>(user.row.consumed_us) / user.row.weight * *e.weight);
     user.row.weight = *e.weight;
   }
   if (e.max_slots) user.row.max_slots = *e.max_slots;

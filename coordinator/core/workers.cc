@@ -75,7 +75,11 @@ absl::StatusOr<Answer> Core::On(const RegisterWorker& e) {
 }
 
 absl::StatusOr<Answer> Core::On(const Report& e) {
-  RaisedFor(e.known_incarnation, e.known_cluster);
+  // A generation that was never given is of a start that the file has forgotten, even if nothing
+  // else was written then: by it, what is granted now could be taken for gone.
+  if (!RaisedFor(e.known_incarnation, e.known_cluster) && e.generation > generation_ &&
+      e.known_incarnation == incarnation_)
+    RaiseIncarnation(e.known_incarnation);
   const std::optional<WorkerId> id = WorkerOfSession(e.session);
   if (!id) {
     if (SessionWasFenced(e.session)) {

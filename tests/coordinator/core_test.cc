@@ -417,6 +417,19 @@ TEST(Core, RebuiltFromDiskItGoesOnWithFreshLeases) {
   EXPECT_EQ(std::get<Reported>(*e.answer).acks.at(0).through_seq, 5);
 }
 
+TEST(Core, AGenerationThatWasNeverGivenIsOfATimeTheFileHasForgotten) {
+  Picture p;
+  p.Sweep({T{"a"}});
+  p.Register("w", 1);
+  const Effects e = p.Do(Report{.session = p.sessions_.at("w"),
+                                .generation = p.core_.generation() + 1,
+                                .known_incarnation = 1});
+  EXPECT_EQ(e.answer.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(p.core_.incarnation(), 2);
+  EXPECT_EQ(p.Draw(), "a=pending");
+  EXPECT_EQ(p.Row("a").losses, 0);
+}
+
 TEST(Core, WorkerThatKnowsALaterIncarnationEndsAllRunningAttempts) {
   Picture p({.retry_backoff = absl::Seconds(1)});
   p.Sweep({T{"a"}});

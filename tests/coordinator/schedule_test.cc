@@ -81,8 +81,7 @@ TEST(Users, OneWhoWasAwayStartsLevelAndOneWhoHadMuchIsNotPunishedForEver) {
     p.Says("w", [&] {
       std::vector<AttemptReport> ends;
       for (const Grant& g : p.Desired("w"))
-        ends.push_back(
-            {.incarnation = 1, .attempt = g.attempt, .outcome = Outcome::kSucceeded});
+        ends.push_back({.incarnation = 1, .attempt = g.attempt, .outcome = Outcome::kSucceeded});
       return ends;
     }());
   }
@@ -158,7 +157,8 @@ TEST(Sweeps, AStageThatNeedsAWholeWorkerPreemptsWhatIsLessUrgentThere) {
   int asked = 0;
   for (const std::string name : {"w", "x"}) {
     const auto grants = p.Desired(name);
-    const int64_t n = std::count_if(grants.begin(), grants.end(), [](auto& g) { return g.preempt; });
+    const int64_t n =
+        std::count_if(grants.begin(), grants.end(), [](auto& g) { return g.preempt; });
     EXPECT_TRUE(n == 0 || n == 2);
     asked += static_cast<int>(n);
   }
@@ -243,11 +243,13 @@ TEST(Workers, MemoryIsNotGivenTwiceAndWhatWasMeasuredCorrectsThePrediction) {
   auto b = std::make_shared<MeasurementBatch>(*p.Batch("a0", 1, 1));
   b->series.push_back({.name = "memory/peak_bytes", .points = {{50, 1.0 * kGiB}}});
   p.Says("w", {p.Ended("a0", Outcome::kSucceeded, 1), p.Running("a1")}, {b});
-  // 3 GiB are still taken as granted; those that are placed from now on need 1. What waited was
-  // measured against the old need when it was queued.
-  p.Sweep(Trials("b", 6, {.memory = 3 * kGiB}));
-  int64_t running = static_cast<int64_t>(p.Desired("w").size());
-  EXPECT_GE(running, 4);
+  // What waited keeps the need it was queued with: a2 takes 3 GiB; what comes now needs 1.
+  p.Sweep(Trials("b", 6, {.memory = 3 * kGiB}), 1 << 30, "", /*priority=*/0);
+  EXPECT_EQ(p.Desired("w").size(), 2);
+  p.Says("w", {p.Running("a1"), p.Running("a2")});
+  p.Do(CancelSweep{SweepId{1}});
+  p.Says("w", {});
+  EXPECT_EQ(p.Desired("w").size(), 6);
 }
 
 TEST(Workers, OutOfMemoryIsAnsweredByHalfTheMicroBatchElsewhereWithABudgetOfItsOwn) {
