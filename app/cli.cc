@@ -33,6 +33,7 @@ struct Line {
   Context context;
   ServerArgs server;
   WorkerArgs worker;
+  UserArgs user;
   UpArgs up;
   DemoArgs demo;
   SweepArgs sweep;
@@ -137,10 +138,32 @@ void AddServe(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--slots", l.worker.slots, "Trials at once (0: one per core)");
   c->add_option("--data-root", l.worker.data_root, "Where prepared corpora lie");
   c->add_option("--trainer", l.worker.trainer, "plumb-trainer (beside this program)");
+  c->add_option("--label", l.worker.labels, "A word that sweeps may ask for (resources: labels)");
+  c->add_option("--memory-gib", l.worker.memory_gib,
+                "Memory for trials (0: nine tenths of what the devices have)");
+  c->add_option("--until", l.worker.until,
+                "When this machine is taken away, as 90m from now or @UNIX_SECONDS: trials "
+                "checkpoint and leave before");
   c->add_option("--exit-when-idle", l.worker.exit_when_idle, "Leave after so many idle seconds");
   c->add_option("--parent", l.worker.parent)->group("");
   b.Command(g, "list", "Workers, their slots and devices", "plumb worker list -o json",
             [](const Line& x) { return ListWorkers(x.context); });
+  for (const bool drain : {true, false}) {
+    c = b.Command(g, drain ? "drain" : "undrain",
+                  drain ? "Its trials checkpoint and go elsewhere; it takes no new ones"
+                        : "It takes trials again",
+                  drain ? "plumb worker drain gpu7" : "plumb worker undrain gpu7",
+                  [drain](const Line& x) { return DrainWorker(x.context, x.worker.name, drain); });
+    c->add_option("name", l.worker.name, "The worker")->required();
+  }
+  g = b.Group(root, "user", "Who shares the cluster, and how", "plumb user list");
+  b.Command(g, "list", "Users: what they have, had and may have", "plumb user list",
+            [](const Line& x) { return ListUsers(x.context); });
+  c = b.Command(g, "set", "Changes a user's share or limit", "plumb user set ann --max-slots 8",
+                [](const Line& x) { return SetUser(x.context, x.user); });
+  c->add_option("name", l.user.name, "The user")->required();
+  c->add_option("--weight", l.user.weight, "Share of device time against others' (1)");
+  c->add_option("--max-slots", l.user.max_slots, "Slots at once; 0: no limit");
 }
 
 void AddSweep(Builder& b, CLI::App* root, Line& l) {
@@ -178,6 +201,16 @@ void AddSweep(Builder& b, CLI::App* root, Line& l) {
   waits(c);
   id(b.Command(g, "cancel", "Ends a sweep's live trials", "plumb sweep cancel 1",
                [](const Line& x) { return CancelSweep(x.context, x.sweep); }));
+  id(b.Command(g, "pause", "What runs checkpoints and stops; nothing new starts",
+               "plumb sweep pause 1",
+               [](const Line& x) { return PauseSweep(x.context, x.sweep, true); }));
+  id(b.Command(g, "resume", "A paused sweep goes on", "plumb sweep resume 1",
+               [](const Line& x) { return PauseSweep(x.context, x.sweep, false); }));
+  c = b.Command(g, "priority", "Larger goes first, and takes room from what is smaller",
+                "plumb sweep priority 1 10",
+                [](const Line& x) { return PrioritiseSweep(x.context, x.sweep); });
+  c->add_option("id", l.sweep.id, "Sweep")->required();
+  c->add_option("priority", l.sweep.priority, "From -1000 to 1000 (0)")->required();
 }
 
 void AddTrial(Builder& b, CLI::App* root, Line& l) {

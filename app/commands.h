@@ -19,9 +19,21 @@ int RunServerCommand(const Context& context, const ServerArgs& args);
 struct WorkerArgs {
   std::string name, dir, data_root, trainer;
   int slots = 0, exit_when_idle = 0, parent = 0;
+  std::vector<std::string> labels;
+  double memory_gib = 0;  // 0: nine tenths of the devices'
+  std::string until;      // "", "90m" from now, or seconds since 1970 with an @ before
 };
 int RunWorkerCommand(const Context& context, const WorkerArgs& args);
 int ListWorkers(const Context& context);
+int DrainWorker(const Context& context, const std::string& name, bool drain);
+
+struct UserArgs {
+  std::string name;
+  double weight = 0;       // 0: as it is
+  int64_t max_slots = -1;  // -1: as it is
+};
+int ListUsers(const Context& context);
+int SetUser(const Context& context, const UserArgs& args);
 
 struct UpArgs {
   std::string dir, data_root, trainer, listen = "127.0.0.1:0";
@@ -60,6 +72,7 @@ struct SweepArgs {
   std::string file, data_root, fail_on = "any";
   int64_t id = 0;  // 0: the newest
   bool watch = false;
+  int64_t priority = 0;
   double timeout = 0;           // seconds to wait; 0: no limit
   double flops_per_second = 0;  // for plan
   std::string assume_tokens;    // for plan: "700M", "ja=500M,en=500M"
@@ -70,6 +83,8 @@ int ListSweeps(const Context& context);
 int ShowSweep(const Context& context, const SweepArgs& args);
 int WatchSweepCommand(const Context& context, const SweepArgs& args);
 int CancelSweep(const Context& context, const SweepArgs& args);
+int PauseSweep(const Context& context, const SweepArgs& args, bool pause);
+int PrioritiseSweep(const Context& context, const SweepArgs& args);
 
 struct TrialArgs {
   int64_t sweep = 0, id = 0;

@@ -9,7 +9,10 @@
 #include <fstream>
 #include <thread>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "app/children.h"
 #include "app/client.h"
 #include "app/commands.h"
@@ -65,6 +68,21 @@ int RunWorkerCommand(const Context& context, const WorkerArgs& args) {
   options.data_root = args.data_root;
   options.trainer_path = args.trainer;
   options.slots = args.slots;
+  options.labels = args.labels;
+  options.memory_bytes = static_cast<int64_t>(args.memory_gib * (1 << 30));
+  if (!args.until.empty()) {
+    absl::Duration from_now;
+    if (args.until[0] == '@' &&
+        absl::SimpleAtoi(absl::string_view(args.until).substr(1), &options.until_unix_seconds)) {
+    } else if (absl::ParseDuration(args.until, &from_now) && from_now > absl::ZeroDuration()) {
+      options.until_unix_seconds = absl::ToUnixSeconds(absl::Now() + from_now);
+    } else {
+      return Finish(
+          absl::InvalidArgumentError(absl::StrCat("--until: \"", args.until,
+                                                  "\" is neither a time from now, as 90m or 2h, "
+                                                  "nor @UNIX_SECONDS")));
+    }
+  }
   options.exit_when_idle_seconds = args.exit_when_idle;
   StopOnSignal(&stop_asked, nullptr);
   return Finish(worker::RunWorker(options, &stop_asked));

@@ -1,5 +1,9 @@
 // plumb sweep submit|list|show|watch|cancel.
+#include <pwd.h>
+#include <unistd.h>
+
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -8,8 +12,10 @@
 #include <sstream>
 #include <thread>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "app/client.h"
 #include "app/commands.h"
@@ -64,6 +70,18 @@ absl::StatusOr<std::string> ReadSweepFile(const std::string& file) {
   return sweeps::PinFiles(text.str(), file, std::filesystem::path(file).parent_path().string());
 }
 
+// As the system knows who asks; until there are tokens, the server believes it.
+std::string ThisUser() {
+  const passwd* user = getpwuid(getuid());
+  std::string name = user == nullptr ? "" : user->pw_name;
+  if (name.size() > 64) name.resize(64);
+  for (char& c : name) {
+    if (!absl::ascii_isalnum(static_cast<unsigned char>(c)) && std::strchr("-_.@", c) == nullptr)
+      c = '_';
+  }
+  return name;
+}
+
 std::string NewRequestId() {
   std::random_device random;
   return absl::StrFormat("cli-%08x%08x%08x%08x", random(), random(), random(), random());
@@ -76,6 +94,7 @@ absl::StatusOr<v1::SubmitSweepResponse> Submit(Client& client, const std::string
   request.set_request_id(request_id);
   request.set_sweep_yaml(yaml);
   request.set_file_name(file);
+  request.set_user(ThisUser());
   for (int i = 0;; ++i) {
     auto response = client.Call(&Stub::SubmitSweep, request, std::chrono::seconds(60));
     if (response.ok() || i == 5 ||
@@ -207,6 +226,90 @@ int CancelSweep(const Context& context, const SweepArgs& args) {
   return kDone;
 }
 
+namespace {
+absl::StatusOr<int64_t> IdOrNewest(Client& client, int64_t id) {
+  if (id != 0) return id;
+  auto newest = client.Call(&Stub::GetSweep, v1::GetSweepRequest());
+  if (!newest.ok()) return newest.status();
+  return newest->sweep().id();
+}
+}  // namespace
+
+int PauseSweep(const Context& context, const SweepArgs& args, bool pause) {
+  absl::StatusOr<Client> client = Client::Connect(context);
+  if (!client.ok()) return Finish(client.status());
+  absl::StatusOr<int64_t> id = IdOrNewest(*client, args.id);
+  if (!id.ok()) return Finish(id.status());
+  v1::UpdateSweepRequest request;
+  request.set_sweep_id(*id);
+  request.set_paused(pause);
+  auto response = client->Call(&Stub::UpdateSweep, request);
+  if (!response.ok()) return Finish(response.status());
+  std::printf(pause ? "sweep %lld is paused: what runs writes a checkpoint and stops (go on: plumb "
+                      "sweep resume %lld)\n"
+                    : "sweep %lld goes on\n",
+              static_cast<long long>(*id), static_cast<long long>(*id));
+  return kDone;
+}
+
+int PrioritiseSweep(const Context& context, const SweepArgs& args) {
+  absl::StatusOr<Client> client = Client::Connect(context);
+  if (!client.ok()) return Finish(client.status());
+  v1::UpdateSweepRequest request;
+  request.set_sweep_id(args.id);
+  request.set_priority(args.priority);
+  auto response = client->Call(&Stub::UpdateSweep, request);
+  if (!response.ok()) return Finish(response.status());
+  std::printf("sweep %lld has priority %lld\n", static_cast<long long>(args.id),
+              static_cast<long long>(args.priority));
+  return kDone;
+}
+
+int DrainWorker(const Context& context, const std::string& name, bool drain) {
+  absl::StatusOr<Client> client = Client::Connect(context);
+  if (!client.ok()) return Finish(client.status());
+  v1::UpdateWorkerRequest request;
+  request.set_name(name);
+  request.set_drain(drain);
+  auto response = client->Call(&Stub::UpdateWorker, request);
+  if (!response.ok()) return Finish(response.status());
+  std::printf(drain
+                  ? "worker %s: its trials write checkpoints and go elsewhere (undo: plumb worker "
+                    "undrain %s)\n"
+                  : "worker %s takes trials again\n",
+              name.c_str(), name.c_str());
+  return kDone;
+}
+
+int ListUsers(const Context& context) {
+  absl::StatusOr<Client> client = Client::Connect(context);
+  if (!client.ok()) return Finish(client.status());
+  auto response = client->Call(&Stub::ListUsers, v1::ListUsersRequest());
+  if (!response.ok()) return Finish(response.status());
+  Table table{
+      .columns = {{"user"}, {"slots"}, {"max_slots"}, {"waiting"}, {"weight"}, {"slot_hours", 2}}};
+  for (const v1::User& u : response->users()) {
+    table.rows.push_back({u.name(), u.slots(),
+                          u.max_slots() == 0 ? Value{} : Value{int64_t{u.max_slots()}}, u.waiting(),
+                          u.weight(), u.consumed_seconds() / 3600});
+  }
+  return Show(table, context);
+}
+
+int SetUser(const Context& context, const UserArgs& args) {
+  absl::StatusOr<Client> client = Client::Connect(context);
+  if (!client.ok()) return Finish(client.status());
+  v1::UpdateUserRequest request;
+  request.set_name(args.name);
+  if (args.weight != 0) request.set_weight(args.weight);
+  if (args.max_slots != -1) request.set_max_slots(args.max_slots);
+  if (args.weight == 0 && args.max_slots == -1)
+    return Finish(absl::InvalidArgumentError("nothing to change; give --weight or --max-slots"));
+  auto response = client->Call(&Stub::UpdateUser, request);
+  if (!response.ok()) return Finish(response.status());
+  return ListUsers(context);
+}
+
 int ListWorkers(const Context& context) {
   absl::StatusOr<Client> client = Client::Connect(context);
   if (!client.ok()) return Finish(client.status());
@@ -219,13 +322,19 @@ int ListWorkers(const Context& context) {
                           {"silent_s", 1},
                           {"host"},
                           {"build"},
+                          {"memory_gib", 1},
+                          {"promised_gib", 1},
+                          {"labels"},
                           {"devices"}}};
+  constexpr double kGiB = 1 << 30;
   for (const v1::Worker& w : response->workers()) {
     std::string devices;
     for (const std::string& d : w.devices())
       absl::StrAppend(&devices, devices.empty() ? "" : "; ", d);
-    table.rows.push_back({w.name(), w.state(), int64_t{w.slots()}, int64_t{w.busy()},
-                          w.silent_seconds(), w.host(), w.build(), devices});
+    table.rows.push_back(
+        {w.name(), w.state(), int64_t{w.slots()}, int64_t{w.busy()}, w.silent_seconds(), w.host(),
+         w.build(), static_cast<double>(w.memory_bytes()) / kGiB,
+         static_cast<double>(w.memory_used()) / kGiB, absl::StrJoin(w.labels(), ","), devices});
   }
   return Show(table, context);
 }

@@ -3,8 +3,12 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "domain/status_macros.h"
+#include "trainer/spec/parse.h"
 
 namespace plumb::coordinator {
 namespace {
@@ -32,6 +36,10 @@ void SplitCause(const std::string& text, std::string* cause, std::string* log_ta
   const size_t end = text.find('\n');
   *cause = text.substr(0, std::min(end, kLine));
   if (end != std::string::npos || text.size() > kLine) *log_tail = text;
+}
+
+absl::Duration Remaining(int64_t ms) {
+  return ms > 0 ? absl::Milliseconds(ms) : absl::InfiniteDuration();
 }
 
 absl::StatusOr<core::AttemptReport> FromProto(const v1::AttemptState& a) {
@@ -117,6 +125,13 @@ absl::StatusOr<MeasurementBatchPtr> FromProto(const v1::AttemptBatch& b) {
 
 }  // namespace
 
+bool IsWord(const std::string& text, absl::string_view also) {
+  return !text.empty() && text.size() <= 64 &&
+         std::all_of(text.begin(), text.end(), [&](unsigned char c) {
+           return absl::ascii_isalnum(c) || also.find(static_cast<char>(c)) != also.npos;
+         });
+}
+
 absl::StatusOr<core::RegisterWorker> FromProto(const v1::RegisterWorkerRequest& r) {
   RETURN_IF_ERROR(
       Check(!r.worker_name().empty(), "worker_name is empty; give the worker a --name"));
@@ -132,10 +147,21 @@ absl::StatusOr<core::RegisterWorker> FromProto(const v1::RegisterWorkerRequest& 
         absl::StrCat("the worker speaks protocol ", r.protocol_min(), " to ", r.protocol_max(),
                      ", this server ", kProtocol, "; use programs of one version"));
   }
+  RETURN_IF_ERROR(Check(r.labels_size() <= 64, "more than 64 labels"));
+  std::vector<std::string> labels(r.labels().begin(), r.labels().end());
+  std::sort(labels.begin(), labels.end());
+  labels.erase(std::unique(labels.begin(), labels.end()), labels.end());
+  for (const std::string& label : labels)
+    RETURN_IF_ERROR(Check(IsWord(label, "-_.="), "labels: 1 to 64 letters, digits, - _ . = each"));
+  RETURN_IF_ERROR(Check(r.memory_bytes() >= 0 && r.remaining_ms() >= 0,
+                        "memory_bytes and remaining_ms are not negative"));
   core::RegisterWorker out{
       .worker = {.name = r.worker_name(), .host = r.host(), .slots = r.slots(), .build = r.build()},
       .known_incarnation = r.known_incarnation(),
-      .known_cluster = absl::Microseconds(r.known_cluster_time_us())};
+      .known_cluster = absl::Microseconds(r.known_cluster_time_us()),
+      .remaining = Remaining(r.remaining_ms())};
+  out.worker.labels = absl::StrJoin(labels, ",");
+  out.worker.memory_bytes = r.memory_bytes();
   nlohmann::json devices = nlohmann::json::array();
   for (const v1::Device& d : r.devices()) {
     devices.push_back({{"kind", d.kind()}, {"name", d.name()}, {"memory_bytes", d.memory_bytes()}});
@@ -156,7 +182,8 @@ absl::StatusOr<core::Report> FromProto(const v1::ReportRequest& r) {
                    .generation = r.generation(),
                    .known_incarnation = r.known_incarnation(),
                    .known_cluster = absl::Microseconds(r.known_cluster_time_us()),
-                   .draining = r.draining()};
+                   .draining = r.draining(),
+                   .remaining = Remaining(r.remaining_ms())};
   for (const v1::AttemptState& a : r.attempts()) {
     ASSIGN_OR_RETURN(core::AttemptReport report, FromProto(a));
     out.attempts.push_back(std::move(report));
@@ -168,13 +195,26 @@ absl::StatusOr<core::Report> FromProto(const v1::ReportRequest& r) {
   return out;
 }
 
+namespace {
+// The same computation in smaller pieces, where the model allows that.
+std::string WithMicroBatch(const std::string& config_json, int64_t micro_batch) {
+  nlohmann::json config = nlohmann::json::parse(config_json, nullptr, /*allow_exceptions=*/false);
+  if (!config.is_object()) return config_json;
+  config["execution"]["micro_batch"] = micro_batch;
+  const std::string text = config.dump();
+  spec::TrialSpec spec;
+  return spec::ParseResolved(text, &spec).empty() ? text : config_json;
+}
+}  // namespace
+
 void ToProto(const core::Grant& g, v1::Assignment* out) {
   out->set_incarnation(g.incarnation);
   out->set_stage_id(g.attempt.stage.value);
   out->set_attempt(g.attempt.number);
   out->set_trial_id(g.trial.value);
   out->set_kind(g.kind);
-  out->set_config_json(g.config_json);
+  out->set_config_json(g.micro_batch > 0 ? WithMicroBatch(g.config_json, g.micro_batch)
+                                         : g.config_json);
   out->set_stage_json(g.settings_json);
   out->set_until_step(g.until_step);
   out->set_checkpoint_path(g.checkpoint_path);
@@ -183,6 +223,15 @@ void ToProto(const core::Grant& g, v1::Assignment* out) {
   out->set_resume(g.resume);
   out->set_exclusive(g.exclusive);
   out->set_fusion_key(g.fusion_key);
+}
+
+void ToProto(const core::Core::UserView& v, v1::User* out) {
+  out->set_name(v.row.name);
+  out->set_weight(v.row.weight);
+  out->set_max_slots(v.row.max_slots);
+  out->set_slots(v.slots);
+  out->set_waiting(v.waiting);
+  out->set_consumed_seconds(static_cast<double>(v.row.consumed_us) / 1e6);
 }
 
 void ToProto(const store::SweepView& v, v1::Sweep* out) {
@@ -198,6 +247,9 @@ void ToProto(const store::SweepView& v, v1::Sweep* out) {
   out->set_flops_done(v.flops_done);
   out->set_flops_total(v.flops_total);
   out->set_eta_seconds(-1);
+  out->set_user(v.row.user);
+  out->set_priority(v.row.priority);
+  out->set_paused(v.row.paused);
 }
 
 void ToProto(const store::TrialView& v, v1::Trial* out) {
@@ -241,12 +293,20 @@ void ToProto(const store::TrialView& v, v1::Trial* out) {
   out->set_params_non_embedding(v.row.params_non_embedding);
 }
 
-void ToProto(const core::Core::WorkerView& v, absl::Duration lease, v1::Worker* out) {
+void ToProto(const core::Core::WorkerView& v, v1::Worker* out) {
   out->set_id(v.row.id.value);
   out->set_name(v.row.name);
   out->set_state(std::string(Name(v.row.state)));
-  // Worth a look long before its lease ends.
-  if (v.row.state == WorkerState::kConnected && v.silent > lease / 3) out->set_state("suspect");
+  if (v.row.state == WorkerState::kConnected && v.suspect) out->set_state("suspect");
+  if (v.quarantined > absl::ZeroDuration()) out->set_state("quarantined");
+  for (absl::string_view label : absl::StrSplit(v.row.labels, ',', absl::SkipEmpty()))
+    out->add_labels(std::string(label));
+  out->set_memory_bytes(v.row.memory_bytes);
+  out->set_memory_used(v.memory_used);
+  out->set_quarantine_seconds(absl::ToDoubleSeconds(v.quarantined));
+  out->set_on_probation(v.on_probation);
+  if (v.remaining != absl::InfiniteDuration())
+    out->set_remaining_seconds(std::max(0.0, absl::ToDoubleSeconds(v.remaining)));
   out->set_host(v.row.host);
   out->set_slots(static_cast<int32_t>(v.row.slots));
   out->set_busy(static_cast<int32_t>(v.used));

@@ -14,13 +14,16 @@ namespace plumb::coordinator {
 
 inline constexpr int kProtocol = 1;
 
+// 1 to 64 letters, digits and characters of `also`.
+bool IsWord(const std::string& text, absl::string_view also);
 // InvalidArgument names the field and the limit.
 absl::StatusOr<core::RegisterWorker> FromProto(const v1::RegisterWorkerRequest& request);
 absl::StatusOr<core::Report> FromProto(const v1::ReportRequest& request);
 
 void ToProto(const core::Grant& grant, v1::Assignment* out);
+void ToProto(const core::Core::UserView& view, v1::User* out);
 void ToProto(const store::SweepView& view, v1::Sweep* out);
 void ToProto(const store::TrialView& view, v1::Trial* out);
-void ToProto(const core::Core::WorkerView& view, absl::Duration lease, v1::Worker* out);
+void ToProto(const core::Core::WorkerView& view, v1::Worker* out);
 
 }  // namespace plumb::coordinator

@@ -5,13 +5,15 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "absl/strings/str_join.h"
 #include "trainer/spec/cost.h"
 #include "trainer/spec/parse.h"
 #include "trainer/spec/sha256.h"
 
 namespace plumb::coordinator {
 
-core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& request_id) {
+core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& request_id,
+                          const std::string& labels) {
   const spec::ModelSpec& m = t.config.model;
   const spec::TrainSpec& train = t.config.train;
   core::NewTrial out{.cell_idx = t.cell, .replicate = t.replicate, .aa = t.aa ? 1 : 0};
@@ -49,7 +51,9 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
                           .settings_json = s.settings_json,
                           .priority = s.priority,
                           .target_step = s.target_step,
-                          .threads = std::max<int64_t>(1, t.config.execution.threads)});
+                          .threads = std::max<int64_t>(1, t.config.execution.threads),
+                          .memory_bytes = t.predicted_peak_bytes,
+                          .labels = labels});
     out.parents.push_back(s.parent);
   }
   return out;
@@ -77,7 +81,9 @@ core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan, SweepId sweep,
                          .flags_json = nlohmann::json(cell.flags).dump()});
   }
   auto trials = std::make_shared<std::vector<core::NewTrial>>();
-  for (int64_t i = from; i < end; ++i) trials->push_back(ToNewTrial(plan.trials[i], request_id));
+  const std::string labels = absl::StrJoin(plan.labels, ",");
+  for (int64_t i = from; i < end; ++i)
+    trials->push_back(ToNewTrial(plan.trials[i], request_id, labels));
   out.trials = std::move(trials);
   return out;
 }

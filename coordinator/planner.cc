@@ -42,18 +42,20 @@ void Planner::AskForSlice(const core::Core::Cursor& at) {
   Attach(owner_);
 }
 
-void Planner::Submit(std::string request_id, std::string yaml, std::string file_name, Done done) {
-  const bool posted = thread_.Post(
-      [this, request_id = std::move(request_id), yaml = std::move(yaml),
-       file_name = std::move(file_name), done] { SubmitNow(request_id, yaml, file_name, done); },
-      /*limit=*/64);
+void Planner::Submit(std::string request_id, std::string yaml, std::string file_name,
+                     std::string user, Done done) {
+  const bool posted =
+      thread_.Post([this, request_id = std::move(request_id), yaml = std::move(yaml),
+                    file_name = std::move(file_name), user = std::move(user),
+                    done] { SubmitNow(request_id, yaml, file_name, user, done); },
+                   /*limit=*/64);
   if (!posted)
     done(absl::ResourceExhaustedError(
         "too many sweeps wait to be planned, or the server stops; try again"));
 }
 
 void Planner::SubmitNow(const std::string& request_id, const std::string& yaml,
-                        const std::string& file_name, const Done& done) {
+                        const std::string& file_name, const std::string& user, const Done& done) {
   if (request_id.empty() || request_id.size() > 200) {
     done(absl::InvalidArgumentError(
         "request_id must have 1 to 200 bytes: make one before the first try"));
@@ -89,7 +91,9 @@ void Planner::SubmitNow(const std::string& request_id, const std::string& yaml,
                                     .request_hash = spec::Sha256Hex(yaml),
                                     .sweep_yaml = yaml,
                                     .objective = plan->objective,
-                                    .trials = static_cast<int64_t>(plan->trials.size())}};
+                                    .trials = static_cast<int64_t>(plan->trials.size()),
+                                    .user = user,
+                                    .priority = plan->priority}};
   const std::string key = request_id + event.sweep.request_hash;
   plans_[key] = std::make_shared<const sweeps::SweepPlan>(*std::move(plan));
   owner_->Post(std::move(event), [this, done, key](absl::StatusOr<core::Answer> answer) {

@@ -27,7 +27,8 @@ class Planner {
   void Attach(Owner* owner);
 
   using Done = std::function<void(absl::StatusOr<core::Submitted>)>;
-  void Submit(std::string request_id, std::string yaml, std::string file_name, Done done);
+  void Submit(std::string request_id, std::string yaml, std::string file_name, std::string user,
+              Done done);
   // Owner's SliceFn: from the plan made at the submit, or, after a restart, made again from the
   // sweep's YAML.
   void AskForSlice(const core::Core::Cursor& at);
@@ -36,7 +37,7 @@ class Planner {
  private:
   using PlanPtr = std::shared_ptr<const sweeps::SweepPlan>;  // shared between the tasks that cut it
   void SubmitNow(const std::string& request_id, const std::string& yaml,
-                 const std::string& file_name, const Done& done);
+                 const std::string& file_name, const std::string& user, const Done& done);
   absl::StatusOr<core::MaterializeSlice> SliceNow(const core::Core::Cursor& at);
 
   const PlanFn plan_;

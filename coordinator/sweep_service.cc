@@ -34,7 +34,12 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
                                         const v1::SubmitSweepRequest* request,
                                         v1::SubmitSweepResponse* response) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    if (!request->user().empty() && !IsWord(request->user(), "-_.@")) {
+      reactor->Finish(ToGrpc(BadUser()));
+      return reactor;
+    }
     c_.planner->Submit(request->request_id(), request->sweep_yaml(), request->file_name(),
+                       request->user(),
                        [reactor, response](absl::StatusOr<core::Submitted> submitted) {
                          if (submitted.ok()) {
                            response->set_sweep_id(submitted->sweep.value);
@@ -81,6 +86,47 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
                                         v1::CancelSweepResponse* response) override {
     return Count(context, core::CancelSweep{SweepId{request->sweep_id()}},
                  [response](int64_t n) { response->set_cancelled_stages(n); });
+  }
+
+  grpc::ServerUnaryReactor* UpdateSweep(grpc::CallbackServerContext* context,
+                                        const v1::UpdateSweepRequest* request,
+                                        v1::UpdateSweepResponse*) override {
+    core::EditSweep edit{.sweep = SweepId{request->sweep_id()}};
+    if (request->has_paused()) edit.paused = request->paused();
+    if (request->has_priority()) edit.priority = request->priority();
+    return Edit(context, edit);
+  }
+
+  grpc::ServerUnaryReactor* UpdateWorker(grpc::CallbackServerContext* context,
+                                         const v1::UpdateWorkerRequest* request,
+                                         v1::UpdateWorkerResponse*) override {
+    return Edit(context, core::EditWorker{.name = request->name(), .drain = request->drain()});
+  }
+
+  grpc::ServerUnaryReactor* UpdateUser(grpc::CallbackServerContext* context,
+                                       const v1::UpdateUserRequest* request,
+                                       v1::UpdateUserResponse*) override {
+    if (!IsWord(request->name(), "-_.@")) {
+      grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+      reactor->Finish(ToGrpc(BadUser()));
+      return reactor;
+    }
+    core::EditUser edit{.name = request->name()};
+    if (request->has_weight()) edit.weight = request->weight();
+    if (request->has_max_slots()) edit.max_slots = request->max_slots();
+    return Edit(context, edit);
+  }
+
+  grpc::ServerUnaryReactor* ListUsers(grpc::CallbackServerContext* context,
+                                      const v1::ListUsersRequest*,
+                                      v1::ListUsersResponse* response) override {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    c_.owner->Read(
+        [response](const core::Core& core, core::Now) {
+          for (const core::Core::UserView& u : core.Users()) ToProto(u, response->add_users());
+        },
+        [reactor](absl::Status s) { reactor->Finish(ToGrpc(s)); });
+    return reactor;
   }
 
   grpc::ServerUnaryReactor* ListTrials(grpc::CallbackServerContext* context,
@@ -160,7 +206,7 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
     c_.owner->Read(
         [this, response](const core::Core& core, core::Now now) {
           for (const core::Core::WorkerView& w : core.Workers(now))
-            ToProto(w, c_.lease, response->add_workers());
+            ToProto(w, response->add_workers());
         },
         [reactor](absl::Status s) { reactor->Finish(ToGrpc(s)); });
     return reactor;
@@ -182,6 +228,16 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
   }
 
  private:
+  static absl::Status BadUser() {
+    return absl::InvalidArgumentError("user: 1 to 64 letters, digits, - _ . @");
+  }
+  grpc::ServerUnaryReactor* Edit(grpc::CallbackServerContext* context, core::Event event) {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    c_.owner->Post(std::move(event), [reactor](const absl::StatusOr<core::Answer>& answer) {
+      reactor->Finish(ToGrpc(answer.status()));
+    });
+    return reactor;
+  }
   static absl::Status BadToken() {
     return absl::InvalidArgumentError(
         "page_token: not one that this server gave; start without a token");

@@ -87,8 +87,10 @@ class WorkerServiceImpl final : public v1::WorkerService::CallbackService {
                    [reactor, response](absl::StatusOr<Owner::Desired> desired) {
                      if (desired.ok()) {
                        response->set_generation(desired->generation);
-                       for (const core::Grant& g : desired->grants)
+                       for (const core::Grant& g : desired->grants) {
                          ToProto(g, response->add_assignments());
+                         if (g.preempt) response->add_preempt_stage_ids(g.attempt.stage.value);
+                       }
                      }
                      reactor->Finish(ToGrpc(desired.status()));
                    });

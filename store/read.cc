@@ -12,7 +12,7 @@ namespace {
 
 constexpr char kSweepColumns[] =
     "id, name, state, request_id, request_hash, objective, trials, cursor, create_time_us, "
-    "end_time_us";
+    "end_time_us, user, priority, paused";
 
 SweepRow ReadSweep(const Statement& s) {
   return {.id = SweepId{s.Int(0)},
@@ -24,7 +24,10 @@ SweepRow ReadSweep(const Statement& s) {
           .trials = s.Int(6),
           .cursor = s.Int(7),
           .create_time_us = s.Int(8),
-          .end_time_us = s.Int(9)};
+          .end_time_us = s.Int(9),
+          .user = s.Text(10),
+          .priority = s.Int(11),
+          .paused = s.Int(12) != 0};
 }
 
 constexpr char kTrialSelect[] =

@@ -52,6 +52,8 @@ class Planner {
     plan_.name = file_.name;
     plan_.objective = file_.objective, plan_.objective_at = file_.objective_at;
     plan_.limits = file_.limits;
+    plan_.priority = file_.priority;
+    plan_.labels = file_.labels;
     if (file_.random_points) {
       Random();
     } else {

@@ -96,6 +96,8 @@ struct SweepPlan {
   std::vector<RefusedCell> refused;
   std::vector<SolveResidual> residuals;
   Limits limits;
+  int64_t priority = 0;             // larger first
+  std::vector<std::string> labels;  // of the workers it needs, sorted
 };
 
 // Reads and plans a sweep file. On a bad file: InvalidArgument whose message holds every error,

@@ -62,6 +62,8 @@ class Reader {
         {"objective", [&](const YamlEntry& e) { Objective(e); }},
         {"report", [&](const YamlEntry& e) { Objective(e); }},
         {"limits", [&](const YamlEntry& e) { ReadLimits(e.value); }},
+        {"priority", [&](const YamlEntry& e) { Priority(e.value); }},
+        {"resources", [&](const YamlEntry& e) { Resources(e.value); }},
         {"timing", [&](const YamlEntry& e) { file_.timing = Flag(e.value); }},
         {"stages", [&](const YamlEntry& e) { Stages(e.value); }},
         {"aa", [&](const YamlEntry& e) { aa_ = &e; }},
@@ -310,6 +312,29 @@ class Reader {
       return Wrong(v.at, absl::StrCat("expected last, best or mean_last(5), got ", Describe(v)));
     }
     file_.objective_at = v.text;
+  }
+
+  void Priority(const YamlNode& v) {
+    file_.priority = ReadInteger(v, -1000, 1000, problems_).value_or(0);
+  }
+
+  void Resources(const YamlNode& v) {
+    if (!v.is_map()) return Wrong(v.at, "expected {labels: [a100]}: labels of workers it needs");
+    ReportUnknownKeys(v, {"labels"}, problems_);
+    const YamlEntry* labels = v.Find("labels");
+    if (labels == nullptr) return;
+    if (!labels->value.is_list()) return Wrong(labels->value.at, "expected a list, as [a100]");
+    for (const YamlNode& item : labels->value.items) {
+      const std::string& text = item.text;
+      if (!item.is_scalar() || text.empty() || text.size() > 64 ||
+          text.find_first_not_of(
+              "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.=") !=
+              std::string::npos)
+        return Wrong(item.at, "a label is 1 to 64 letters, digits, - _ . =");
+      file_.labels.push_back(text);
+    }
+    std::sort(file_.labels.begin(), file_.labels.end());
+    file_.labels.erase(std::unique(file_.labels.begin(), file_.labels.end()), file_.labels.end());
   }
 
   void ReadLimits(const YamlNode& v) {

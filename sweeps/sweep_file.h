@@ -71,6 +71,8 @@ struct SweepFile {
   Limits limits;
   Position limits_at;
   bool timing = false;
+  int64_t priority = 0;
+  std::vector<std::string> labels;  // sorted
   bool aa = false;
   std::map<std::string, FieldValue>
       aa_cells;  // which cells: all of these values; empty for every cell

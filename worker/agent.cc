@@ -576,6 +576,14 @@ class Agent {
     if (!report_pending_ && now >= report_due_) Report();
   }
 
+  // Of the machine, as announced; 0: nothing is.
+  int64_t RemainingMs() const {
+    if (options_.until_unix_seconds == 0) return 0;
+    const auto now = std::chrono::duration_cast<milliseconds>(
+        std::chrono::system_clock::now().time_since_epoch());
+    return std::max<int64_t>(1, options_.until_unix_seconds * 1000 - now.count());
+  }
+
   void Register() {
     v1::RegisterWorkerRequest request;
     request.set_worker_name(ValidUtf8(options_.name));
@@ -588,7 +596,15 @@ class Agent {
     request.set_known_incarnation(workspace_.known().incarnation);
     request.set_known_cluster_time_us(workspace_.known().cluster_time_us);
     static const std::vector<v1::Device> devices = ListDevices();
-    for (const v1::Device& device : devices) *request.add_devices() = device;
+    int64_t ram = 0, gpu = 0;
+    for (const v1::Device& device : devices) {
+      *request.add_devices() = device;
+      (device.kind() == "cpu" ? ram : gpu) += device.memory_bytes();
+    }
+    const int64_t memory = gpu > 0 ? gpu : ram;
+    request.set_memory_bytes(options_.memory_bytes > 0 ? options_.memory_bytes : memory / 10 * 9);
+    for (const std::string& label : options_.labels) request.add_labels(label);
+    request.set_remaining_ms(RemainingMs());
     for (const auto& [key, attempt] : attempts_) *request.add_attempts() = attempt->State(false);
     client_.Register(request);
     register_pending_ = true;
@@ -599,6 +615,7 @@ class Agent {
     request.set_session_id(session_);
     request.set_generation(generation_);
     request.set_draining(desired_.draining);
+    request.set_remaining_ms(RemainingMs());
     request.set_cluster(workspace_.known().cluster);
     request.set_known_incarnation(workspace_.known().incarnation);
     request.set_known_cluster_time_us(workspace_.known().cluster_time_us);

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 
@@ -17,6 +18,10 @@ struct WorkerOptions {
   std::string trainer_path;  // plumb-trainer ("" : beside this program)
   std::string guard_path;    // the program whose "__guard" command is the guard ("" : this program)
   int slots = 0;             // attempts at once; 0: one per core
+  std::vector<std::string> labels;  // that trials may ask for it by
+  int64_t memory_bytes = 0;         // that trials may take; 0: nine tenths of the devices'
+  int64_t until_unix_seconds =
+      0;  // when its machine is taken from it, as a batch job's end; 0: never
   int exit_when_idle_seconds = 0;  // > 0: leave after so long without an assignment
 };
 

@@ -17,7 +17,9 @@ class CliTest : public CliFixture {
   // 2 x 2 cells, two seeds; (2, 64) has a diverged seed; an A/A control of (1, 32).
   void MakeDatabase() {
     std::string sql =
-        "INSERT INTO sweep VALUES (1, 'hand', 'completed', 'r', 'h', 'sweep: hand', "
+        "INSERT INTO sweep (id, name, state, request_id, request_hash, sweep_yaml, objective, "
+        "trials, cursor, create_time_us, end_time_us) VALUES (1, 'hand', 'completed', 'r', 'h', "
+        "'sweep: hand', "
         "'test/bits_per_byte', 9, 9, 0, 1);";
     int trial = 0;
     const auto add = [&](int cell, int layers, int width, int seed, bool aa,
@@ -33,9 +35,12 @@ class CliTest : public CliFixture {
       sql += "INSERT INTO sweep_trial VALUES (1, " + std::to_string(trial - 1) + ", " +
              std::to_string(cell) + ", " + t + ", " + std::to_string(seed % 100) + ", " +
              (aa ? "1" : "0") + ", 0);";
-      sql += "INSERT INTO stage VALUES (" + t + ", " + t +
-             ", 'pretrain', 'pretrain', NULL, '{}', '" + state +
-             "', 0, 100, 100, 1, 0, 0, 1, -1, NULL, NULL, '');";
+      sql +=
+          "INSERT INTO stage (id, trial_id, name, kind, parent_id, settings_json, state, priority, "
+          "target_step, step, attempts, failures, not_before_ct_us, threads, checkpoint_step, "
+          "checkpoint_path, checkpoint_digest, reason) VALUES (" +
+          t + ", " + t + ", 'pretrain', 'pretrain', NULL, '{}', '" + state +
+          "', 0, 100, 100, 1, 0, 0, 1, -1, NULL, NULL, '');";
       sql += "INSERT INTO series VALUES (" + t + "1, " + t + ", 'test/bits_per_byte', -1, 1), (" +
              t + "2, " + t + ", 'val/bits_per_byte', -1, 1);";
       if (!value.empty()) sql += "INSERT INTO measurement VALUES (" + t + "1, 100, " + value + ");";
@@ -190,7 +195,10 @@ TEST_F(CliTest, MapCountsATrainingWhateverTheStageAfterItDid) {
   MakeDatabase();
   const std::string before = Plumb("plot grid --db r.db -o csv").out;
   Execute(
-      "INSERT INTO stage VALUES (100, 1, 'probe', 'probe', 1, '{}', 'failed', 0, 1, 0, 1, 3, 0, 1, "
+      "INSERT INTO stage (id, trial_id, name, kind, parent_id, settings_json, state, priority, "
+      "target_step, step, attempts, failures, not_before_ct_us, threads, checkpoint_step, "
+      "checkpoint_path, checkpoint_digest, reason) VALUES (100, 1, 'probe', 'probe', 1, '{}', "
+      "'failed', 0, 1, 0, 1, 3, 0, 1, "
       "-1, NULL, NULL, ''); UPDATE trial SET state = 'failed' WHERE id = 1;"
       "INSERT INTO series VALUES (1000, 100, 'test/bits_per_byte', -1, 1);"
       "INSERT INTO measurement VALUES (1000, 5000, 9.0);");

@@ -15,7 +15,9 @@ class RecordsTest : public CliFixture {
   void SetUp() override {
     CliFixture::SetUp();
     Execute(
-        "INSERT INTO sweep VALUES (1, 's', 'completed', 'r', 'h', 'sweep: s', 'val/loss', 1, 1, 0, "
+        "INSERT INTO sweep (id, name, state, request_id, request_hash, sweep_yaml, objective, "
+        "trials, cursor, create_time_us, end_time_us) VALUES (1, 's', 'completed', 'r', 'h', "
+        "'sweep: s', 'val/loss', 1, 1, 0, "
         "1); INSERT INTO cell VALUES (1, 1, 0, 'base', '{}', '[]');"
         "INSERT INTO trial VALUES (1, 'k', 'f', '{}', 'succeeded', 4, 64, 1, 1, 16, 64, 256, "
         "'rmsnorm', 'rope', 'swiglu', 0, 'c', 'bytes', 64, 1024, 100, 0.001, 0, 0, 1000, 500, 500, "
@@ -26,9 +28,11 @@ class RecordsTest : public CliFixture {
   }
   static std::string Stage(int id, const std::string& name, const std::string& kind,
                            const std::string& state, const std::string& reason) {
-    return "INSERT INTO stage VALUES (" + std::to_string(id) + ", 1, '" + name + "', '" + kind +
-           "', " + (id == 1 ? "NULL" : "1") + ", '{}', '" + state +
-           "', 0, 1, 1, 1, 0, 0, 1, -1, NULL, NULL, '" + reason + "');";
+    return "INSERT INTO stage (id, trial_id, name, kind, parent_id, settings_json, state, "
+           "priority, target_step, step, attempts, failures, not_before_ct_us, threads, "
+           "checkpoint_step, checkpoint_path, checkpoint_digest, reason) VALUES (" +
+           std::to_string(id) + ", 1, '" + name + "', '" + kind + "', " + (id == 1 ? "NULL" : "1") +
+           ", '{}', '" + state + "', 0, 1, 1, 1, 0, 0, 1, -1, NULL, NULL, '" + reason + "');";
   }
   void Record(const std::string& kind, const std::string& name, int idx, const std::string& json,
               int stage = 2) {

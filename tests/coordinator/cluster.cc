@@ -113,6 +113,7 @@ grpc::Status ScriptedWorker::TryPoll(int64_t wait_ms) {
   if (s.ok()) {
     generation = response.generation();
     assignments.assign(response.assignments().begin(), response.assignments().end());
+    preempt.assign(response.preempt_stage_ids().begin(), response.preempt_stage_ids().end());
   }
   return s;
 }

@@ -63,6 +63,7 @@ class ScriptedWorker {
   v1::RegisterWorkerResponse registered;
   int64_t generation = 0;
   std::vector<v1::Assignment> assignments;
+  std::vector<int64_t> preempt;  // stages asked to end with a checkpoint
 
  private:
   Client* client_;

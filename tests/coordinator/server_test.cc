@@ -206,6 +206,70 @@ TEST_F(ServerTest, CancelRetryAndExplainOverRpc) {
   EXPECT_EQ(workers.workers(0).busy(), 0);
 }
 
+TEST_F(ServerTest, PausedSweepIsAskedBackGoesOnWhenResumedAndStaysPausedOverARestart) {
+  Start();
+  const int64_t sweep = client_->Submit("3", "r1");
+  ScriptedWorker worker(*client_, "w", 2);
+  ASSERT_EQ(worker.Poll().size(), 2);
+  v1::UpdateSweepRequest request;
+  request.set_sweep_id(sweep);
+  request.set_paused(true);
+  v1::UpdateSweepResponse response;
+  {
+    grpc::ClientContext context;
+    ASSERT_TRUE(client_->sweeps->UpdateSweep(&context, request, &response).ok());
+  }
+  ASSERT_TRUE(worker.TryPoll(0).ok());
+  EXPECT_THAT(worker.preempt, SizeIs(2));
+  v1::ReportRequest report;
+  report.set_session_id(worker.registered.session_id());
+  report.set_generation(worker.generation);
+  for (const v1::Assignment& a : worker.assignments)
+    *report.add_attempts() = StateOf(a, "preempted");
+  v1::ReportResponse acks;
+  ASSERT_TRUE(worker.Report(report, &acks).ok());
+  Stop();
+  Start();
+  worker.MoveTo(*client_);
+  ASSERT_TRUE(worker.TryPoll(0).ok());
+  EXPECT_TRUE(worker.assignments.empty());
+  EXPECT_TRUE(client_->GetSweep(sweep).paused());
+  request.set_paused(false);
+  {
+    grpc::ClientContext context;
+    ASSERT_TRUE(client_->sweeps->UpdateSweep(&context, request, &response).ok());
+  }
+  worker.Work(3);
+  EXPECT_EQ(client_->WaitFor(sweep, "completed").trials_by_state().at("succeeded"), 3);
+}
+
+TEST_F(ServerTest, UsersAndWorkersAreEditedAndShown) {
+  Start();
+  grpc::ClientContext contexts[4];
+  v1::UpdateUserRequest user;
+  user.set_name("ann");
+  user.set_max_slots(1);
+  v1::UpdateUserResponse ignored;
+  ASSERT_TRUE(client_->sweeps->UpdateUser(&contexts[0], user, &ignored).ok());
+  user.set_name("a name");
+  EXPECT_EQ(client_->sweeps->UpdateUser(&contexts[1], user, &ignored).error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+  v1::ListUsersResponse users;
+  ASSERT_TRUE(client_->sweeps->ListUsers(&contexts[2], {}, &users).ok());
+  ASSERT_EQ(users.users_size(), 1);
+  EXPECT_EQ(users.users(0).max_slots(), 1);
+  ScriptedWorker worker(*client_, "w", 2);
+  v1::UpdateWorkerRequest drain;
+  drain.set_name("w");
+  drain.set_drain(true);
+  v1::UpdateWorkerResponse drained;
+  ASSERT_TRUE(client_->sweeps->UpdateWorker(&contexts[3], drain, &drained).ok());
+  grpc::ClientContext context;
+  v1::ListWorkersResponse workers;
+  ASSERT_TRUE(client_->sweeps->ListWorkers(&context, {}, &workers).ok());
+  EXPECT_EQ(workers.workers(0).state(), "draining");
+}
+
 TEST_F(ServerTest, UnknownIdsAndStatesAreErrorsThatNameTheFix) {
   Start();
   v1::GetTrialRequest get;
