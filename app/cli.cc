@@ -32,6 +32,8 @@ class ExampleFirst : public CLI::Formatter {
 struct Line {
   Context context;
   ServerArgs server;
+  EventArgs events;
+  TopArgs top;
   WorkerArgs worker;
   UserArgs user;
   UpArgs up;
@@ -126,7 +128,50 @@ void AddServe(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--lease", l.server.lease_seconds,
                 "Seconds of silence after which a worker's trials are lost");
   c->add_option("--report-interval", l.server.report_seconds, "Seconds between a worker's reports");
+  c->add_option("--snapshot-dir", l.server.snapshot_dir,
+                "Verified copies of the database go to this folder, again and again");
+  c->add_option("--snapshot-every", l.server.snapshot_every, "Time between them (10m)");
+  c->add_option("--snapshot-keep", l.server.snapshot_keep, "As many stay (24)");
+  c->add_option("--metrics", l.server.metrics,
+                "127.0.0.1:PORT serves /metrics (Prometheus) and /healthz");
   c->add_option("--parent", l.server.parent)->group("");
+  CLI::App* server = c;
+  // CLI11 calls a group's callback after that of its command: alone, it is the server.
+  server->callback([server, &l] {
+    if (server->get_subcommands().empty())
+      l.run = [&l] { return RunServerCommand(l.context, l.server); };
+  });
+  b.Command(server, "status", "What the server does and has done", "plumb server status",
+            [](const Line& x) { return ServerStatus(x.context); });
+  c = b.Command(server, "backup", "A verified copy, also while the server runs",
+                "plumb server backup backup.db --db plumb.db",
+                [](const Line& x) { return BackupDatabase(x.context, x.server.file); });
+  c->add_option("file", l.server.file, "The copy to make")->required();
+  c = b.Command(server, "restore", "Puts a copy back in the place of the database",
+                "plumb server restore backup.db --db plumb.db",
+                [](const Line& x) { return RestoreDatabase(x.context, x.server.file); });
+  c->add_option("file", l.server.file, "The copy")->required();
+  b.Command(server, "check", "Reads all of a database: pages, references, chain of events",
+            "plumb server check --db plumb.db",
+            [](const Line& x) { return CheckDatabase(x.context); });
+  b.Command(server, "migrate", "Brings a database up to this program, after a verified copy",
+            "plumb server migrate --db plumb.db",
+            [](const Line& x) { return MigrateDatabase(x.context); });
+
+  c = b.Command(root, "events", "What happened: submits, grants, ends, losses, drains",
+                "plumb events --sweep 1 --kind 'worker_*' --since 2h",
+                [](const Line& x) { return ShowEvents(x.context, x.events); });
+  c->add_option("--sweep", l.events.sweep, "Only of this sweep and its trials");
+  c->add_option("--trial", l.events.trial, "Only of this trial");
+  c->add_option("--kind", l.events.kind, "Only of this kind; * and ? stand for anything");
+  c->add_option("--worker", l.events.worker, "Only of this worker, by name");
+  c->add_option("--since", l.events.since, "Only the last 90s, 15m, 2h, …");
+  c->add_option("--limit", l.events.limit, "The newest so many (100)");
+
+  c = b.Command(root, "top", "The cluster, again and again, until Ctrl-C", "plumb top",
+                [](const Line& x) { return RunTop(x.context, x.top); });
+  c->add_option("--every", l.top.every, "Seconds between two looks (2)");
+  c->add_option("--times", l.top.times, "Looks; 0: until Ctrl-C");
 
   CLI::App* g =
       b.Group(root, "worker", "Machines that train", "plumb worker start --server 127.0.0.1:4242");

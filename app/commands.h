@@ -13,8 +13,28 @@ struct ServerArgs {
   std::string listen = "127.0.0.1:0", data_root;
   double lease_seconds = 60, report_seconds = 1;
   int parent = 0;
+  std::string snapshot_dir, snapshot_every = "10m", metrics;
+  int64_t snapshot_keep = 24;
+  std::string file;  // of backup and restore
 };
 int RunServerCommand(const Context& context, const ServerArgs& args);
+int ServerStatus(const Context& context);
+int BackupDatabase(const Context& context, const std::string& dest);
+int RestoreDatabase(const Context& context, const std::string& backup);
+int CheckDatabase(const Context& context);
+int MigrateDatabase(const Context& context);
+
+struct EventArgs {
+  int64_t sweep = 0, trial = 0, limit = 100;
+  std::string kind, worker, since;
+};
+int ShowEvents(const Context& context, const EventArgs& args);
+
+struct TopArgs {
+  double every = 2;   // seconds
+  int64_t times = 0;  // 0: until Ctrl-C
+};
+int RunTop(const Context& context, const TopArgs& args);
 
 struct WorkerArgs {
   std::string name, dir, data_root, trainer;

@@ -1,10 +1,13 @@
 #include "app/results.h"
 
+#include <cstdio>
 #include <filesystem>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "app/client.h"
+#include "app/exit_code.h"
+#include "app/signals.h"
 #include "coordinator/convert.h"
 #include "domain/status_macros.h"
 #include "store/read.h"
@@ -110,6 +113,13 @@ absl::StatusOr<v1::Trial> FetchTrial(const Context& context, int64_t id) {
   request.set_trial_id(id);
   ASSIGN_OR_RETURN(auto response, client.Call(&Stub::GetTrial, request));
   return response.trial();
+}
+
+int Show(const Table& table, const Context& context) {
+  absl::StatusOr<Format> format = ParseFormat(context.format);
+  if (!format.ok()) return Finish(format.status());
+  std::fputs(Print(table, *format, StdoutIsTerminal() ? TerminalWidth() : 0).c_str(), stdout);
+  return kDone;
 }
 
 }  // namespace plumb::app

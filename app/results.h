@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "app/context.h"
+#include "app/table.h"
 #include "plumb/v1/sweep_service.pb.h"
 
 namespace plumb::app {
@@ -21,5 +22,8 @@ absl::StatusOr<v1::GetSweepResponse> FetchSweep(const Context& context, int64_t 
 absl::StatusOr<std::vector<v1::Trial>> FetchTrials(const Context& context, int64_t sweep,
                                                    const std::string& state);
 absl::StatusOr<v1::Trial> FetchTrial(const Context& context, int64_t id);
+
+// Prints a table in the format that the context asks for; returns the exit code.
+int Show(const Table& table, const Context& context);
 
 }  // namespace plumb::app

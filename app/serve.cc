@@ -47,11 +47,21 @@ int RunServerCommand(const Context& context, const ServerArgs& args) {
   options.data_root = args.data_root;
   options.lease = absl::Seconds(args.lease_seconds);
   options.report_interval = absl::Seconds(args.report_seconds);
+  options.metrics = args.metrics;
+  options.snapshots = {.dir = args.snapshot_dir.empty() ? "" : Absolute(args.snapshot_dir),
+                       .keep = args.snapshot_keep};
+  if (!absl::ParseDuration(args.snapshot_every, &options.snapshots.every) ||
+      options.snapshots.every < absl::Seconds(1) || args.snapshot_keep < 1) {
+    return Finish(absl::InvalidArgumentError(
+        "--snapshot-every: a time from 1s on, as 10m; --snapshot-keep: from 1 on"));
+  }
   auto server = coordinator::Server::Start(options);
   if (!server.ok()) return Finish(server.status());
   server_to_stop = server->get();
   StopOnSignal(&stop_asked, [] { server_to_stop.load()->Shutdown(); });
   std::printf("plumb server: %s serves %s\n", (*server)->address().c_str(), context.db.c_str());
+  if (!(*server)->metrics_address().empty())
+    std::printf("metrics: http://%s/metrics\n", (*server)->metrics_address().c_str());
   std::fflush(stdout);
   const absl::Status status = (*server)->Wait();
   return Finish(status);

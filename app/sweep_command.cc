@@ -33,13 +33,6 @@ namespace {
 
 using Stub = v1::SweepService::Stub;
 
-int Show(const Table& table, const Context& context) {
-  absl::StatusOr<Format> format = ParseFormat(context.format);
-  if (!format.ok()) return Finish(format.status());
-  std::fputs(Print(table, *format, StdoutIsTerminal() ? TerminalWidth() : 0).c_str(), stdout);
-  return kDone;
-}
-
 std::string Time(int64_t us) {
   if (us == 0) return "-";
   return absl::FormatTime("%Y-%m-%d %H:%M:%S", absl::FromUnixMicros(us), absl::LocalTimeZone());

@@ -12,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "app/exit_code.h"
 #include "app/nearest.h"
+#include "app/screen.h"
 #include "app/signals.h"
 #include "app/table.h"
 
@@ -56,24 +57,6 @@ std::string Name(const v1::Trial& t) {
   return absl::StrCat("trial ", t.id(), " (", Printable(t.cell()), t.aa() ? ", A/A" : "",
                       ", replicate ", t.replicate(), ")");
 }
-
-class Screen {
- public:
-  // Draws over what it drew before.
-  void Draw(const std::vector<std::string>& lines) {
-    std::string out;
-    if (drawn_ > 0) out += absl::StrCat("\x1b[", drawn_, "F");
-    const int width = TerminalWidth();
-    for (const std::string& line : lines) out += Shorten(line, width) + "\x1b[K\n";
-    out += "\x1b[J";
-    std::fputs(out.c_str(), stdout);
-    std::fflush(stdout);
-    drawn_ = static_cast<int>(lines.size());
-  }
-
- private:
-  int drawn_ = 0;
-};
 
 std::vector<std::string> LiveLines(const v1::Sweep& sweep, const std::vector<v1::Trial>& trials) {
   const double share = Share(sweep);

@@ -30,6 +30,17 @@ absl::Status CommitError(const absl::Status& s) {
   return absl::InternalError(absl::StrCat("not written: ", s.message()));
 }
 
+int64_t PointsIn(const std::vector<Change>& changes) {
+  int64_t points = 0;
+  for (const Change& change : changes) {
+    const auto* batch = std::get_if<ApplyBatch>(&change);
+    if (batch == nullptr) continue;
+    for (const auto& series : batch->batch->series)
+      points += static_cast<int64_t>(series.points.size());
+  }
+  return points;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Owner>> Owner::Start(std::unique_ptr<store::Store> store,
@@ -81,9 +92,11 @@ void Owner::Put(ItemPtr item, Urgency urgency) {
     }
   }
   if (refused.ok()) {
+    metrics_.Accepted();
     inbox_changed_.notify_one();
     return;
   }
+  metrics_.Refused();
   Refuse(*item, refused);
 }
 
@@ -373,9 +386,16 @@ void Owner::StoreLoop() {
     std::vector<Change> changes;
     for (Batch& b : group)
       std::move(b.changes.begin(), b.changes.end(), std::back_inserter(changes));
+    const Clock::time_point before = Clock::now();
     const absl::Status s =
         changes.empty() ? absl::OkStatus()
                         : store_->Commit(group.back().cluster_time, absl::MakeConstSpan(changes));
+    if (s.ok() && !changes.empty()) {
+      metrics_.Committed(absl::FromChrono(Clock::now() - before),
+                         static_cast<int64_t>(changes.size()), PointsIn(changes));
+    } else if (!s.ok()) {
+      metrics_.CommitFailed();
+    }
     if (s.ok()) {
       finished_ += static_cast<int64_t>(group.size());
       if (!changes.empty()) {

@@ -30,6 +30,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "coordinator/core/core.h"
+#include "coordinator/metrics.h"
 #include "store/store.h"
 
 namespace plumb::coordinator {
@@ -59,6 +60,7 @@ class Owner {
   void Poll(SessionId session, int64_t generation, absl::Duration wait, PollDone done);
   // `read` runs on the owner thread; `done`, after what it saw is committed, on the store thread.
   void Read(ReadFn read, ReadDone done);
+  Metrics& metrics() { return metrics_; }
   const std::string& cluster() const { return cluster_; }
   // Cluster time of the last commit. In `done`, that of the commit that holds the answer's changes.
   absl::Duration committed() const { return absl::Microseconds(committed_us_.load()); }
@@ -159,6 +161,7 @@ class Owner {
   absl::Status fatal_;                 // by queue_mutex_
   std::function<void()> on_fatal_;     // by queue_mutex_
 
+  Metrics metrics_;
   absl::StatusCode last_error_ = absl::StatusCode::kOk;  // the store thread's
 
   std::mutex stop_mutex_;

@@ -8,13 +8,16 @@
 #include <condition_variable>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "coordinator/http.h"
 #include "coordinator/launch.h"
+#include "coordinator/metrics.h"
 #include "coordinator/services.h"
 #include "domain/status_macros.h"
 #include "store/store.h"
@@ -81,7 +84,21 @@ class ServerImpl final : public Server {
                                  .report_interval = o.report_interval};
     s->workers_ = MakeWorkerService(context);
     s->sweeps_ = MakeSweepService(context, std::move(reader));
+    if (!o.snapshots.dir.empty()) {
+      std::filesystem::create_directories(o.snapshots.dir, error);
+      if (error) {
+        return absl::FailedPreconditionError(
+            absl::StrCat("cannot make ", o.snapshots.dir, ": ", error.message()));
+      }
+    }
+    if (!o.metrics.empty()) {
+      ASSIGN_OR_RETURN(s->http_,
+                       HttpServer::Start(o.metrics, [raw = s.get()](const std::string& path) {
+                         return raw->Answer(path);
+                       }));
+    }
     RETURN_IF_ERROR(s->Listen(o.listen));
+    s->snapshots_ = std::make_unique<Snapshots>(o.snapshots, db_path, &s->owner_->metrics());
     return std::unique_ptr<Server>(std::move(s));
   }
 
@@ -91,6 +108,7 @@ class ServerImpl final : public Server {
   }
 
   std::string address() const override { return address_; }
+  std::string metrics_address() const override { return http_ ? http_->address() : ""; }
 
   void Shutdown() override { AskToStop(); }
 
@@ -107,6 +125,25 @@ class ServerImpl final : public Server {
 
  private:
   explicit ServerImpl(std::string db_path) : db_path_(std::move(db_path)) {}
+
+  // On the thread of the HTTP server.
+  HttpServer::Reply Answer(const std::string& path) {
+    if (path != "/metrics" && path != "/healthz") return {};
+    auto said = std::make_shared<std::promise<std::string>>();
+    auto text = std::make_shared<std::string>();
+    owner_->Read(
+        [text](const core::Core& core, core::Now now) { *text = ClusterExposition(core, now); },
+        [said, text](absl::Status s) { said->set_value(s.ok() ? *text : ""); });
+    std::future<std::string> future = said->get_future();
+    if (future.wait_for(std::chrono::seconds(2)) != std::future_status::ready)
+      return {.status = 503, .body = "the owner thread or the disk does not answer\n"};
+    const std::string cluster = future.get();
+    if (cluster.empty()) return {.status = 503, .body = "the server stops\n"};
+    if (path == "/healthz") return {.status = 200, .body = "ok\n"};
+    return {.status = 200,
+            .type = "text/plain; version=0.0.4; charset=utf-8",
+            .body = owner_->metrics().Exposition(cluster, PLUMB_VERSION)};
+  }
 
   void AskToStop() {
     {
@@ -145,6 +182,8 @@ class ServerImpl final : public Server {
       std::filesystem::remove(db_path_ + ".address", ignored);
     }
     // The owner answers everyone, held polls too; then gRPC has nothing to wait for.
+    snapshots_.reset();
+    http_.reset();
     planner_->Stop();
     if (owner_) owner_->Stop();
     reads_.Stop();
@@ -159,6 +198,8 @@ class ServerImpl final : public Server {
   std::unique_ptr<v1::WorkerService::CallbackService> workers_;
   std::unique_ptr<v1::SweepService::CallbackService> sweeps_;
   std::unique_ptr<grpc::Server> grpc_;
+  std::unique_ptr<HttpServer> http_;
+  std::unique_ptr<Snapshots> snapshots_;
 
   std::mutex mutex_;
   std::condition_variable changed_;

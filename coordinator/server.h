@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "coordinator/snapshots.h"
 
 namespace plumb::coordinator {
 
@@ -20,6 +21,8 @@ struct ServerOptions {
   absl::Duration report_interval = absl::Seconds(1);
   int max_failures = 3;  // attempts that may fail or be lost without progress
   absl::Duration retry_backoff = absl::Seconds(1);  // doubles, at most 1 minute
+  SnapshotOptions snapshots;
+  std::string metrics;  // "127.0.0.1:PORT" serves /metrics and /healthz; "": nothing
 };
 
 class Server {
@@ -30,6 +33,7 @@ class Server {
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options);
   virtual ~Server() = default;
   virtual std::string address() const = 0;
+  virtual std::string metrics_address() const = 0;  // "": none
   // Stops granting, commits what is queued, removes the address file, ends. Idempotent; any thread.
   virtual void Shutdown() = 0;
   // Returns after Shutdown, or with the error that made the server stop (a failed fsync, a corrupt

@@ -217,11 +217,28 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
                                       v1::GetServerResponse* response) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     c_.owner->Read(
-        [this, response](const core::Core& core, core::Now) {
+        [this, response](const core::Core& core, core::Now now) {
           response->set_version(c_.version);
           response->set_database_path(c_.db_path);
           response->set_incarnation(core.incarnation());
           response->set_pid(getpid());
+          int64_t workers = 0, slots = 0, used = 0;
+          for (const core::Core::WorkerView& w : core.Workers(now)) {
+            if (w.row.state != WorkerState::kConnected) continue;
+            ++workers;
+            slots += w.row.slots;
+            used += w.used;
+          }
+          response->set_workers(workers);
+          response->set_slots(slots);
+          response->set_slots_used(used);
+          response->set_waiting(core.waiting());
+          const Metrics& m = c_.owner->metrics();
+          response->set_uptime_seconds(absl::ToDoubleSeconds(m.uptime()));
+          response->set_commits(m.commits());
+          response->set_points(m.points());
+          response->set_longest_commit_seconds(absl::ToDoubleSeconds(m.longest_commit()));
+          response->set_last_snapshot_time(m.last_snapshot_unix());
         },
         [reactor](absl::Status s) { reactor->Finish(ToGrpc(s)); });
     return reactor;

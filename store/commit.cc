@@ -20,6 +20,7 @@ void BindId(Statement& s, int index, int64_t id) {
 
 absl::Status Store::Commit(absl::Duration cluster_time, absl::Span<const Change> changes) {
   next_incarnation_ = incarnation_;
+  next_events_ = events_;
   RETURN_IF_ERROR(db_.Begin());
   absl::Status s = [&]() -> absl::Status {
     ASSIGN_OR_RETURN(
@@ -32,6 +33,12 @@ absl::Status Store::Commit(absl::Duration cluster_time, absl::Span<const Change>
     for (const Change& change : changes) {
       RETURN_IF_ERROR(std::visit([&](const auto& c) { return Put(c); }, change));
     }
+    if (next_events_.id != events_.id) {
+      ASSIGN_OR_RETURN(
+          Statement * head,
+          Cached("UPDATE cluster SET last_event = ?, last_event_hash = ? WHERE id = 1"));
+      RETURN_IF_ERROR(head->Bind(1, next_events_.id).Bind(2, next_events_.hash).Run());
+    }
     return db_.Commit();
   }();
   if (!s.ok()) {
@@ -41,6 +48,7 @@ absl::Status Store::Commit(absl::Duration cluster_time, absl::Span<const Change>
     return s;
   }
   incarnation_ = next_incarnation_;
+  events_ = std::move(next_events_);
   mark_.Write(absl::ToInt64Microseconds(cluster_time));
   return s;
 }
@@ -360,18 +368,8 @@ absl::Status Store::Put(const UpsertUser& c) {
 }
 
 absl::Status Store::Put(const AppendEvent& c) {
-  ASSIGN_OR_RETURN(
-      Statement * s,
-      Cached("INSERT INTO event (time_us, kind, sweep_id, trial_id, stage_id, attempt, worker_id, "
-             "detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"));
-  const EventRow& r = c.row;
-  s->Bind(1, r.time_us).Bind(2, r.kind).Bind(8, r.detail);
-  BindId(*s, 3, r.sweep.value);
-  BindId(*s, 4, r.trial.value);
-  BindId(*s, 5, r.stage.value);
-  BindId(*s, 6, r.attempt);
-  BindId(*s, 7, r.worker.value);
-  return s->Run();
+  ASSIGN_OR_RETURN(Statement * s, Cached(kInsertEvent));
+  return InsertEvent(*s, c.row, &next_events_);
 }
 
 absl::Status Store::Put(const SetIncarnation& c) {

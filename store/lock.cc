@@ -2,10 +2,12 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -82,6 +84,45 @@ void MarkFile::Write(int64_t value) const {
   const int n = std::snprintf(text, sizeof text, "%020lld\n", static_cast<long long>(value));
   // A mark that could not be written (a full disk) is only behind.
   [[maybe_unused]] const ssize_t written = pwrite(fd_, text, static_cast<size_t>(n), 0);
+}
+
+const char* NetworkFileSystem(int64_t magic) {
+  switch (static_cast<uint32_t>(magic)) {
+    case 0x6969:
+      return "nfs";
+    case 0x517b:
+    case 0xfe534d42:
+    case 0xff534d42:
+      return "smb";
+    case 0x0bd00bd0:
+      return "lustre";
+    case 0x47504653:
+      return "gpfs";
+    case 0x19830326:
+      return "beegfs";
+    case 0x00c36400:
+      return "ceph";
+    case 0x5346414f:
+    case 0x6b414653:
+      return "afs";
+    case 0x01021997:
+      return "9p";
+    default:
+      return nullptr;
+  }
+}
+
+absl::Status MustBeLocal(const std::string& path) {
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  struct statfs is = {};
+  if (statfs(folder.empty() ? "." : folder.c_str(), &is) != 0) return absl::OkStatus();
+  const char* kind = NetworkFileSystem(static_cast<int64_t>(is.f_type));
+  const char* allow = std::getenv("PLUMB_ALLOW_NETWORK_FS");
+  if (kind == nullptr || (allow != nullptr && allow[0] == '1')) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      path, " is on a network file system (", kind,
+      "), where a database is not safe: put it on a local disk and have snapshots written there "
+      "(plumb server --snapshot-dir)"));
 }
 
 absl::StatusOr<int64_t> ReadNumberFile(const std::string& path) {

@@ -40,6 +40,12 @@ class MarkFile {
   int fd_;
 };
 
+// FailedPrecondition for a path on a network file system, where locks and shared memory of a WAL do
+// not hold. ($PLUMB_ALLOW_NETWORK_FS=1 lets it pass.)
+absl::Status MustBeLocal(const std::string& path);
+// By the magic number of statfs(2): "nfs", …; null for local ones.
+const char* NetworkFileSystem(int64_t magic);
+
 // A number in a text file of its own; 0 where the file is missing. Written through a rename,
 // durable when it returns.
 absl::StatusOr<int64_t> ReadNumberFile(const std::string& path);

@@ -1,9 +1,12 @@
 #include "absl/strings/str_cat.h"
 #include "domain/status_macros.h"
+#include "store/event_chain.h"
 #include "store/migrations.h"
 
 namespace plumb::store {
 namespace {
+
+constexpr size_t kEventChain = 4;  // the migration after which events are a chain
 
 absl::StatusOr<int64_t> ReadInt(Database& db, const char* sql) {
   ASSIGN_OR_RETURN(Statement s, db.Prepare(sql));
@@ -64,6 +67,7 @@ absl::Status Migrate(Database& db, const std::string& path, int64_t wall_us) {
           "VALUES (1, 1, 0, 0, ",
           wall_us, ")"));
     }
+    if (s.ok() && i == kEventChain) s = ChainOldEvents(db);
     if (s.ok()) s = db.Execute(absl::StrCat("PRAGMA user_version = ", i + 1));
     if (s.ok()) s = db.Commit();
     if (!s.ok()) {

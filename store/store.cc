@@ -9,6 +9,7 @@
 namespace plumb::store {
 
 absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path, int64_t wall_us) {
+  RETURN_IF_ERROR(MustBeLocal(path));
   ASSIGN_OR_RETURN(FileLock lock, FileLock::Take(path + ".lock"));
   ASSIGN_OR_RETURN(Database db, Database::Open(path, Database::Mode::kCreate));
   RETURN_IF_ERROR(Migrate(db, path, wall_us));
@@ -49,17 +50,27 @@ absl::Status Store::Begin(int64_t wall_us) {
                     "UPDATE trial SET state = 'pending' WHERE state = 'running';"
                     "UPDATE stage SET state = 'pending', reason = 'its attempt was lost: the "
                     "database is an older copy' "
-                    "WHERE state = 'running';"
-                    "INSERT INTO event (time_us, kind, detail) VALUES (",
-                    wall_us, ", 'incarnation_raised', 'to ", raised,
-                    ": by the files beside it, the database is an older copy of incarnation ",
-                    known, "');");
+                    "WHERE state = 'running';");
     incarnation_ = raised;
   }
   next_incarnation_ = incarnation_;
   if (known != incarnation_) RETURN_IF_ERROR(WriteNumberFile(side, incarnation_));
-  sql += "COMMIT;";
   RETURN_IF_ERROR(db_.Execute(sql));
+  ASSIGN_OR_RETURN(events_, ReadEventHead(db_));
+  if (older) {
+    ASSIGN_OR_RETURN(Statement insert, db_.Prepare(kInsertEvent));
+    RETURN_IF_ERROR(InsertEvent(
+        insert,
+        {.time_us = wall_us,
+         .kind = "incarnation_raised",
+         .detail = absl::StrCat("to ", incarnation_,
+                                ": by the files beside it, the database is an older copy of "
+                                "incarnation ",
+                                known)},
+        &events_));
+    RETURN_IF_ERROR(WriteEventHead(db_, events_));
+  }
+  RETURN_IF_ERROR(db_.Commit());
   mark_.Write(cluster_time_us);
   return absl::OkStatus();
 }

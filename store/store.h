@@ -16,6 +16,7 @@
 #include "absl/types/span.h"
 #include "domain/changes.h"
 #include "domain/snapshot.h"
+#include "store/event_chain.h"
 #include "store/lock.h"
 #include "store/sqlite.h"
 
@@ -81,6 +82,7 @@ class Store {
   Database db_;
   int64_t incarnation_ = 1;       // as committed
   int64_t next_incarnation_ = 1;  // within the transaction
+  EventHead events_, next_events_;
   std::unordered_map<const char*, Statement> statements_;
   // Ids of series, of stages that are being written to; emptied when it grows too large and after a
   // rollback.

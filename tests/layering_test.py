@@ -28,7 +28,7 @@ MAY = {
     "sweeps": ({"sweeps", "domain", "trainer/spec"}, {"absl", "json", "yaml"}),
     "sweeps/examples/blocks": ({"trainer"}, {"torch"}),  # as a user's block, outside of every room
     "interchange": ({"interchange", "trainer/files", "trainer/spec"}, {"json"}),
-    "store": ({"store", "domain"}, {"absl", "sqlite", "json"}),
+    "store": ({"store", "domain", "trainer/spec"}, {"absl", "sqlite", "json"}),
     "coordinator/core": ({"coordinator/core", "domain", "sweeps", "trainer/spec"}, {"absl", "json"}),
     "coordinator": ({"coordinator", "coordinator/core", "store", "domain", "sweeps", "trainer/spec", "data"},
                     {"absl", "json", "grpc", "proto", "spdlog", "sqlite"}),
