@@ -33,10 +33,11 @@ int BackupDatabase(const Context& context, const std::string& dest) {
 int RestoreDatabase(const Context& context, const std::string& backup) {
   auto kept = store::Restore(backup, context.db, absl::ToUnixMicros(absl::Now()));
   if (!kept.ok()) return Finish(kept.status());
-  std::printf("%s is %s now%s\nStart the server on it: what ran meanwhile ends as lost and is run "
-              "again from its checkpoints\n",
-              context.db.c_str(), backup.c_str(),
-              kept->empty() ? "" : absl::StrCat("; what was there is kept as ", *kept).c_str());
+  std::printf(
+      "%s is %s now%s\nStart the server on it: what ran meanwhile ends as lost and is run "
+      "again from its checkpoints\n",
+      context.db.c_str(), backup.c_str(),
+      kept->empty() ? "" : absl::StrCat("; what was there is kept as ", *kept).c_str());
   return kDone;
 }
 
@@ -49,37 +50,35 @@ int CheckDatabase(const Context& context) {
   if (*format == Format::kJson || *format == Format::kJsonl) {
     nlohmann::json rows = nlohmann::json::object();
     for (const auto& [table, n] : report->rows) rows[table] = n;
-    std::printf("%s\n", nlohmann::json{{"sound", sound},
-                                       {"damage", report->damage},
-                                       {"schema", report->schema},
-                                       {"newest_schema", report->newest_schema},
-                                       {"incarnation", report->incarnation},
-                                       {"cluster_seconds",
-                                        absl::ToDoubleSeconds(report->cluster_time)},
-                                       {"bytes", report->bytes},
-                                       {"rows", rows}}
-                            .dump()
-                            .c_str());
+    std::printf("%s\n",
+                nlohmann::json{{"sound", sound},
+                               {"damage", report->damage},
+                               {"schema", report->schema},
+                               {"newest_schema", report->newest_schema},
+                               {"incarnation", report->incarnation},
+                               {"cluster_seconds", absl::ToDoubleSeconds(report->cluster_time)},
+                               {"bytes", report->bytes},
+                               {"rows", rows}}
+                    .dump()
+                    .c_str());
   } else {
-    std::printf("%s: %s, schema %lld%s, incarnation %lld\n", context.db.c_str(),
-                Mib(report->bytes).c_str(), static_cast<long long>(report->schema),
-                report->schema < report->newest_schema
-                    ? absl::StrCat(" (this program has ", report->newest_schema,
-                                   ": plumb server migrate)")
-                          .c_str()
-                    : "",
-                static_cast<long long>(report->incarnation));
+    std::printf(
+        "%s: %s, schema %lld%s, incarnation %lld\n", context.db.c_str(), Mib(report->bytes).c_str(),
+        static_cast<long long>(report->schema),
+        report->schema < report->newest_schema
+            ? absl::StrCat(" (this program has ", report->newest_schema, ": plumb server migrate)")
+                  .c_str()
+            : "",
+        static_cast<long long>(report->incarnation));
     for (const auto& [table, n] : report->rows)
       std::printf("  %-12s %12lld rows\n", table.c_str(), static_cast<long long>(n));
     std::printf(sound ? "pages, references and the chain of events are sound\n" : "");
   }
   if (sound) return kDone;
-  return Finish(absl::DataLossError(
-      absl::StrCat(context.db, " is damaged: ", report->damage.front(),
-                   report->damage.size() > 1
-                       ? absl::StrCat(" (and ", report->damage.size() - 1, " more)")
-                       : "",
-                   "; restore a backup: plumb server restore BACKUP")));
+  return Finish(absl::DataLossError(absl::StrCat(
+      context.db, " is damaged: ", report->damage.front(),
+      report->damage.size() > 1 ? absl::StrCat(" (and ", report->damage.size() - 1, " more)") : "",
+      "; restore a backup: plumb server restore BACKUP")));
 }
 
 int MigrateDatabase(const Context& context) {

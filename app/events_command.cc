@@ -46,20 +46,15 @@ absl::StatusOr<Table> ReadEvents(const Context& context, const EventArgs& args) 
                           {"attempt"},
                           {"worker"},
                           {"detail"}}};
-  const auto number = [&](int column) {
-    return s.IsNull(column) ? Value{} : Value{s.Int(column)};
-  };
-  const auto text = [&](int column) {
-    return s.IsNull(column) ? Value{} : Value{s.Text(column)};
-  };
+  const auto number = [&](int column) { return s.IsNull(column) ? Value{} : Value{s.Int(column)}; };
+  const auto text = [&](int column) { return s.IsNull(column) ? Value{} : Value{s.Text(column)}; };
   while (true) {
     ASSIGN_OR_RETURN(const bool more, s.Step());
     if (!more) break;
     table.rows.push_back({s.Int(0),
                           absl::FormatTime("%Y-%m-%d %H:%M:%E3S", absl::FromUnixMicros(s.Int(1)),
                                            absl::LocalTimeZone()),
-                          s.Text(2), number(3), number(4), text(5), number(6), text(7),
-                          s.Text(8)});
+                          s.Text(2), number(3), number(4), text(5), number(6), text(7), s.Text(8)});
   }
   return table;
 }

@@ -146,13 +146,20 @@ int WatchSweepCommand(const Context& context, const SweepArgs& args) {
 int ListSweeps(const Context& context) {
   auto sweeps = FetchSweeps(context);
   if (!sweeps.ok()) return Finish(sweeps.status());
-  Table table{
-      .columns = {
-          {"id"}, {"name"}, {"state"}, {"trials"}, {"done_percent", 0}, {"by_state"}, {"created"}}};
+  Table table{.columns = {{"id"},
+                          {"name"},
+                          {"user"},
+                          {"priority"},
+                          {"state"},
+                          {"trials"},
+                          {"done_percent", 0},
+                          {"by_state"},
+                          {"created"}}};
   for (const v1::Sweep& s : *sweeps) {
     const double share = s.steps_total() > 0 ? 100.0 * s.steps_done() / s.steps_total() : 0;
-    table.rows.push_back(
-        {s.id(), s.name(), s.state(), s.trials(), share, Counts(s), Time(s.create_time_us())});
+    table.rows.push_back({s.id(), s.name(), s.user(), int64_t{s.priority()},
+                          s.paused() ? "paused" : s.state(), s.trials(), share, Counts(s),
+                          Time(s.create_time_us())});
   }
   return Show(table, context);
 }

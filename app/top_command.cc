@@ -58,23 +58,30 @@ std::vector<std::string> Lines(const Look& now, const Look* before) {
       s.slots_used(), " of ", s.slots(), " slots at work, ", s.waiting(), " stages waiting")};
   if (before != nullptr) {
     const double seconds = absl::ToDoubleSeconds(now.at - before->at);
-    lines.push_back(absl::StrFormat(
-        "%.0f commits/s, %.0f points/s; longest commit %.1f ms",
-        static_cast<double>(s.commits() - before->server.commits()) / seconds,
-        static_cast<double>(s.points() - before->server.points()) / seconds,
-        1e3 * s.longest_commit_seconds()));
+    lines.push_back(
+        absl::StrFormat("%.0f commits/s, %.0f points/s; longest commit %.1f ms",
+                        static_cast<double>(s.commits() - before->server.commits()) / seconds,
+                        static_cast<double>(s.points() - before->server.points()) / seconds,
+                        1e3 * s.longest_commit_seconds()));
   } else {
     lines.push_back(absl::StrFormat("%d commits, %d points; longest commit %.1f ms", s.commits(),
                                     s.points(), 1e3 * s.longest_commit_seconds()));
   }
   Table workers{.columns = {{"worker"}, {"state"}, {"slots"}, {"busy"}, {"silent_s", 1}, {"host"}}};
   for (const v1::Worker& w : now.workers.workers()) {
-    workers.rows.push_back({w.name(), w.state(), int64_t{w.slots()}, int64_t{w.busy()},
-                            w.silent_seconds(), w.host()});
+    workers.rows.push_back(
+        {w.name(), w.state(), int64_t{w.slots()}, int64_t{w.busy()}, w.silent_seconds(), w.host()});
   }
   Append(&lines, workers);
-  Table sweeps{.columns = {{"sweep"}, {"name"}, {"user"}, {"state"}, {"done"}, {"of"}, {"running"},
-                           {"failed"}, {"to_go"}}};
+  Table sweeps{.columns = {{"sweep"},
+                           {"name"},
+                           {"user"},
+                           {"state"},
+                           {"done"},
+                           {"of"},
+                           {"running"},
+                           {"failed"},
+                           {"to_go"}}};
   for (const v1::Sweep& w : now.sweeps.sweeps()) {
     const auto count = [&](const char* state) {
       const auto it = w.trials_by_state().find(state);
@@ -117,8 +124,8 @@ int RunTop(const Context& context, const TopArgs& args) {
     }
     before = *std::move(look);
     if (args.times > 0 && i + 1 >= args.times) return kDone;
-    const int signal = WaitForSignal(
-        std::chrono::milliseconds(static_cast<int64_t>(1000 * args.every)));
+    const int signal =
+        WaitForSignal(std::chrono::milliseconds(static_cast<int64_t>(1000 * args.every)));
     if (signal == SIGINT || signal == SIGTERM) return kDone;
   }
 }

@@ -113,8 +113,7 @@ std::string ClusterExposition(const core::Core& core, core::Now now) {
   One(&out, "plumb_stages_waiting", "gauge", "Stages that could run, given room.", core.waiting());
   One(&out, "plumb_incarnation", "gauge", "The cluster's incarnation.", core.incarnation());
   Family(&out, "plumb_user_slots", "gauge", "Slots taken, by user.");
-  Family(&out, "plumb_user_slot_seconds", "gauge",
-         "Slot-seconds had, or levelled up to, by user.");
+  Family(&out, "plumb_user_slot_seconds", "gauge", "Slot-seconds had, or levelled up to, by user.");
   std::string taken, had;
   for (const core::Core::UserView& u : core.Users()) {
     const std::string label = absl::StrCat("{user=\"", Escaped(u.row.name), "\"} ");

@@ -172,7 +172,8 @@ absl::StatusOr<Copied> Backup(const std::string& path, const std::string& dest) 
   if (s.ok()) {
     std::ofstream sums(dest + ".sha256.partial", std::ios::trunc);
     sums << out.sha256 << "  " << fs::path(dest).filename().string() << "\n";
-    if (!sums.flush()) s = absl::ResourceExhaustedError(absl::StrCat("cannot write ", dest, ".sha256"));
+    if (!sums.flush())
+      s = absl::ResourceExhaustedError(absl::StrCat("cannot write ", dest, ".sha256"));
   }
   if (s.ok()) s = Publish(dest + ".sha256.partial", dest + ".sha256");
   if (s.ok()) s = Publish(temporary, dest);
@@ -220,13 +221,15 @@ absl::StatusOr<std::string> Restore(const std::string& backup, const std::string
   RETURN_IF_ERROR(WriteNumberFile(path + ".incarnation", known + 1));
   std::string kept;
   if (fs::exists(path)) {
-    kept = absl::StrCat(path, ".replaced-", absl::FormatTime("%Y%m%d-%H%M%S", absl::FromUnixMicros(wall_us),
-                                                              absl::UTCTimeZone()));
+    kept = absl::StrCat(
+        path, ".replaced-",
+        absl::FormatTime("%Y%m%d-%H%M%S", absl::FromUnixMicros(wall_us), absl::UTCTimeZone()));
     for (const char* suffix : {"", "-wal", "-shm"}) {
       if (!fs::exists(path + suffix)) continue;
       fs::rename(path + suffix, kept + suffix, error);
       if (error)
-        return absl::DataLossError(absl::StrCat("cannot rename ", path, suffix, ": ", error.message()));
+        return absl::DataLossError(
+            absl::StrCat("cannot rename ", path, suffix, ": ", error.message()));
     }
   }
   RETURN_IF_ERROR(Publish(temporary, path));

@@ -31,14 +31,14 @@ struct Copied {
 };
 
 // Makes `dest`, a copy of one moment of the database at `path`, and `dest`.sha256. A read
-// transaction holds that moment; writers go on meanwhile, only the WAL grows. `dest` appears when it
-// is complete, verified and on disk; it must not exist.
+// transaction holds that moment; writers go on meanwhile, only the WAL grows. `dest` appears when
+// it is complete, verified and on disk; it must not exist.
 absl::StatusOr<Copied> Backup(const std::string& path, const std::string& dest);
 
 // Puts `backup` in the place of the database at `path`; what was there is kept, under the name that
-// is returned ("": nothing was). Refuses while a server has it open, and a backup that is damaged or
-// is not what its .sha256 says. The incarnation rises past every one known beside either file, so
-// that no attempt of before can bring anything into it.
+// is returned ("": nothing was). Refuses while a server has it open, and a backup that is damaged
+// or is not what its .sha256 says. The incarnation rises past every one known beside either file,
+// so that no attempt of before can bring anything into it.
 absl::StatusOr<std::string> Restore(const std::string& backup, const std::string& path,
                                     int64_t wall_us);
 

@@ -27,11 +27,11 @@ EventRow ReadRow(const Statement& s) {
 std::string EventHash(const std::string& before, int64_t id, const EventRow& r) {
   const absl::string_view end("\0", 1);
   spec::Sha256 hash;
-  const std::string text = absl::StrCat(
-      before, end, id, end, r.time_us, end, r.kind, end,
-      absl::StrCat(r.sweep.value, end, r.trial.value, end, r.stage.value, end, r.attempt, end,
-                   r.worker.value, end),
-      r.detail, end);
+  const std::string text =
+      absl::StrCat(before, end, id, end, r.time_us, end, r.kind, end,
+                   absl::StrCat(r.sweep.value, end, r.trial.value, end, r.stage.value, end,
+                                r.attempt, end, r.worker.value, end),
+                   r.detail, end);
   hash.Update(text.data(), text.size());
   return hash.HexDigest();
 }
@@ -116,8 +116,8 @@ absl::Status CheckEventChain(Database& db) {
       head.hash = EventHash(head.hash, id, ReadRow(all));
       head.id = id;
       if (head.hash != all.Text(9)) {
-        return absl::DataLossError(absl::StrCat(
-            "the event chain is broken: event ", id, " is not as it was written, or one before it"));
+        return absl::DataLossError(absl::StrCat("the event chain is broken: event ", id,
+                                                " is not as it was written, or one before it"));
       }
     }
     if (head.id != end.id || head.hash != end.hash) {

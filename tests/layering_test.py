@@ -31,7 +31,7 @@ MAY = {
     "store": ({"store", "domain", "trainer/spec"}, {"absl", "sqlite", "json"}),
     "coordinator/core": ({"coordinator/core", "domain", "sweeps", "trainer/spec"}, {"absl", "json"}),
     "coordinator": ({"coordinator", "coordinator/core", "store", "domain", "sweeps", "trainer/spec", "data"},
-                    {"absl", "json", "grpc", "proto", "spdlog", "sqlite"}),
+                    {"absl", "boost", "json", "grpc", "proto", "spdlog", "sqlite"}),
     "sim": ({"sim", "coordinator/core", "store", "sweeps", "domain"}, {"absl"}),
     "worker": ({"worker", "domain", "trainer/protocol", "trainer/spec", "data"}, {"absl", "json", "grpc", "proto", "spdlog"}),
     "analysis": ({"analysis", "domain"}, {"absl", "boost"}),

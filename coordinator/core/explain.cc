@@ -37,8 +37,9 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
                       stage.row.losses, " of ", options_.max_losses, " losses without progress); ",
                       stage.row.reason);
     } else {
-      int64_t connected = 0, most = 0, slots = 0, used = 0, aside = 0, could = 0;
+      int64_t connected = 0, most = 0, slots = 0, used = 0, aside = 0, could = 0, drained = 0;
       for (const auto& [worker, w] : workers_) {
+        drained += w.row.state == WorkerState::kDraining;
         if (w.row.state != WorkerState::kConnected) continue;
         if (w.suspect || w.quarantined_until > now.cluster || w.on_probation) ++aside;
         ++connected;
@@ -60,7 +61,9 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
         }
       }
       const auto user = users_.find(stage.spot.user);
-      if (connected == 0) {
+      if (connected == 0 && drained > 0) {
+        absl::StrAppend(&line, ": all workers are draining; `plumb worker undrain` lets one go on");
+      } else if (connected == 0) {
         absl::StrAppend(&line, ": no worker is connected; start one with `plumb worker`");
       } else if (most < need.slots) {
         absl::StrAppend(&line, ": it needs ", need.slots,

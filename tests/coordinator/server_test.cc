@@ -3,11 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <boost/asio.hpp>
+#include <filesystem>
 #include <fstream>
 #include <future>
 #include <thread>
 
 #include "coordinator/owner.h"
+#include "store/backup.h"
 #include "store/read.h"
 #include "store/store.h"
 #include "tests/coordinator/cluster.h"
@@ -268,6 +271,66 @@ TEST_F(ServerTest, UsersAndWorkersAreEditedAndShown) {
   v1::ListWorkersResponse workers;
   ASSERT_TRUE(client_->sweeps->ListWorkers(&context, {}, &workers).ok());
   EXPECT_EQ(workers.workers(0).state(), "draining");
+}
+
+// GET as a program would; the whole answer.
+std::string Get(const std::string& address, const std::string& path, const std::string& host) {
+  boost::asio::io_context io;
+  boost::asio::ip::tcp::socket socket(io);
+  const size_t colon = address.rfind(':');
+  socket.connect({boost::asio::ip::make_address("127.0.0.1"),
+                  static_cast<uint16_t>(std::stoi(address.substr(colon + 1)))});
+  boost::asio::write(
+      socket, boost::asio::buffer("GET " + path + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n"));
+  std::string answer;
+  boost::system::error_code end;
+  boost::asio::read(socket, boost::asio::dynamic_buffer(answer), end);
+  return answer;
+}
+
+TEST_F(ServerTest, MetricsCountWhatIsCommittedAndAreForThisMachineOnly) {
+  options_.metrics = "127.0.0.1:0";
+  Start();
+  const int64_t sweep = client_->Submit("3", "r1");
+  ScriptedWorker worker(*client_, "w", 2);
+  worker.Work(3);
+  client_->WaitFor(sweep, "completed");
+  const std::string at = server_->metrics_address();
+  const std::string page = Get(at, "/metrics", at);
+  EXPECT_THAT(page, HasSubstr("200 OK"));
+  EXPECT_THAT(page, HasSubstr("\nplumb_points_total 3\n"));
+  EXPECT_THAT(page, HasSubstr("\nplumb_slots 2\n"));
+  EXPECT_THAT(page, HasSubstr("\nplumb_workers{state=\"connected\"} 1\n"));
+  EXPECT_THAT(Get(at, "/healthz", "localhost"), HasSubstr("\r\n\r\nok\n"));
+  EXPECT_THAT(Get(at, "/metrics", "rebound.example"), HasSubstr("403"));
+  EXPECT_THAT(Get(at, "/etc/passwd", at), HasSubstr("404"));
+  Stop();
+  options_.metrics = "0.0.0.0:9100";
+  EXPECT_EQ(Launch(options_, PlanNoops).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(ServerTest, SnapshotsAreTakenCheckedAndPrunedWhileItServes) {
+  options_.snapshots = {.dir = dir_ / "snaps", .every = absl::Milliseconds(20), .keep = 1};
+  Start();
+  client_->Submit("2", "r1");
+  ScriptedWorker worker(*client_, "w", 2);
+  worker.Work(2);
+  grpc::ClientContext context;
+  v1::GetServerResponse status;
+  for (int i = 0; i < 1000 && status.last_snapshot_time() == 0; ++i) {
+    grpc::ClientContext again;
+    ASSERT_TRUE(client_->sweeps->GetServer(&again, {}, &status).ok());
+    std::this_thread::yield();
+  }
+  Stop();
+  int64_t copies = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(dir_ / "snaps")) {
+    if (entry.path().extension() != ".db") continue;
+    ++copies;
+    EXPECT_TRUE(store::Check(entry.path().string())->damage.empty());
+  }
+  EXPECT_GE(copies, 1);
+  EXPECT_LE(copies, 2);  // the newest, and one that was being pruned
 }
 
 TEST_F(ServerTest, UnknownIdsAndStatesAreErrorsThatNameTheFix) {

@@ -37,8 +37,8 @@ class BackupTest : public ::testing::Test {
     return *std::move(store);
   }
   static absl::Status Say(Store& store, const std::string& detail, absl::Duration at) {
-    return store.Commit(at, std::vector<Change>{AppendEvent{
-                                {.time_us = 5, .kind = "said", .detail = detail}}});
+    return store.Commit(
+        at, std::vector<Change>{AppendEvent{{.time_us = 5, .kind = "said", .detail = detail}}});
   }
   // As somebody with another program would.
   void ByHand(const std::string& sql) {
@@ -61,10 +61,11 @@ TEST_F(BackupTest, EventsAreAChainThatGoesOnOverRestartsAndFailedCommits) {
     const auto store = Open();
     ASSERT_TRUE(Say(*store, absl::StrCat("a", i), absl::Seconds(i)).ok());
     // What is rolled back leaves no gap.
-    EXPECT_FALSE(store
-                     ->Commit(absl::Seconds(i), std::vector<Change>{AppendEvent{{.kind = "lost"}},
-                                                                    InsertStage{{.id = StageId{1}}}})
-                     .ok());
+    EXPECT_FALSE(
+        store
+            ->Commit(absl::Seconds(i), std::vector<Change>{AppendEvent{{.kind = "lost"}},
+                                                           InsertStage{{.id = StageId{1}}}})
+            .ok());
     ASSERT_TRUE(Say(*store, absl::StrCat("b", i), absl::Seconds(i)).ok());
   }
   EXPECT_TRUE(Chain().ok()) << Chain();
@@ -102,7 +103,8 @@ TEST_F(BackupTest, AChangedARemovedAndACutOffEventAreFound) {
     ByHand(sql);
     EXPECT_THAT(std::string(Chain().message()), HasSubstr(found)) << sql;
     EXPECT_THAT(Check(path_)->damage, SizeIs(1));
-    for (const char* suffix : {"", "-wal", "-shm", ".mark", ".incarnation"}) fs::remove(path_ + suffix);
+    for (const char* suffix : {"", "-wal", "-shm", ".mark", ".incarnation"})
+      fs::remove(path_ + suffix);
   }
 }
 
@@ -138,7 +140,8 @@ TEST_F(BackupTest, OldEventsAreChainedByTheMigrationInTheirOrder) {
   const auto store = Open();
   ASSERT_TRUE(Say(*store, "new", absl::Seconds(1)).ok());
   EXPECT_TRUE(Chain().ok()) << Chain();
-  EXPECT_EQ(*MigrateWithBackup(path_ + "2", 1).status().message().data(), 'n');  // no database there
+  EXPECT_EQ(*MigrateWithBackup(path_ + "2", 1).status().message().data(),
+            'n');  // no database there
 }
 
 TEST_F(BackupTest, ACopyIsTakenWhileTheServerWritesAndIsOneMomentOfIt) {
@@ -205,7 +208,8 @@ TEST_F(BackupTest, ADamagedCopyIsRefusedAndNothingIsChanged) {
   const std::string copy = dir_ + "/copy.db";
   {
     const auto store = Open();
-    for (int i = 0; i < 50; ++i) ASSERT_TRUE(Say(*store, std::string(500, 'x'), absl::Seconds(1)).ok());
+    for (int i = 0; i < 50; ++i)
+      ASSERT_TRUE(Say(*store, std::string(500, 'x'), absl::Seconds(1)).ok());
     ASSERT_TRUE(Backup(path_, copy).ok());
   }
   {
