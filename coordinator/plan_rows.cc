@@ -43,13 +43,19 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
                .flops_per_token = t.flops_per_token,
                .tokens = spec::TotalTokens(t.config),
                .flops = t.flops};
+  // What trains runs on all of the trial's ranks; what comes after is one process.
+  const auto slots = [&](const std::string& kind) {
+    const bool trains = kind == "pretrain" || kind == "timing";
+    return std::max<int64_t>(1, t.config.execution.threads) *
+           (trains ? std::max<int64_t>(1, train.ranks) : 1);
+  };
   for (const sweeps::PlannedStage& s : t.stages) {
     out.stages.push_back({.name = s.name,
                           .kind = s.kind,
                           .settings_json = s.settings_json,
                           .priority = s.priority,
                           .target_step = s.target_step,
-                          .threads = std::max<int64_t>(1, t.config.execution.threads)});
+                          .threads = slots(s.kind)});
     out.parents.push_back(s.parent);
   }
   return out;

@@ -169,7 +169,7 @@ TEST(Key, ExecutionFieldsDoNotChangeItAndResultFieldsDo) {
   for (const char* other :
        {R"("seed.init": 1)", R"("seed.data": 1)", R"("train.lr": 0.002)", R"("data.digest": "x")",
         R"("model.tied_head": true)", R"("numerics.device": "cuda")", R"("eval.tokens": 1)",
-        R"("model.rope_base": 500)", R"("train.final_lr_fraction": 0)"}) {
+        R"("train.ranks": 2)", R"("model.rope_base": 500)", R"("train.final_lr_fraction": 0)"}) {
     EXPECT_NE(Key(ResolvedOrDie("{" + base + ", " + other + "}")), key) << other;
   }
 }
@@ -182,8 +182,9 @@ TEST(Key, RowsOfOneBundleMayDifferInRatesAndSeedsOnly) {
                           R"("execution.checkpoint_steps": 7)"}) {
     EXPECT_EQ(FusionKey(ResolvedOrDie("{" + base + ", " + row + "}")), key) << row;
   }
-  for (const char* other : {R"("model.d_model": 64)", R"("data.seq_len": 64)",
-                            R"("train.batch_tokens": 2048)", R"("execution.threads": 2)"}) {
+  for (const char* other :
+       {R"("model.d_model": 64)", R"("data.seq_len": 64)", R"("train.ranks": 2)",
+        R"("train.batch_tokens": 2048)", R"("execution.threads": 2)"}) {
     EXPECT_NE(FusionKey(ResolvedOrDie("{" + base + ", " + other + "}")), key) << other;
   }
 }
