@@ -89,6 +89,12 @@ TEST(Resolve, NamesWhatDoesNotFitTogether) {
             "data.tokenizer: unknown tokenizer \"bpe\"; bytes, or sentencepiece:<300 or more>");
   EXPECT_EQ(only(R"({"train": {"steps": 1, "batch_tokens": 100}})"),
             "train.batch_tokens: 100 is not a multiple of data.seq_len 128");
+  EXPECT_EQ(
+      only(R"({"train": {"steps": 1, "batch_tokens": 768, "ranks": 4}})"),
+      "train.ranks: 4 does not divide the batch of 6 sequences (batch_tokens / seq_len); give "
+      "one of 1, 2, 3, 6, or another train.batch_tokens");
+  EXPECT_EQ(only(R"({"router": {"gate": "st"}, "train": {"steps": 1, "ranks": 2}})"),
+            "train.ranks: a router draws and balances over the whole batch; 1");
   EXPECT_EQ(only("{}"),
             "train: no budget: give one of train.steps, train.tokens, train.flops, train.epochs");
   EXPECT_EQ(only(R"({"train": {"steps": 1, "tokens": 1}})"),

@@ -9,10 +9,15 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #endif
 
+#include <algorithm>
 #include <vector>
 
 namespace plumb::trainer {
 namespace {
+
+// Longest wait for the others to connect, who have all said that they are about to: a rank that
+// dies in these moments is noticed by nothing else.
+constexpr std::chrono::milliseconds kConnecting(20'000);
 
 // c10d's errors are c10::Error, Gloo's its own kinds of std::exception.
 template <typename Fn>
@@ -61,10 +66,11 @@ std::unique_ptr<Collective> Collective::Join(const std::string& store, int64_t r
                                              at::Device device, std::chrono::milliseconds timeout) {
   return OrLost([&] {
     auto group = std::make_unique<Group>();
-    group->backend =
-        Connect(store, static_cast<int>(rank), static_cast<int>(ranks), device, timeout);
+    group->backend = Connect(store, static_cast<int>(rank), static_cast<int>(ranks), device,
+                             std::min(timeout, kConnecting));
     std::unique_ptr<Collective> out(new Collective(rank, ranks, std::move(group)));
     out->Sum(at::zeros({1}, at::TensorOptions().device(device)));  // all are there
+    out->group_->backend->setTimeout(timeout);
     return out;
   });
 }

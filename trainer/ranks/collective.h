@@ -28,7 +28,8 @@ class Collective {
  public:
   // Waits until all `ranks` have called it with the same `store`, a path of a file that is not
   // there yet, on a file system they share; after that the file is not needed. `device`: of the
-  // tensors. Throws RankLost after `timeout`, which is also the longest wait of a Sum().
+  // tensors. Throws RankLost where one does not come within 20 s or `timeout`, the longest wait of
+  // a Sum(), whichever is shorter.
   static std::unique_ptr<Collective> Join(const std::string& store, int64_t rank, int64_t ranks,
                                           at::Device device, std::chrono::milliseconds timeout);
   ~Collective();

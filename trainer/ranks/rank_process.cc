@@ -130,6 +130,7 @@ int RankMain(int argc, char** argv) {
   // Before anything else: without rank 0 there is nothing to do, not even in the middle of a step.
   // Had it ended before this line, the channel would be at its end.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  prctl(PR_SET_NAME, "plumb-rank");  // the program's file is called exe on this way here
   // Who stops the trial asks rank 0, which may need this rank to the end of its step.
   for (int ignored : {SIGTERM, SIGINT, SIGHUP}) signal(ignored, SIG_IGN);
   if (argc < 3) {

@@ -193,8 +193,7 @@ void CheckRouter(const TrialSpec& s, Errors& e) {
          str(r.prefix) + " tokens leave nothing to score; sequences must be longer");
     e.If(s.train.objective == Objective::kMlm, "router.pool", "prefix is for a causal objective");
   }
-  e.If(s.train.ranks > 1, "train.ranks",
-       "a router's noise and balance loss are of the whole batch; 1 with a router");
+  e.If(s.train.ranks > 1, "train.ranks", "a router draws and balances over the whole batch; 1");
   e.If(s.execution.micro_batch > 0, "execution.micro_batch",
        "a router balances and draws over the whole batch; 0");
   e.If(r.init == RouterInit::kIdentity && r.steps > m.n_layers, "router.init",
