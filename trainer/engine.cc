@@ -113,6 +113,18 @@ class TorchEngine : public Engine {
                        "{}");
         return;
       }
+      if (request.spec.numerics.device == spec::DeviceKind::kCuda && request.spec.train.ranks > 1) {
+        const auto gpus = static_cast<int64_t>(at::getNumGPUs());
+        if (!Collective::Supports(at::kCUDA) || gpus < request.spec.train.ranks) {
+          sink_.RowEnded(
+              request.row, 0, RowOutcome::kInfeasible,
+              Collective::Supports(at::kCUDA)
+                  ? "train.ranks: one GPU a rank, but this machine has " + std::to_string(gpus)
+                  : "train.ranks on GPUs needs a trainer built with NCCL; this one is not",
+              "{}");
+          return;
+        }
+      }
       if (!rows_.empty() &&
           (request.kind != "pretrain" || rows_.front().request.kind != "pretrain")) {
         throw std::invalid_argument("a row of kind " + request.kind +

@@ -62,6 +62,13 @@ Collective::Collective(int64_t rank, int64_t ranks, std::unique_ptr<Group> group
     : rank_(rank), ranks_(ranks), group_(std::move(group)) {}
 Collective::~Collective() = default;
 
+bool Collective::Supports(at::DeviceType device) {
+#ifdef PLUMB_NCCL
+  if (device == at::kCUDA) return true;
+#endif
+  return device == at::kCPU;
+}
+
 std::unique_ptr<Collective> Collective::Join(const std::string& store, int64_t rank, int64_t ranks,
                                              at::Device device, std::chrono::milliseconds timeout) {
   return OrLost([&] {

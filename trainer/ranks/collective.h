@@ -26,6 +26,8 @@ class RankLost : public std::runtime_error {
 
 class Collective {
  public:
+  // Whether this build can sum tensors of the device: CPUs always, GPUs with NCCL's header.
+  static bool Supports(at::DeviceType device);
   // Waits until all `ranks` have called it with the same `store`, a path of a file that is not
   // there yet, on a file system they share; after that the file is not needed. `device`: of the
   // tensors. Throws RankLost where one does not come within 20 s or `timeout`, the longest wait of

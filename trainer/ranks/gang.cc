@@ -215,8 +215,10 @@ void Gang::Listen(Clock::time_point deadline) {
 
 Gang::Failure Gang::Explain(const std::string& lost) {
   const auto over = [](const Peer& p) { return p.status || p.failure || p.victim; };
+  const auto guilty = [](const Peer& p) { return p.failure || (p.status && !p.victim); };
   const Clock::time_point deadline = Clock::now() + std::min(kGrace, timeout_);
-  while (Clock::now() < deadline && !std::all_of(peers_.begin(), peers_.end(), over))
+  while (Clock::now() < deadline && std::none_of(peers_.begin(), peers_.end(), guilty) &&
+         !std::all_of(peers_.begin(), peers_.end(), over))
     Listen(deadline);
   const auto name = [](const Peer& p) { return "rank " + std::to_string(p.rank); };
   for (const Peer& p : peers_) {
