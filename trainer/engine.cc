@@ -252,8 +252,7 @@ class TorchEngine : public Engine {
                                   : at::Device(at::kCPU);
     gang_.reset();
     const bool trains = request.kind == "pretrain" || request.kind == "timing";
-    if (s.train.ranks > 1 && trains)
-      gang_ = std::make_unique<Gang>(request, data_dir_, threads_, request.checkpoint_dir);
+    if (s.train.ranks > 1 && trains) gang_ = std::make_unique<Gang>(request, data_dir_, threads_);
     if (rows_.empty() && (bundle_ == nullptr || fusion_key != fusion_key_)) {
       bundle_.reset();
       bundle_ = std::make_unique<Bundle>(s.model, std::max(s.data.seq_len, s.eval.seq_len),

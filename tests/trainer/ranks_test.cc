@@ -15,6 +15,7 @@
 #include "trainer/bundle.h"
 #include "trainer/counter_random.h"
 #include "trainer/files/safetensors.h"
+#include "trainer/ranks/board.h"
 #include "trainer/ranks/collective.h"
 #include "trainer/ranks/gang.h"
 #include "trainer/ranks/rank_process.h"
@@ -39,8 +40,7 @@ struct Trained {
   std::vector<double> loss, grad_norm;
   at::Tensor weights;
 };
-Trained Train(const std::string& optimizer, int64_t ranks, at::ScalarType type,
-              const std::string& store) {
+Trained Train(const std::string& optimizer, int64_t ranks, at::ScalarType type) {
   const spec::TrialSpec s = spec::ResolvedOrDie(
       R"({"train.optimizer": ")" + optimizer + R"(", "train.lr": )" +
       (optimizer == "sgd" ? "0.1" : "0.003") +
@@ -50,9 +50,10 @@ Trained Train(const std::string& optimizer, int64_t ranks, at::ScalarType type,
       (optimizer == "sgd" ? "0" : "0.5") + "}");
   const int64_t T = s.data.seq_len, B = s.train.batch_tokens / T;
   std::vector<Trained> runs(ranks);
+  Board board;
   const auto train = [&](int64_t rank) {
     std::unique_ptr<Collective> group;
-    if (ranks > 1) group = Collective::Join(store, rank, ranks, at::kCPU, std::chrono::seconds(60));
+    if (ranks > 1) group = Collective::Join(board, rank, ranks, at::kCPU, std::chrono::seconds(60));
     Bundle bundle(s.model, T, 1, at::kCPU, type);
     bundle.Add(7, s.model);
     for (int64_t step = 0; step < kSteps; ++step) {
@@ -89,16 +90,13 @@ struct Case {
 };
 
 TEST(Ranks, MakeTheStepsOfOneProcessWithTheSameGlobalBatch) {
-  testing::TempDir dir;
-  std::filesystem::create_directories(dir.path());
-  int count = 0;
   for (const auto& [optimizer, type, tolerance] :
        {Case{"adamw", at::kDouble, 1e-10}, Case{"sgd", at::kDouble, 1e-10},
         Case{"adamw", at::kFloat, 1e-5}}) {
-    const Trained one = Train(optimizer, 1, type, "");
+    const Trained one = Train(optimizer, 1, type);
     ASSERT_LT(one.loss.back(), 0.8 * one.loss.front()) << "nothing was learned";
     for (const int64_t ranks : {2, 4}) {
-      const Trained many = Train(optimizer, ranks, type, dir / ("store" + std::to_string(++count)));
+      const Trained many = Train(optimizer, ranks, type);
       double loss = 0, norm = 0;
       for (int64_t i = 0; i < kSteps; ++i) {
         loss = std::max(loss, std::abs(many.loss[i] / one.loss[i] - 1));
@@ -115,12 +113,10 @@ TEST(Ranks, MakeTheStepsOfOneProcessWithTheSameGlobalBatch) {
 }
 
 TEST(Ranks, RefuseABatchThatTheyCannotShare) {
-  testing::TempDir dir;
-  std::filesystem::create_directories(dir.path());
   const spec::TrialSpec s = spec::ResolvedOrDie(
       R"({"model": {"n_layers": 1, "d_model": 8, "n_heads": 2}, "train": {"steps": 1}})");
-  const auto group =
-      Collective::Join(dir / "store", 0, 1, at::kCPU, std::chrono::milliseconds(10'000));
+  Board board;
+  const auto group = Collective::Join(board, 0, 1, at::kCPU, std::chrono::milliseconds(10'000));
   Bundle bundle(s.model, 8, 2, at::kCPU);
   bundle.Add(1), bundle.Add(2);
   const at::Tensor ids = at::zeros({2, 4, 8}, at::kLong);
@@ -128,11 +124,13 @@ TEST(Ranks, RefuseABatchThatTheyCannotShare) {
                std::invalid_argument);
 }
 
-TEST(Ranks, AreNotWaitedForWithoutEnd) {
-  testing::TempDir dir;
-  std::filesystem::create_directories(dir.path());
-  EXPECT_THROW(Collective::Join(dir / "store", 0, 2, at::kCPU, std::chrono::milliseconds(100)),
-               RankLost);
+TEST(Ranks, AreNotWaitedForOnceOneIsGone) {
+  Board board;
+  std::thread other([&] { board.Lose("rank 1 is gone"); });
+  EXPECT_THROW(Collective::Join(board, 0, 2, at::kCPU, std::chrono::seconds(60)), RankLost);
+  other.join();
+  Board empty;
+  EXPECT_THROW(Collective::Join(empty, 0, 2, at::kCPU, std::chrono::milliseconds(50)), RankLost);
 }
 
 std::vector<pid_t> ChildrenOf(pid_t pid) {
@@ -293,7 +291,7 @@ TEST_F(RanksTest, SharesNoBundle) {
 }
 
 TEST_F(RanksTest, OtherWeightsOnARankAreNoticed) {
-  Gang gang(Request("a", RanksSpec(2)), data_.path(), 1, work_.path());
+  Gang gang(Request("a", RanksSpec(2)), data_.path(), 1);
   gang.Join(at::kCPU);
   Bundle bundle(RanksSpec(2).model, 16, 1, at::kCPU);
   bundle.Add(1, RanksSpec(2).model);

@@ -1,7 +1,6 @@
 #include "trainer/ranks/collective.h"
 
 #define USE_C10D_GLOO 1  // as LibTorch's own build says
-#include <torch/csrc/distributed/c10d/FileStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #if defined(PLUMB_CUDA) && __has_include(<nccl.h>)
 #define PLUMB_NCCL 1
@@ -10,7 +9,11 @@
 #endif
 
 #include <algorithm>
+#include <atomic>
+#include <stdexcept>
 #include <vector>
+
+#include "trainer/ranks/board.h"
 
 namespace plumb::trainer {
 namespace {
@@ -31,10 +34,46 @@ auto OrLost(Fn fn) {
   }
 }
 
-c10::intrusive_ptr<c10d::Backend> Connect(const std::string& path, int rank, int ranks,
-                                          at::Device device, std::chrono::milliseconds timeout) {
-  auto store = c10::make_intrusive<c10d::FileStore>(path, ranks);
-  store->setTimeout(timeout);
+// A rendezvous as c10d wants it, for as long as it is there.
+class Store : public c10d::Store {
+ public:
+  using Place = std::shared_ptr<std::atomic<Rendezvous*>>;  // null: over
+  Store(Place place, std::chrono::milliseconds limit)
+      : c10d::Store(limit), place_(std::move(place)) {}
+
+  c10::intrusive_ptr<c10d::Store> clone() override {
+    return c10::make_intrusive<Store>(place_, timeout_);
+  }
+  using c10d::Store::set;
+  void set(const std::string& key, const Word& word) override { There().Set(key, word); }
+  Word get(const std::string& key) override { return There().Get(key, timeout_); }
+  bool check(const std::vector<std::string>& keys) override {
+    if (place_->load() == nullptr) return false;  // NCCL's watchdog asks now and then
+    return std::all_of(keys.begin(), keys.end(), [&](const auto& k) { return There().Has(k); });
+  }
+  void wait(const std::vector<std::string>& keys) override { wait(keys, timeout_); }
+  void wait(const std::vector<std::string>& keys, const std::chrono::milliseconds& limit) override {
+    for (const std::string& key : keys) There().Get(key, limit);
+  }
+  int64_t add(const std::string&, int64_t) override { return Refuse("add"); }
+  bool deleteKey(const std::string&) override { return Refuse("deleteKey") != 0; }
+  int64_t getNumKeys() override { return Refuse("getNumKeys"); }
+
+ private:
+  Rendezvous& There() {
+    Rendezvous* const there = *place_;
+    if (there == nullptr) throw std::logic_error("the rendezvous is over");
+    return *there;
+  }
+  int64_t Refuse(const char* what) {
+    throw std::logic_error(std::string("a rendezvous has no ") + what);
+  }
+  const Place place_;
+};
+
+c10::intrusive_ptr<c10d::Backend> Connect(c10::intrusive_ptr<c10d::Store> store, int rank,
+                                          int ranks, at::Device device,
+                                          std::chrono::milliseconds timeout) {
   if (device.is_cuda()) {
 #ifdef PLUMB_NCCL
     auto options = c10d::ProcessGroupNCCL::Options::create();
@@ -69,14 +108,17 @@ bool Collective::Supports(at::DeviceType device) {
   return device == at::kCPU;
 }
 
-std::unique_ptr<Collective> Collective::Join(const std::string& store, int64_t rank, int64_t ranks,
+std::unique_ptr<Collective> Collective::Join(Rendezvous& rendezvous, int64_t rank, int64_t ranks,
                                              at::Device device, std::chrono::milliseconds timeout) {
   return OrLost([&] {
     auto group = std::make_unique<Group>();
-    group->backend = Connect(store, static_cast<int>(rank), static_cast<int>(ranks), device,
-                             std::min(timeout, kConnecting));
+    const auto place = std::make_shared<std::atomic<Rendezvous*>>(&rendezvous);
+    const auto limit = std::min(timeout, kConnecting);
+    const auto store = c10::make_intrusive<Store>(place, limit);
+    group->backend = Connect(store, static_cast<int>(rank), static_cast<int>(ranks), device, limit);
     std::unique_ptr<Collective> out(new Collective(rank, ranks, std::move(group)));
     out->Sum(at::zeros({1}, at::TensorOptions().device(device)));  // all are there
+    *place = nullptr;
     out->group_->backend->setTimeout(timeout);
     return out;
   });

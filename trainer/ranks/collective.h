@@ -18,6 +18,8 @@
 
 namespace plumb::trainer {
 
+class Rendezvous;
+
 // Another rank ended, or did not take part in time.
 class RankLost : public std::runtime_error {
  public:
@@ -28,11 +30,10 @@ class Collective {
  public:
   // Whether this build can sum tensors of the device: CPUs always, GPUs with NCCL's header.
   static bool Supports(at::DeviceType device);
-  // Waits until all `ranks` have called it with the same `store`, a path of a file that is not
-  // there yet, on a file system they share; after that the file is not needed. `device`: of the
-  // tensors. Throws RankLost where one does not come within 20 s or `timeout`, the longest wait of
-  // a Sum(), whichever is shorter.
-  static std::unique_ptr<Collective> Join(const std::string& store, int64_t rank, int64_t ranks,
+  // Waits until all `ranks` have called it with boards of one rendezvous, which is not used
+  // afterwards. `device`: of the tensors. Throws RankLost where a rank is gone, or does not connect
+  // within 20 s or `timeout`, the longest wait of a Sum(), whichever is shorter.
+  static std::unique_ptr<Collective> Join(Rendezvous& rendezvous, int64_t rank, int64_t ranks,
                                           at::Device device, std::chrono::milliseconds timeout);
   ~Collective();
   Collective(const Collective&) = delete;

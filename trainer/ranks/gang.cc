@@ -4,14 +4,16 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
+#include <thread>
 
 #include "trainer/ranks/rank_process.h"
 #include "trainer/spec/parse.h"
@@ -36,30 +38,15 @@ std::string Text(int status) {
          (signal == SIGKILL ? " (by hand, or by the kernel for want of memory)" : "");
 }
 
-// No file is there of this name: only this process makes such names, and it counts.
-std::string StorePath(const std::string& folder) {
-  static int64_t count = 0;
-  const std::filesystem::path dir =
-      folder.empty() ? std::filesystem::temp_directory_path() : std::filesystem::path(folder);
-  std::filesystem::create_directories(dir);
-  const std::string path =
-      dir / ("ranks-" + std::to_string(getpid()) + "-" + std::to_string(++count));
-  std::filesystem::remove(path);  // of a process of the same number before
-  return path;
-}
-
 }  // namespace
 
-Gang::Gang(const RowRequest& request, const std::string& data_dir, int64_t threads,
-           const std::string& folder)
-    : timeout_(static_cast<int64_t>(1000 * request.spec.execution.rank_timeout_seconds)),
-      store_(StorePath(folder)) {
+Gang::Gang(const RowRequest& request, const std::string& data_dir, int64_t threads)
+    : timeout_(static_cast<int64_t>(1000 * request.spec.execution.rank_timeout_seconds)) {
   const int64_t ranks = request.spec.train.ranks;
   json load = {{"config", spec::Canonical(request.spec, spec::With::kExecution)},
                {"data_dir", data_dir},
                {"threads", threads},
                {"ranks", ranks},
-               {"store", store_},
                {"checkpoint", nullptr}};
   if (request.checkpoint) {
     load["checkpoint"] = {{"path", request.checkpoint->path},
@@ -93,8 +80,6 @@ void Gang::End() {
     p.pid = 0;
   }
   peers_.clear();
-  std::error_code ignored;
-  std::filesystem::remove(store_, ignored);
 }
 
 void Gang::Start(Peer* peer, int64_t ranks, const std::string& row) {
@@ -125,9 +110,35 @@ void Gang::Start(Peer* peer, int64_t ranks, const std::string& row) {
 void Gang::Join(at::Device device) {
   Await(std::max(kLoading, timeout_));
   Say({{"do", "join"}});
-  ranks_ = Collective::Join(store_, 0, static_cast<int64_t>(peers_.size()) + 1, device, timeout_);
-  std::error_code ignored;
-  std::filesystem::remove(store_, ignored);
+  // Connecting blocks this thread; meanwhile another answers the ranks' questions and hears of
+  // their ends.
+  const int wake = eventfd(0, EFD_CLOEXEC);
+  if (wake < 0) throw std::runtime_error(std::string("eventfd: ") + std::strerror(errno));
+  std::atomic<bool> connecting = true;
+  std::thread host([&] {
+    while (connecting) {
+      Listen(Clock::now() + kLoading, wake);
+      for (const Peer& p : peers_) {
+        if (p.status || p.failure || p.victim)
+          board_.Lose("rank " + std::to_string(p.rank) + " is gone");
+      }
+    }
+  });
+  const auto end = [&] {
+    connecting = false;
+    const uint64_t one = 1;
+    while (write(wake, &one, sizeof one) < 0 && errno == EINTR) {
+    }
+    host.join();
+    close(wake);
+  };
+  try {
+    ranks_ = Collective::Join(board_, 0, static_cast<int64_t>(peers_.size()) + 1, device, timeout_);
+  } catch (...) {
+    end();
+    throw;
+  }
+  end();
 }
 
 void Gang::Begin(RankWork work, int64_t step) {
@@ -183,19 +194,22 @@ void Gang::Await(std::chrono::milliseconds limit) {
   }
 }
 
-void Gang::Listen(Clock::time_point deadline) {
+void Gang::Listen(Clock::time_point deadline, int wake) {
   std::vector<pollfd> fds;
   for (const Peer& p : peers_) fds.push_back({p.status ? -1 : p.channel->fd(), POLLIN, 0});
+  fds.push_back({wake, POLLIN, 0});
   const auto left =
       std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
   if (poll(fds.data(), fds.size(), static_cast<int>(std::clamp<int64_t>(left + 1, 0, 60'000))) <= 0)
     return;
-  for (size_t i = 0; i < fds.size(); ++i) {
+  for (size_t i = 0; i < peers_.size(); ++i) {
     if (fds[i].revents == 0) continue;
     Peer& p = peers_[i];
     const bool there = p.channel->Fill(/*wait=*/false);
     while (auto message = p.channel->Next()) {
-      if (message->contains("lost")) {
+      if (message->contains("board")) {
+        board_.Answer(*message, p.channel.get());
+      } else if (message->contains("lost")) {
         p.victim = true;
       } else if (message->contains("failed")) {
         p.failure = {

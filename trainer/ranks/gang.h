@@ -8,7 +8,8 @@
 //     kernel kills a rank whose parent has ended.
 //  3. What goes wrong with a rank is thrown as RankLost; Explain() then says whose fault it was.
 //
-// One thread, which must be the process's first: the kernel counts a parent by its thread.
+// One thread, beside one of its own within Join(); it must be the process's first, since the kernel
+// counts a parent by its thread.
 #pragma once
 
 #include <sys/types.h>
@@ -22,6 +23,7 @@
 #include <vector>
 
 #include "trainer/protocol/engine.h"
+#include "trainer/ranks/board.h"
 #include "trainer/ranks/channel.h"
 #include "trainer/ranks/collective.h"
 
@@ -37,10 +39,8 @@ class Gang {
   };
 
   // Starts ranks 1 … train.ranks - 1 of a row, which load its data and checkpoint meanwhile.
-  // `folder`: for the file by which they find each other, made if missing. Throws
-  // std::runtime_error.
-  Gang(const RowRequest& request, const std::string& data_dir, int64_t threads,
-       const std::string& folder);
+  // Throws std::runtime_error.
+  Gang(const RowRequest& request, const std::string& data_dir, int64_t threads);
   ~Gang();
   Gang(const Gang&) = delete;
   Gang& operator=(const Gang&) = delete;
@@ -80,12 +80,13 @@ class Gang {
   void Say(const nlohmann::json& message);
   // Waits until each has answered. Throws RankLost when one ends or `limit` passes.
   void Await(std::chrono::milliseconds limit);
-  // Takes in what has come from the peers, waiting for the first of it until `deadline`.
-  void Listen(std::chrono::steady_clock::time_point deadline);
+  // Takes in what has come from the peers, waiting for the first of it until `deadline`, or until
+  // `wake` can be read.
+  void Listen(std::chrono::steady_clock::time_point deadline, int wake = -1);
 
   const std::chrono::milliseconds timeout_;
-  std::string store_;
   std::vector<Peer> peers_;
+  Board board_;
   std::unique_ptr<Collective> ranks_;
   double step_cpu_seconds_ = 0;
 };

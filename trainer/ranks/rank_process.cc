@@ -20,6 +20,7 @@
 #include "trainer/counter_random.h"
 #include "trainer/mixed_order.h"
 #include "trainer/process_usage.h"
+#include "trainer/ranks/board.h"
 #include "trainer/ranks/channel.h"
 #include "trainer/ranks/collective.h"
 #include "trainer/samples.h"
@@ -45,7 +46,6 @@ class Rank {
       : spec_(SpecOf(load)),
         rank_(load.at("rank")),
         ranks_(load.at("ranks")),
-        store_(load.at("store")),
         dataset_(data::Dataset::Open(load.at("data_dir"))),
         order_(OrderOf(spec_, dataset_)),
         // On GPUs, one a rank.
@@ -63,11 +63,12 @@ class Rank {
     ids_ = at::empty({1, B, T}, at::kLong), targets_ = at::empty({1, B, T}, at::kLong);
   }
 
-  json Do(const json& command) {
+  json Do(const json& command, Channel& channel) {
     const std::string what = command.at("do");
     if (what == "join") {
       const auto timeout = static_cast<int64_t>(1000 * spec_.execution.rank_timeout_seconds);
-      group_ = Collective::Join(store_, rank_, ranks_, device_, std::chrono::milliseconds(timeout));
+      RemoteBoard board(channel);
+      group_ = Collective::Join(board, rank_, ranks_, device_, std::chrono::milliseconds(timeout));
       return nullptr;  // rank 0 joins too, and knows
     }
     if (what == "digest") return {{"digest", WeightsDigest(bundle_.arena(), 0)}};
@@ -92,7 +93,6 @@ class Rank {
 
   const spec::TrialSpec spec_;
   const int64_t rank_, ranks_;
-  const std::string store_;
   const data::Dataset dataset_;
   const MixedOrder order_;
   const at::Device device_;
@@ -107,7 +107,7 @@ void Serve(Channel& channel) {
   Rank rank(*load);
   if (!channel.Send({{"loaded", true}})) return;
   while (const auto command = Hear(channel)) {
-    const json answer = rank.Do(*command);
+    const json answer = rank.Do(*command, channel);
     if (!answer.is_null() && !channel.Send(answer)) return;
   }
 }
