@@ -45,14 +45,20 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
                .flops_per_token = t.flops_per_token,
                .tokens = spec::TotalTokens(t.config),
                .flops = t.flops};
+  // What trains runs on all of the trial's ranks; what comes after is one process.
+  const auto processes = [&](const std::string& kind) {
+    const bool trains = kind == "pretrain" || kind == "timing";
+    return trains ? std::max<int64_t>(1, train.ranks) : 1;
+  };
+  const int64_t threads = std::max<int64_t>(1, t.config.execution.threads);
   for (const sweeps::PlannedStage& s : t.stages) {
     out.stages.push_back({.name = s.name,
                           .kind = s.kind,
                           .settings_json = s.settings_json,
                           .priority = s.priority,
                           .target_step = s.target_step,
-                          .threads = std::max<int64_t>(1, t.config.execution.threads),
-                          .memory_bytes = t.predicted_peak_bytes,
+                          .threads = threads * processes(s.kind),
+                          .memory_bytes = t.predicted_peak_bytes * processes(s.kind),
                           .labels = labels});
     out.parents.push_back(s.parent);
   }

@@ -230,8 +230,11 @@ absl::Status Store::Put(const OpenAttempt& c) {
           "DELETE FROM measurement WHERE series_id IN (SELECT id FROM series WHERE stage_id = ?) "
           "AND step > ?"));
   RETURN_IF_ERROR(points->Bind(1, r.id.stage.value).Bind(2, c.keep_through_step).Run());
-  ASSIGN_OR_RETURN(Statement * documents, Cached("DELETE FROM document_score WHERE stage_id = ?"));
-  RETURN_IF_ERROR(documents->Bind(1, r.id.stage.value).Run());
+  // Documents are scored at the last step: from a checkpoint of that step nobody scores them again.
+  ASSIGN_OR_RETURN(Statement * documents,
+                   Cached("DELETE FROM document_score WHERE stage_id = ? AND ? < "
+                          "(SELECT target_step FROM stage WHERE id = document_score.stage_id)"));
+  RETURN_IF_ERROR(documents->Bind(1, r.id.stage.value).Bind(2, c.keep_through_step).Run());
   ASSIGN_OR_RETURN(Statement * records,
                    Cached("DELETE FROM record WHERE stage_id = ? AND step > ?"));
   RETURN_IF_ERROR(records->Bind(1, r.id.stage.value).Bind(2, c.keep_through_step).Run());

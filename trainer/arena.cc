@@ -23,9 +23,9 @@ at::Tensor Slice(const at::Tensor& arena, const spec::Parameter& p, int64_t firs
                           arena.storage_offset() + first * arena.stride(0) + p.offset);
 }
 
-Arena::Arena(spec::ParameterLayout layout, int64_t capacity, at::Device device)
+Arena::Arena(spec::ParameterLayout layout, int64_t capacity, at::Device device, at::ScalarType type)
     : layout_(std::move(layout)) {
-  const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
+  const auto options = at::TensorOptions().dtype(type).device(device);
   const auto make = [&] { return at::zeros({capacity, layout_.row_size}, options); };
   weights_ = make(), grads_ = make(), m_ = make(), v_ = make();
 }

@@ -1,6 +1,6 @@
 // The parameters of K trials in one block of memory: weights, gradients and AdamW's two moments,
-// each [K, P] float32, row k one trial. What a layer sees is a strided view [K, in, out] of it;
-// nothing is copied, forward or backward.
+// each [K, P], row k one trial; float32, or float64 for tests of the mathematics. What a layer sees
+// is a strided view [K, in, out] of it; nothing is copied, forward or backward.
 //
 // Invariants:
 //  1. Row k of a tensor is written only on behalf of trial k.
@@ -26,7 +26,8 @@ using ParameterView = std::map<std::string, at::Tensor>;
 
 class Arena {
  public:
-  Arena(spec::ParameterLayout layout, int64_t capacity, at::Device device);
+  Arena(spec::ParameterLayout layout, int64_t capacity, at::Device device,
+        at::ScalarType type = at::kFloat);
 
   const spec::ParameterLayout& layout() const { return layout_; }
   int64_t capacity() const { return weights_.size(0); }

@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "trainer/counter_random.h"
+#include "trainer/ranks/collective.h"
 
 namespace plumb::trainer {
 namespace {
@@ -19,10 +20,11 @@ std::vector<double> Doubles(const at::Tensor& t) {
 
 }  // namespace
 
-Bundle::Bundle(const spec::ModelSpec& model, int64_t longest, int64_t capacity, at::Device device)
+Bundle::Bundle(const spec::ModelSpec& model, int64_t longest, int64_t capacity, at::Device device,
+               at::ScalarType type)
     : model_(model),
       device_(device),
-      arena_(spec::LayoutOf(model), capacity, device),
+      arena_(spec::LayoutOf(model), capacity, device, type),
       tables_(model, longest, device),
       optimizer_(model, arena_.layout()) {}
 
@@ -40,24 +42,41 @@ void Bundle::Remove(int64_t k) {
 
 StepResult Bundle::Step(const at::Tensor& ids, const at::Tensor& targets,
                         const std::vector<RowUpdate>& updates, int64_t micro_batch,
-                        std::vector<std::vector<double>>* layer_norms) {
-  const int64_t n = rows_;
+                        std::vector<std::vector<double>>* layer_norms, Collective* ranks) {
+  const int64_t n = rows_, batch = ids.size(1);
   if (ids.size(0) != n || !ids.sizes().equals(targets.sizes()) ||
       static_cast<int64_t>(updates.size()) != n) {
     throw std::invalid_argument("Step: " + std::to_string(n) + " rows, but ids have " +
                                 std::to_string(ids.size(0)) + " and updates " +
                                 std::to_string(updates.size()));
   }
+  if (ranks != nullptr && (n != 1 || batch % ranks->ranks() != 0 || spec::Routed(model_))) {
+    throw std::invalid_argument(
+        "Step: ranks share the batch of one row that is not routed, evenly; not " +
+        std::to_string(n) + " rows or " + std::to_string(batch) + " sequences on " +
+        std::to_string(ranks->ranks()) + " ranks");
+  }
   StepResult out;
+  const int64_t share = ranks != nullptr ? batch / ranks->ranks() : batch;
+  const int64_t begin = ranks != nullptr ? share * ranks->rank() : 0;
   // Rows that cannot share a pass take one each.
   const int64_t together = BatchingOf(model_) == Batching::kBatched ? n : 1;
   for (int64_t k = 0; k < n; k += together) {
-    Accumulate(k, together, ids.narrow(0, k, together), targets.narrow(0, k, together), updates,
-               micro_batch, &out);
+    const at::Tensor all = targets.narrow(0, k, together);
+    // Tokens scored, per row, over the whole batch: each part's sum is divided by it.
+    const at::Tensor scored = all.ge(0).sum({1, 2}).to(at::kFloat);  // [together]
+    Accumulate(k, together, ids.narrow(0, k, together).narrow(1, begin, share),
+               all.narrow(1, begin, share), scored, updates, micro_batch, &out);
   }
 
   at::NoGradGuard no_grad;
   const at::Tensor grads = arena_.grads().narrow(0, 0, n);
+  if (ranks != nullptr) {
+    ranks->Sum(grads);
+    const at::Tensor loss = at::tensor(out.loss, at::kDouble).to(device_);
+    ranks->Sum(loss);
+    out.loss = Doubles(loss);
+  }
   const std::vector<double> squares = ops::RowSquares(grads);
   if (layer_norms != nullptr) {
     layer_norms->assign(n, std::vector<double>(model_.n_layers, 0.0));
@@ -85,8 +104,9 @@ StepResult Bundle::Step(const at::Tensor& ids, const at::Tensor& targets,
 }
 
 void Bundle::Accumulate(int64_t first_row, int64_t n, const at::Tensor& ids,
-                        const at::Tensor& targets, const std::vector<RowUpdate>& updates,
-                        int64_t micro_batch, StepResult* out) {
+                        const at::Tensor& targets, const at::Tensor& scored,
+                        const std::vector<RowUpdate>& updates, int64_t micro_batch,
+                        StepResult* out) {
   const int64_t batch = ids.size(1);
   const int64_t micro = micro_batch > 0 ? std::min(micro_batch, batch) : batch;
   const ParameterView& leaves = arena_.Leaves(first_row, n);
@@ -95,8 +115,6 @@ void Bundle::Accumulate(int64_t first_row, int64_t n, const at::Tensor& ids,
   for (int64_t k = 0; k < n; ++k) z_loss.push_back(updates[first_row + k].z_loss);
   if (std::all_of(z_loss.begin(), z_loss.end(), [](double z) { return z == 0; })) z_loss.clear();
 
-  // Tokens scored, per row, over the whole batch: each micro-batch's sum is divided by it.
-  const at::Tensor scored = targets.ge(0).sum({1, 2}).to(at::kFloat);  // [n]
   at::Tensor loss;
   double balance = 0, evaluations = 0;
   for (int64_t first = 0; first < batch; first += micro) {

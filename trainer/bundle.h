@@ -16,6 +16,8 @@
 
 namespace plumb::trainer {
 
+class Collective;
+
 struct StepResult {
   // [n] mean cross-entropy over the row's scored tokens, nats, before the update; z-loss and
   // balance loss steer the gradient and are not in it.
@@ -29,8 +31,10 @@ struct StepResult {
 
 class Bundle {
  public:
-  // All rows share `model` (resolved). `longest`: the longest sequence that will be given.
-  Bundle(const spec::ModelSpec& model, int64_t longest, int64_t capacity, at::Device device);
+  // All rows share `model` (resolved). `longest`: the longest sequence that will be given. `type`:
+  // of the arena.
+  Bundle(const spec::ModelSpec& model, int64_t longest, int64_t capacity, at::Device device,
+         at::ScalarType type = at::kFloat);
 
   int64_t capacity() const { return arena_.capacity(); }
   int64_t rows() const { return rows_; }
@@ -47,9 +51,15 @@ class Bundle {
   // The loss of a row is the sum over its scored tokens divided by their number, over all
   // micro-batches of `micro_batch` sequences (0: B at once). `layer_norms`: when not null, receives
   // per row the gradient norm of each block.
+  //
+  // With `ranks`, every rank gives the whole batch and computes its share of the sequences, the
+  // rank-th of equal parts; loss and gradients are summed over the ranks before anything looks at
+  // them, so that all ranks make the same update, which is the one of a single process. Of one row
+  // that is not routed; throws RankLost. The gradients are then of no use: leave the bundle.
   StepResult Step(const at::Tensor& ids, const at::Tensor& targets,
                   const std::vector<RowUpdate>& updates, int64_t micro_batch = 0,
-                  std::vector<std::vector<double>>* layer_norms = nullptr);
+                  std::vector<std::vector<double>>* layer_norms = nullptr,
+                  Collective* ranks = nullptr);
 
   // −log p of each target, rows [first, first + n), without gradient: [n, B*T]. A routed model
   // takes n = 1. `extras`: see Forward.
@@ -59,9 +69,11 @@ class Bundle {
   at::Tensor Logits(int64_t row, const at::Tensor& ids, Extras* extras = nullptr) const;
 
  private:
-  // Losses and gradients of rows [first_row, first_row + n); appends to `out`.
+  // Losses and gradients of rows [first_row, first_row + n); appends to `out`. `scored` [n]: tokens
+  // to divide by.
   void Accumulate(int64_t first_row, int64_t n, const at::Tensor& ids, const at::Tensor& targets,
-                  const std::vector<RowUpdate>& updates, int64_t micro_batch, StepResult* out);
+                  const at::Tensor& scored, const std::vector<RowUpdate>& updates,
+                  int64_t micro_batch, StepResult* out);
 
   const spec::ModelSpec model_;
   const at::Device device_;

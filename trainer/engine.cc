@@ -23,6 +23,8 @@
 #include "trainer/measure_plan.h"
 #include "trainer/mixed_order.h"
 #include "trainer/process_usage.h"
+#include "trainer/ranks/gang.h"
+#include "trainer/ranks/rank_process.h"
 #include "trainer/samples.h"
 #include "trainer/spec/cost.h"
 #include "trainer/spec/parse.h"
@@ -94,6 +96,10 @@ class TorchEngine : public Engine {
     const std::string fusion_key = spec::FusionKey(request.spec);
     if (!rows_.empty() && fusion_key != fusion_key_)
       throw std::invalid_argument("the bundle holds rows of another fusion key");
+    if (!rows_.empty() && request.spec.train.ranks > 1) {  // both have them: they are in the key
+      throw std::invalid_argument(
+          "a trial of several ranks (train.ranks) is run alone and shares no bundle");
+    }
     Guarded(request.row, 0, [&] {
       if (request.kind != "pretrain" && request.kind != "timing" && !HasStage(request.kind)) {
         sink_.RowEnded(request.row, 0, RowOutcome::kInfeasible,
@@ -106,6 +112,18 @@ class TorchEngine : public Engine {
                        "worker with a GPU and a LibTorch built for it",
                        "{}");
         return;
+      }
+      if (request.spec.numerics.device == spec::DeviceKind::kCuda && request.spec.train.ranks > 1) {
+        const auto gpus = static_cast<int64_t>(at::getNumGPUs());
+        if (!Collective::Supports(at::kCUDA) || gpus < request.spec.train.ranks) {
+          sink_.RowEnded(
+              request.row, 0, RowOutcome::kInfeasible,
+              Collective::Supports(at::kCUDA)
+                  ? "train.ranks: one GPU a rank, but this machine has " + std::to_string(gpus)
+                  : "train.ranks on GPUs needs a trainer built with NCCL; this one is not",
+              "{}");
+          return;
+        }
       }
       if (!rows_.empty() &&
           (request.kind != "pretrain" || rows_.front().request.kind != "pretrain")) {
@@ -142,6 +160,8 @@ class TorchEngine : public Engine {
     }
     try {
       StepRows();
+    } catch (const RankLost& e) {
+      EndLost(e.what());
     } catch (const std::bad_alloc&) {
       EndAll(RowOutcome::kOutOfMemory, "the trainer ran out of memory");
     } catch (const c10::OutOfMemoryError& e) {
@@ -182,10 +202,14 @@ class TorchEngine : public Engine {
       for (size_t k = 0; k < rows_.size(); ++k) {
         if (rows_[k].name() == row) return End(k, outcome, cause);
       }
+      if (rows_.empty()) gang_.reset();  // of the row that did not begin
       sink_.RowEnded(row, step, outcome, cause, "{}");
     };
     try {
       fn();
+    } catch (const RankLost& e) {
+      const Gang::Failure failure = gang_->Explain(e.what());
+      end(failure.outcome, failure.cause);
     } catch (const Infeasible& e) {
       end(RowOutcome::kInfeasible, e.what());
     } catch (const std::bad_alloc&) {
@@ -226,6 +250,9 @@ class TorchEngine : public Engine {
     const at::Device device = s.numerics.device == spec::DeviceKind::kCuda
                                   ? at::Device(at::kCUDA, 0)
                                   : at::Device(at::kCPU);
+    gang_.reset();
+    const bool trains = request.kind == "pretrain" || request.kind == "timing";
+    if (s.train.ranks > 1 && trains) gang_ = std::make_unique<Gang>(request, data_dir_, threads_);
     if (rows_.empty() && (bundle_ == nullptr || fusion_key != fusion_key_)) {
       bundle_.reset();
       bundle_ = std::make_unique<Bundle>(s.model, std::max(s.data.seq_len, s.eval.seq_len),
@@ -236,6 +263,7 @@ class TorchEngine : public Engine {
     try {
       if (request.checkpoint)
         row.progress = LoadCheckpoint(*request.checkpoint, bundle_->arena(), k);
+      if (gang_ != nullptr) gang_->Join(device);
     } catch (...) {
       bundle_->Remove(k);
       throw;
@@ -280,12 +308,16 @@ class TorchEngine : public Engine {
     }
     std::vector<std::vector<double>> layer_norms;
     const at::Device device = bundle_->device();
-    const StepResult result = bundle_->Step(ids_.to(device), targets_.to(device), updates,
-                                            rows_.front().spec().execution.micro_batch,
-                                            evaluates ? &layer_norms : nullptr);
+    if (gang_ != nullptr) gang_->Begin(RankWork::kTrain, rows_.front().progress.step);
+    const StepResult result = bundle_->Step(
+        ids_.to(device), targets_.to(device), updates, rows_.front().spec().execution.micro_batch,
+        evaluates ? &layer_norms : nullptr, gang_ != nullptr ? &gang_->ranks() : nullptr);
+    if (gang_ != nullptr) gang_->Finish();
     // Each row pays its share of the step.
     const double share = 1.0 / static_cast<double>(rows_.size());
-    const double wall = Seconds(Clock::now() - start), cpu_spent = CpuSeconds() - cpu;
+    const double wall = Seconds(Clock::now() - start),
+                 cpu_spent =
+                     CpuSeconds() - cpu + (gang_ != nullptr ? gang_->step_cpu_seconds() : 0);
     for (Row& r : rows_) {
       r.progress.wall_seconds += wall * share;
       r.progress.cpu_seconds += cpu_spent * share;
@@ -418,7 +450,7 @@ class TorchEngine : public Engine {
     r.progress.cpu_seconds += CpuSeconds() - cpu;
     add("time/wall_seconds", r.progress.wall_seconds);
     add("time/cpu_seconds", r.progress.cpu_seconds);
-    add("memory/peak_bytes", static_cast<double>(PeakBytes()));
+    add("memory/peak_bytes", static_cast<double>(PeakOfRanks()));
     const int64_t samples = r.progress.step * (s.train.batch_tokens / s.data.seq_len);
     add("data/epochs", r.order->Epochs(samples));
     const std::vector<data::Part>& parts = dataset_->parts();
@@ -483,6 +515,8 @@ class TorchEngine : public Engine {
 
   void Checkpoint(size_t k) {
     Row& r = rows_[k];
+    if (gang_ != nullptr)
+      gang_->CheckSame(WeightsDigest(bundle_->arena(), static_cast<int64_t>(k)));
     const SavedCheckpoint saved =
         SaveCheckpoint(r.request.checkpoint_dir, bundle_->arena(), static_cast<int64_t>(k),
                        r.progress, spec::Canonical(r.spec(), spec::With::kExecution).dump());
@@ -501,8 +535,8 @@ class TorchEngine : public Engine {
   void Time() {
     Row& r = rows_.front();
     const json settings = json::parse(r.request.stage_json);
-    const TimingResult t =
-        TimeTraining(*bundle_, r.spec(), *dataset_, *r.order, settings.value("seconds", 1.0));
+    const TimingResult t = TimeTraining(*bundle_, r.spec(), *dataset_, *r.order,
+                                        settings.value("seconds", 1.0), gang_.get());
     sink_.Points(r.name(), 1,
                  {{.name = "timing/solo_tokens_per_s", .value = t.tokens_per_s},
                   {.name = "timing/solo_flops_per_s",
@@ -513,10 +547,14 @@ class TorchEngine : public Engine {
     End(0, RowOutcome::kSucceeded, "");
   }
 
+  // Of a trial's processes together.
+  int64_t PeakOfRanks() const { return PeakBytes() + (gang_ != nullptr ? gang_->peak_bytes() : 0); }
+
   std::string Summary(const Row& r) const {
     return json{{"wall_seconds", r.progress.wall_seconds},
                 {"cpu_seconds", r.progress.cpu_seconds},
-                {"peak_bytes", PeakBytes()},
+                {"peak_bytes", PeakOfRanks()},
+                {"ranks", gang_ != nullptr ? r.spec().train.ranks : 1},
                 {"resident_bytes_before", residue_},
                 {"predicted_peak_bytes", spec::PredictedPeakBytes(r.spec(), capacity_)},
                 {"threads", threads_},
@@ -530,6 +568,7 @@ class TorchEngine : public Engine {
     const std::string summary = Summary(rows_[k]), name = rows_[k].name();
     const int64_t step = rows_[k].progress.step;
     if (k == 0) stage_work_.clear();
+    gang_.reset();  // before the end is told: no process is left of a row that has ended
     bundle_->Remove(static_cast<int64_t>(k));
     if (k + 1 != rows_.size()) rows_[k] = std::move(rows_.back());
     rows_.pop_back();
@@ -539,13 +578,19 @@ class TorchEngine : public Engine {
     while (!rows_.empty()) End(rows_.size() - 1, outcome, cause);
   }
 
+  void EndLost(const std::string& what) {
+    const Gang::Failure failure = gang_->Explain(what);
+    EndAll(failure.outcome, failure.cause);
+  }
+
   EventSink& sink_;
   bool open_ = false;
   std::string name_, data_dir_, fusion_key_;
   int64_t capacity_ = 0, threads_ = 1, residue_ = 0;
   std::unique_ptr<data::Dataset> dataset_;
   std::unique_ptr<Bundle> bundle_;
-  std::vector<Row> rows_;  // row k of the bundle
+  std::vector<Row> rows_;       // row k of the bundle
+  std::unique_ptr<Gang> gang_;  // of the one row, where it has ranks
   at::Tensor ids_, targets_;
   StageContext stage_;
   StageWork stage_work_;

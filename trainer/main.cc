@@ -8,6 +8,7 @@
 #include "trainer/block_check.h"
 #include "trainer/coord_check.h"
 #include "trainer/protocol/serve.h"
+#include "trainer/ranks/rank_process.h"
 
 #ifndef PLUMB_VERSION
 #define PLUMB_VERSION "0.1.0"
@@ -19,6 +20,8 @@ int main(int argc, char** argv) {
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
   try {
+    if (argc > 1 && std::strcmp(argv[1], plumb::trainer::kRankArgument) == 0)
+      return plumb::trainer::RankMain(argc, argv);
     if (argc == 2 && std::strcmp(argv[1], "coordcheck") == 0)
       return plumb::trainer::CoordinateCheckMain();
     if (argc == 3 && std::strcmp(argv[1], "block-test") == 0)

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "trainer/ranks/gang.h"
 #include "trainer/samples.h"
 
 namespace plumb::trainer {
@@ -12,8 +13,14 @@ namespace {
 constexpr int64_t kWarmUp = 3, kFewest = 3, kMost = 10000;
 }
 
+RowUpdate TimingUpdate(const spec::TrialSpec& s, int64_t step) {
+  RowUpdate update = UpdateOf(s, 1);
+  update.lr = 0, update.step = step + 1;
+  return update;
+}
+
 TimingResult TimeTraining(Bundle& bundle, const spec::TrialSpec& s, const data::Dataset& dataset,
-                          const MixedOrder& order, double seconds) {
+                          const MixedOrder& order, double seconds, Gang* gang) {
   const int64_t T = s.data.seq_len, B = s.train.batch_tokens / T;
   at::Tensor ids = at::empty({1, B, T}, at::kLong), targets = at::empty({1, B, T}, at::kLong);
   std::vector<double> times;
@@ -22,11 +29,10 @@ TimingResult TimeTraining(Bundle& bundle, const spec::TrialSpec& s, const data::
        ++step) {
     const auto start = std::chrono::steady_clock::now();
     FillBatch(s, dataset, order, step, ids.data_ptr<int64_t>(), targets.data_ptr<int64_t>());
-    // A rate of 0: the same work, and no loss of meaning however long it goes on.
-    RowUpdate update = UpdateOf(s, 1);
-    update.lr = 0, update.step = step + 1;
-    bundle.Step(ids.to(bundle.device()), targets.to(bundle.device()), {update},
-                s.execution.micro_batch);
+    if (gang != nullptr) gang->Begin(RankWork::kTime, step);
+    bundle.Step(ids.to(bundle.device()), targets.to(bundle.device()), {TimingUpdate(s, step)},
+                s.execution.micro_batch, nullptr, gang != nullptr ? &gang->ranks() : nullptr);
+    if (gang != nullptr) gang->Finish();
     if (step < kWarmUp) continue;
     times.push_back(
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());

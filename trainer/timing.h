@@ -8,14 +8,20 @@
 
 namespace plumb::trainer {
 
+class Gang;
+
 struct TimingResult {
   double tokens_per_s = 0;  // from the median step
   int64_t steps = 0;        // timed
 };
 
-// Trains row 0 for about `seconds` after a few steps of warm-up. The weights are of no use
-// afterwards.
+// The update of a timed step: a rate of 0 is the same work, and loses no meaning however long it
+// goes on.
+RowUpdate TimingUpdate(const spec::TrialSpec& resolved, int64_t step);
+
+// Trains row 0 for about `seconds` after a few steps of warm-up, with the gang's ranks where there
+// is one. The weights are of no use afterwards.
 TimingResult TimeTraining(Bundle& bundle, const spec::TrialSpec& spec, const data::Dataset& dataset,
-                          const MixedOrder& order, double seconds);
+                          const MixedOrder& order, double seconds, Gang* gang = nullptr);
 
 }  // namespace plumb::trainer

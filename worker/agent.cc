@@ -314,6 +314,7 @@ class Agent {
       if (attempt->launches < kLaunchesPerAttempt && attempt->stop == Stop::kNone) {
         attempt->phase = Phase::kWaiting;
         attempt->slot = -1;
+        reconcile_ = true;  // it may be the only one: nothing else would give it a trainer
       }
     }
     EndRowsOf(slot, outcome, cause, exit == nullptr ? std::nullopt : std::optional(exit->begin));

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""A sweep under fire: kill -9 of trainer, worker and coordinator at random moments, at least --kills times in all.
+"""A sweep under fire: kill -9 of trainer, its other ranks, worker and coordinator at random moments, at least --kills times in all.
 
 The sweep must complete, its measurements must be as many as the closed form says, none twice, and every value (times and
 memory apart) equal to the last bit to that of the same sweep run undisturbed. The random moments follow from --seed.
 
-    kill_everything.py --bin BUILD/bin --mode noop|train [--seed N] [--kills N] [--keep]
+    kill_everything.py --bin BUILD/bin --mode noop|train|ranks [--seed N] [--kills N] [--keep]
 """
 import argparse
 import array
@@ -40,6 +40,8 @@ trial:
 axes: {model.n_layers: [1, 2, 3]}
 replicates: 2
 """
+# Every trial on two processes, of which either may be the victim.
+RANKS_SWEEP = TRAIN_SWEEP.replace("steps: 2500", "steps: 700, ranks: 2").replace("replicates: 2", "replicates: 1")
 # What depends on the run and not on the trial.
 UNSTABLE = ("time/", "memory/", "timing/")  # and every rate, "…_per_s"
 
@@ -145,6 +147,16 @@ class Cluster:
                 pass
         return pids
 
+    def ranks(self):
+        """Pids of the other ranks that live trainers have started."""
+        pids = []
+        for pid in self.trainers():
+            try:
+                pids += [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+            except OSError:
+                pass
+        return pids
+
     def stop(self):
         for process in (self.worker, self.server):
             if process is None or process.poll() is not None:
@@ -174,7 +186,7 @@ def run_under_fire(cluster, rng, kills_wanted, pause, deadline):
     cluster.start_server()
     cluster.start_worker()
     cluster.submit()
-    kills = {"trainer": 0, "worker": 0, "coordinator": 0}
+    kills = {"trainer": 0, "worker": 0, "coordinator": 0} | ({"rank": 0} if "ranks:" in cluster.sweep_file.read_text() else {})
     victims = []
     while cluster.state() != "completed":
         if time.monotonic() > deadline:
@@ -183,11 +195,11 @@ def run_under_fire(cluster, rng, kills_wanted, pause, deadline):
         if sum(kills.values()) >= kills_wanted:
             continue
         if not victims:
-            victims = ["trainer", "worker", "coordinator"]
+            victims = list(kills)
             rng.shuffle(victims)
         victim = victims[-1]
-        if victim == "trainer":
-            pids = cluster.trainers()
+        if victim in ("trainer", "rank"):
+            pids = cluster.trainers() if victim == "trainer" else cluster.ranks()
             if not pids:
                 continue
             try:
@@ -234,13 +246,13 @@ def check(condition, cluster, why):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", type=pathlib.Path, required=True)
-    parser.add_argument("--mode", choices=("noop", "train"), required=True)
+    parser.add_argument("--mode", choices=("noop", "train", "ranks"), required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=21)
     parser.add_argument("--keep", action="store_true", help="leave the folder")
     args = parser.parse_args()
     trainer = args.bin / ("plumb-noop-trainer" if args.mode == "noop" else "plumb-trainer")
-    sweep = NOOP_SWEEP if args.mode == "noop" else TRAIN_SWEEP
+    sweep = {"noop": NOOP_SWEEP, "train": TRAIN_SWEEP, "ranks": RANKS_SWEEP}[args.mode]
     folder = pathlib.Path(tempfile.mkdtemp(prefix="plumb-e2e-"))
     deadline = time.monotonic() + LIMIT_SECONDS
     rng = random.Random(args.seed)
@@ -259,7 +271,7 @@ def main():
 
         trials, = fire.query("SELECT count(*), sum(state = 'succeeded') FROM trial")
         check(trials[0] == trials[1] and trials[0] > 0, fire, f"{trials[1]} of {trials[0]} trials succeeded")
-        check(sum(kills.values()) >= args.kills and min(kills.values()) >= args.kills // 4, fire,
+        check(sum(kills.values()) >= args.kills and min(kills.values()) >= args.kills // (len(kills) + 1), fire,
               f"too few kills: {kills}; the sweep was over too soon")
         measured, = fire.query("SELECT count(*), count(DISTINCT series_id * 1000000000 + step) FROM measurement")
         check(measured[0] == measured[1], fire, "a (series, step) is there twice")

@@ -89,6 +89,12 @@ TEST(Resolve, NamesWhatDoesNotFitTogether) {
             "data.tokenizer: unknown tokenizer \"bpe\"; bytes, or sentencepiece:<300 or more>");
   EXPECT_EQ(only(R"({"train": {"steps": 1, "batch_tokens": 100}})"),
             "train.batch_tokens: 100 is not a multiple of data.seq_len 128");
+  EXPECT_EQ(
+      only(R"({"train": {"steps": 1, "batch_tokens": 768, "ranks": 4}})"),
+      "train.ranks: 4 does not divide the batch of 6 sequences (batch_tokens / seq_len); give "
+      "one of 1, 2, 3, 6, or another train.batch_tokens");
+  EXPECT_EQ(only(R"({"router": {"gate": "st"}, "train": {"steps": 1, "ranks": 2}})"),
+            "train.ranks: a router draws and balances over the whole batch; 1");
   EXPECT_EQ(only("{}"),
             "train: no budget: give one of train.steps, train.tokens, train.flops, train.epochs");
   EXPECT_EQ(only(R"({"train": {"steps": 1, "tokens": 1}})"),
@@ -169,7 +175,7 @@ TEST(Key, ExecutionFieldsDoNotChangeItAndResultFieldsDo) {
   for (const char* other :
        {R"("seed.init": 1)", R"("seed.data": 1)", R"("train.lr": 0.002)", R"("data.digest": "x")",
         R"("model.tied_head": true)", R"("numerics.device": "cuda")", R"("eval.tokens": 1)",
-        R"("model.rope_base": 500)", R"("train.final_lr_fraction": 0)"}) {
+        R"("train.ranks": 2)", R"("model.rope_base": 500)", R"("train.final_lr_fraction": 0)"}) {
     EXPECT_NE(Key(ResolvedOrDie("{" + base + ", " + other + "}")), key) << other;
   }
 }
@@ -182,8 +188,9 @@ TEST(Key, RowsOfOneBundleMayDifferInRatesAndSeedsOnly) {
                           R"("execution.checkpoint_steps": 7)"}) {
     EXPECT_EQ(FusionKey(ResolvedOrDie("{" + base + ", " + row + "}")), key) << row;
   }
-  for (const char* other : {R"("model.d_model": 64)", R"("data.seq_len": 64)",
-                            R"("train.batch_tokens": 2048)", R"("execution.threads": 2)"}) {
+  for (const char* other :
+       {R"("model.d_model": 64)", R"("data.seq_len": 64)", R"("train.ranks": 2)",
+        R"("train.batch_tokens": 2048)", R"("execution.threads": 2)"}) {
     EXPECT_NE(FusionKey(ResolvedOrDie("{" + base + ", " + other + "}")), key) << other;
   }
 }

@@ -46,15 +46,17 @@ class StoreTest : public ::testing::Test {
   void OpenWithAttempt() {
     Open();
     ASSERT_TRUE(
-        Commit(
-            {InsertSweep{{.id = SweepId{1}, .name = "s", .request_id = "r", .trials = 1}},
-             InsertCell{{.sweep = SweepId{1}, .idx = 0, .name = "c"}},
-             InsertTrial{{.id = TrialId{1}, .key = "k"}},
-             InsertStage{
-                 {.id = StageId{1}, .trial = TrialId{1}, .name = "pretrain", .kind = "pretrain"}},
-             InsertSweepTrial{{.sweep = SweepId{1}, .trial = TrialId{1}}},
-             UpsertWorker{{.id = WorkerId{1}, .name = "w", .slots = 1, .session = SessionId{1}}},
-             Opened(1)})
+        Commit({InsertSweep{{.id = SweepId{1}, .name = "s", .request_id = "r", .trials = 1}},
+                InsertCell{{.sweep = SweepId{1}, .idx = 0, .name = "c"}},
+                InsertTrial{{.id = TrialId{1}, .key = "k"}},
+                InsertStage{{.id = StageId{1},
+                             .trial = TrialId{1},
+                             .name = "pretrain",
+                             .kind = "pretrain",
+                             .target_step = 3}},
+                InsertSweepTrial{{.sweep = SweepId{1}, .trial = TrialId{1}}},
+                UpsertWorker{{.id = WorkerId{1}, .name = "w", .slots = 1, .session = SessionId{1}}},
+                Opened(1)})
             .ok());
   }
   Change Opened(int64_t number, int64_t keep = -1) {
@@ -182,6 +184,18 @@ TEST_F(StoreTest, NewAttemptRollsBackWhatWasMeasuredPastTheCheckpoint) {
   EXPECT_THAT(Query("SELECT step FROM checkpoint"), ElementsAre("2"));
   EXPECT_TRUE(Commit({Batch(1, 1, {{3, 3.5}}, /*number=*/2)}).ok());
   EXPECT_THAT(Query("SELECT value FROM measurement WHERE step = 3"), ElementsAre("3.5"));
+}
+
+TEST_F(StoreTest, NewAttemptKeepsDocumentsWhereTheLastCheckpointIsThere) {
+  OpenWithAttempt();
+  auto b = std::make_shared<MeasurementBatch>();
+  b->first_seq = b->last_seq = 1;
+  b->checkpoints = {{.step = 3, .path = "p", .digest = "d"}};
+  b->documents = {{.split = "test", .document = 0, .nll = 1, .tokens = 2, .bytes = 3}};
+  ASSERT_TRUE(Commit({ApplyBatch{.fence = At(1), .batch = b},
+                      CloseAttempt{.fence = At(1), .outcome = Outcome::kLost}, Opened(2, 3)})
+                  .ok());
+  EXPECT_THAT(Query("SELECT count(*) FROM document_score"), ElementsAre("1"));
 }
 
 TEST_F(StoreTest, RecordIsWrittenOnceAndSaidAgainReplaces) {

@@ -2,6 +2,7 @@
 #include "worker/agent.h"
 
 #include <gmock/gmock.h>
+#include <sys/stat.h>
 
 #include <fstream>
 #include <thread>
@@ -72,10 +73,10 @@ class AgentTest : public ::testing::Test {
     EXPECT_TRUE(server_->Wait().ok());
     server_.reset();
   }
-  std::unique_ptr<Process> StartWorker(int slots = 2) {
+  std::unique_ptr<Process> StartWorker(int slots = 2, const std::string& trainer = kTrainer) {
     return std::make_unique<Process>(
         std::vector<std::string>{kWorker, "file:" + options_.db_path + ".address", dir_ / "w", "w",
-                                 std::to_string(slots), kTrainer});
+                                 std::to_string(slots), trainer});
   }
   std::string TrainerDir(int slot) { return dir_ / absl::StrCat("w/trainers/", slot); }
   // Waits until the trainer of a slot has begun `count` rows.
@@ -180,6 +181,38 @@ TEST_F(AgentTest, KilledTrainerIsAFailureThatIsTriedAgain) {
   client_->WaitFor(sweep, "completed");
   EXPECT_EQ(Attempts(sweep), 2);
   EXPECT_EQ(Events(TrainerDir(0), "exit").front()["signal"], SIGKILL);
+}
+
+TEST_F(AgentTest, AnAttemptThatItsTrainerNeverTookGetsAnotherTrainer) {
+  // The first trainer ends, without a word, when the pipe does.
+  const std::string trainer = dir_ / "trainer", pipe = dir_ / "pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  std::ofstream(trainer) << "#!/bin/sh\nif mkdir '" << dir_ / "began"
+                         << "' 2>/dev/null; then\n"
+                         << "  read word <'" << pipe << "'; exit 3\nfi\n"
+                         << "exec '" << kTrainer << "' \"$@\"\n";
+  std::filesystem::permissions(trainer, std::filesystem::perms::owner_all);
+  auto worker = StartWorker(1, trainer);
+  const int64_t sweep = client_->Submit("1 0", "r");
+  std::ofstream open(pipe);  // returns once the trainer is there
+  // Until the coordinator has heard of the attempt and has nothing more to say: three reports.
+  int reports = 0;
+  double silent = 0;
+  EXPECT_TRUE(testing::WaitFor({dir_ / "w"}, [&] {
+    v1::ListWorkersResponse workers;
+    grpc::ClientContext context;
+    if (!client_->sweeps->ListWorkers(&context, {}, &workers).ok() || workers.workers().empty())
+      return false;
+    reports += workers.workers(0).silent_seconds() < silent;
+    silent = workers.workers(0).silent_seconds();
+    return reports >= 3;
+  }));
+  open.close();
+  client_->WaitFor(sweep, "completed");
+  EXPECT_EQ(Attempts(sweep), 1);
+  EXPECT_EQ(Events(TrainerDir(0), "exit").front()["status"], 3);
+  worker->Signal(SIGTERM);
+  EXPECT_EQ(worker->Wait(), 0);
 }
 
 TEST_F(AgentTest, KilledGuardDoesNotDisturbItsTrainer) {

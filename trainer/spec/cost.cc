@@ -105,7 +105,8 @@ double TotalTrainingFlops(const TrialSpec& s) {
 int64_t PredictedPeakBytes(const TrialSpec& s, int64_t rows) {
   constexpr int64_t kProcess = 260 << 20;  // LibTorch's CPU library, mapped and touched
   const ModelSpec& m = s.model;
-  const int64_t batch = std::max<int64_t>(1, s.train.batch_tokens / s.data.seq_len);
+  // Of each rank.
+  const int64_t batch = std::max<int64_t>(1, s.train.batch_tokens / s.data.seq_len / s.train.ranks);
   const int64_t sequences =
       s.execution.micro_batch > 0 ? std::min(s.execution.micro_batch, batch) : batch;
   const int64_t tokens = sequences * s.data.seq_len;
@@ -119,8 +120,8 @@ int64_t PredictedPeakBytes(const TrialSpec& s, int64_t rows) {
   const double floats = static_cast<double>(m.n_layers * block + 4 * m.d_model + 2 * m.vocab_size);
   const double activations = 4.0 * static_cast<double>(tokens) * floats;
   const double row = 16.0 * static_cast<double>(LayoutOf(m).row_size) + activations;
-  return static_cast<int64_t>(
-      std::min(static_cast<double>(kProcess) + static_cast<double>(rows) * row, 9e18));
+  const double process = static_cast<double>(kProcess) + static_cast<double>(rows) * row;
+  return static_cast<int64_t>(std::min(static_cast<double>(s.train.ranks) * process, 9e18));
 }
 
 }  // namespace plumb::spec

@@ -46,6 +46,11 @@ std::vector<Field> Fields(TrialSpec& s) {
           kResult, kRow});
   t.Integer("train.batch_tokens", tr.batch_tokens, 1, 1e10,
             {"tokens per optimizer step, a multiple of data.seq_len", "tokens"});
+  t.Integer(
+      "train.ranks", tr.ranks, 1, 256,
+      {"processes of one worker that share each step's sequences evenly, each with "
+       "execution.threads threads; the order of summation, and so the last bits, depend on it",
+       "processes"});
   t.Choice("train.objective", tr.objective,
            {"causal: predict the next token; mlm: predict masked tokens (BERT)"});
   t.Real("train.mask_fraction", tr.mask_fraction, 0, 1,
@@ -104,6 +109,10 @@ std::vector<Field> Fields(TrialSpec& s) {
          {"time between checkpoints; 0: by steps only", "s", kExecution, kFree});
   t.Integer("execution.checkpoint_steps", s.execution.checkpoint_steps, 0, 1e12,
             {"steps between checkpoints; 0: by time only", "steps", kExecution, kFree});
+  t.Real("execution.rank_timeout_seconds", s.execution.rank_timeout_seconds, 0.1, 1e6,
+         {"how long a rank of train.ranks waits for the others within a step before the attempt "
+          "ends as failed and is tried again",
+          "s", kExecution, kFree});
   return std::move(t.fields);
 }
 

@@ -193,6 +193,7 @@ void CheckRouter(const TrialSpec& s, Errors& e) {
          str(r.prefix) + " tokens leave nothing to score; sequences must be longer");
     e.If(s.train.objective == Objective::kMlm, "router.pool", "prefix is for a causal objective");
   }
+  e.If(s.train.ranks > 1, "train.ranks", "a router draws and balances over the whole batch; 1");
   e.If(s.execution.micro_batch > 0, "execution.micro_batch",
        "a router balances and draws over the whole batch; 0");
   e.If(r.init == RouterInit::kIdentity && r.steps > m.n_layers, "router.init",
@@ -235,6 +236,17 @@ void ResolveTraining(TrialSpec& s, Errors& e) {
   if (t.batch_tokens % s.data.seq_len != 0) {
     e.Add("train.batch_tokens",
           str(t.batch_tokens) + " is not a multiple of data.seq_len " + str(s.data.seq_len));
+  }
+  if (const int64_t batch = t.batch_tokens / s.data.seq_len;
+      t.batch_tokens % s.data.seq_len == 0 && batch % t.ranks != 0) {
+    std::string fits;
+    for (int64_t r = 1; r <= std::min<int64_t>(batch, 64); ++r) {
+      if (batch % r == 0) fits += (fits.empty() ? "" : ", ") + str(r);
+    }
+    e.Add("train.ranks", str(t.ranks) + " does not divide the batch of " + str(batch) +
+                             (batch == 1 ? " sequence" : " sequences") +
+                             " (batch_tokens / seq_len); give one of " + fits +
+                             ", or another train.batch_tokens");
   }
   const int budgets = (t.steps > 0) + (t.tokens > 0) + (t.flops > 0) + (t.epochs > 0);
   if (budgets != 1) {

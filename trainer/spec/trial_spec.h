@@ -183,6 +183,7 @@ struct TrainSpec {
   double flops = 0;
   double epochs = 0;            // of the whole corpus; ResolveEpochs() turns it into steps first
   int64_t batch_tokens = 4096;  // tokens per optimizer step, a multiple of data.seq_len
+  int64_t ranks = 1;            // processes of one machine that share each step's sequences evenly
   Objective objective = Objective::kCausal;
   double mask_fraction = 0.25;  // mlm: share of the tokens that is predicted
   OptimizerKind optimizer = OptimizerKind::kAdamW;
@@ -226,9 +227,10 @@ struct NumericsSpec {
 // How it is carried out: not part of the identity.
 struct ExecutionSpec {
   int64_t threads = 1;
-  int64_t micro_batch = 0;         // sequences per forward pass; 0: the whole batch
-  double checkpoint_seconds = 30;  // cadence of checkpoints; 0: only on request and at the end
-  int64_t checkpoint_steps = 0;    // and every so many steps; 0: by time alone
+  int64_t micro_batch = 0;            // sequences per forward pass; 0: the whole batch
+  double checkpoint_seconds = 30;     // cadence of checkpoints; 0: only on request and at the end
+  int64_t checkpoint_steps = 0;       // and every so many steps; 0: by time alone
+  double rank_timeout_seconds = 600;  // with train.ranks: how long a rank waits for the others
 };
 
 struct TrialSpec {
