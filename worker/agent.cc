@@ -189,7 +189,9 @@ class Agent {
     }
     const Clock::time_point now = Clock::now();
     Clock::time_point until = now + kTick;
-    if (session_ != 0 && !report_pending_) until = std::min(until, report_due_);
+    // A report that is due cannot be made before the pause after a failed call is over.
+    if (session_ != 0 && !report_pending_)
+      until = std::min(until, std::max(report_due_, talk_after_));
     const auto wait = std::chrono::ceil<milliseconds>(until - now).count();
     poll(fds.data(), fds.size(), static_cast<int>(std::clamp<int64_t>(wait, 0, 1000)));
   }
