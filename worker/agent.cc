@@ -510,8 +510,25 @@ class Agent {
     }
   }
 
+  // The stage's folder is here and this checkpoint is not in it: later ones have replaced it. Where
+  // the folder is not here either, it may be on a machine or a disk that comes back.
+  static bool CheckpointGone(const std::string& path) {
+    std::error_code error;
+    const std::filesystem::path checkpoint(path);
+    return std::filesystem::is_directory(checkpoint.parent_path(), error) &&
+           !std::filesystem::exists(checkpoint / "DONE", error) && !error;
+  }
+
   void Start(Attempt& attempt, Slot& slot) {
     const std::string row = attempt.key().RowName();
+    if (attempt.assignment->resume() && CheckpointGone(attempt.assignment->checkpoint_path())) {
+      attempt.checkpoint_gone = true;
+      EndAttempt(attempt, "failed",
+                 absl::StrCat("its checkpoint ", attempt.assignment->checkpoint_path(),
+                              " is not there any more"),
+                 std::nullopt, false);
+      return;
+    }
     attempt.slot = slot.index;
     if (slot.process.state() == TrainerProcess::State::kAbsent) {
       ++attempt.launches;

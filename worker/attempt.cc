@@ -135,6 +135,7 @@ v1::AttemptState Attempt::State(bool with_log) const {
     const std::string cause = cause_.substr(0, kMaxCause);
     state.set_cause(ValidUtf8(log_tail_.empty() ? cause : cause + "\n" + log_tail_));
     state.set_summary_json(summary_json_);
+    state.set_checkpoint_gone(checkpoint_gone);
   }
   return state;
 }

@@ -30,6 +30,7 @@ class Ledger:
         self.rows = {}   # (trial key, stage name) -> {row: value}
         self.final = set()
         self.samples, self.wrong = 0, []
+        self.may_restart, self.restarted = set(), 0
 
     def count(self):
         return sum(map(len, self.rows.values()))
@@ -42,13 +43,18 @@ class Ledger:
                 db.execute("BEGIN")
                 stages = db.execute("SELECT t.key, g.name, g.id, g.state, g.checkpoint_step FROM stage g JOIN trial t "
                                     "ON t.id = g.trial_id").fetchall()
+                gone = {stage for stage, in db.execute("SELECT DISTINCT stage_id FROM event WHERE kind = 'checkpoint_gone'")}
                 seen = set()
                 for key, name, stage, state, checkpoint in stages:
                     which, over = (key, name), state == "succeeded"
                     seen.add(which)
                     if which in self.final and not over:
                         self.wrong.append(f"{which} had succeeded and is {state}")
-                    if (over and which in self.final and not everything) or (not over and checkpoint < 0):
+                    if which in self.may_restart and stage in gone:
+                        self.may_restart.discard(which)
+                        self.rows.pop(which, None)
+                        self.restarted += 1
+                    if over and which in self.final and not everything:
                         continue
                     now = stage_rows(db, stage, LAST if over else checkpoint, over)
                     for row, value in self.rows.get(which, {}).items():
@@ -72,8 +78,10 @@ class Ledger:
         return {k: dict(v) for k, v in self.rows.items()}, set(self.final)
 
     def go_back(self, copy):
-        """The database is an older copy from here on: what came later may be gone."""
+        """The database is an older copy from here on: what came later may be gone, and a stage that ran at the copy's time begins
+        again where later checkpoints have replaced the one it knows."""
         self.rows, self.final = {k: dict(v) for k, v in copy[0].items()}, set(copy[1])
+        self.may_restart = set(self.rows) - self.final
 
 
 def results(cluster):
