@@ -23,6 +23,7 @@
 #include "absl/strings/str_cat.h"
 #include "domain/status_macros.h"
 #include "spdlog/spdlog.h"
+#include "trainer/protocol/retention.h"
 #include "worker/attempt.h"
 #include "worker/coordinator_client.h"
 #include "worker/devices.h"
@@ -504,6 +505,8 @@ class Agent {
       case Action::kForget:
         if (attempt.stop == Stop::kCancel)
           ReportSoon(milliseconds(0));  // its room is free once this is heard
+        if (attempt.acked_checkpoint >= 0)
+          trainer::RetainCheckpoints(workspace_.CheckpointDir(action.key.stage), "");
         attempts_.erase(action.key);
         idle_since_ = Clock::now();
         return;
@@ -517,6 +520,13 @@ class Agent {
     const std::filesystem::path checkpoint(path);
     return std::filesystem::is_directory(checkpoint.parent_path(), error) &&
            !std::filesystem::exists(checkpoint / "DONE", error) && !error;
+  }
+
+  // Says in the stage's folder what the coordinator knows, so that its trainer keeps it.
+  void Acknowledged(const Attempt& attempt) {
+    const std::string dir = workspace_.CheckpointDir(attempt.key().stage);
+    if (!trainer::WriteAcknowledged(dir, attempt.acked_checkpoint))
+      spdlog::warn("cannot write {}/acknowledged; more checkpoints are kept", dir);
   }
 
   void Start(Attempt& attempt, Slot& slot) {
@@ -540,6 +550,11 @@ class Agent {
       EndAttempt(attempt, "infeasible", std::string(commands.status().message()), std::nullopt,
                  false);
       return;
+    }
+    if (attempt.assignment->kind() == "pretrain") {  // what writes many
+      attempt.acked_checkpoint =
+          attempt.assignment->resume() ? attempt.assignment->checkpoint_step() : 0;
+      Acknowledged(attempt);
     }
     attempt.phase = Phase::kSent;
     slot.bundle = commands->bundle;
@@ -711,7 +726,9 @@ class Agent {
       for (auto& [key, attempt] : attempts_) {
         if (key.stage != ack.stage_id() || key.number != ack.attempt()) continue;
         if (ack.fenced()) continue;  // the next desired state drops it
+        const int64_t before = attempt->acked_checkpoint;
         attempt->OnAck(ack.through_seq());
+        if (attempt->acked_checkpoint > before) Acknowledged(*attempt);
         more |= attempt->HasSomethingToSend() &&
                 (attempt->phase == Phase::kEnded || attempt->pending_bytes() > kReportBytes / 2);
       }

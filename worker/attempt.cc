@@ -113,6 +113,8 @@ void Attempt::OnAck(int64_t seq) {
   while (!pending_.empty() && pending_.front().seq <= acked_) {
     pending_bytes_ -= pending_.front().bytes;
     checkpoints_pending_ -= pending_.front().is_checkpoint;
+    if (pending_.front().is_checkpoint)
+      acked_checkpoint = pending_.front().json.value("step", acked_checkpoint);
     pending_.pop_front();
   }
 }

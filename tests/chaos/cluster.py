@@ -17,7 +17,7 @@ LEASE_SECONDS = 5.0  # of plumb-e2e's server
 # What docs/database.md, docs/trainer-protocol.md and worker/workspace.h name, once all processes have ended.
 WORKER_FILES = re.compile(
     r"worker\.lock|cluster|trainers/\d+/(guard\.lock|position|trainer\.log(\.1)?|journal/\d{8}\.jsonl)"
-    r"|checkpoints/\d+/step-\d{12}/(weights\.safetensors|optimizer\.safetensors|manifest\.json|DONE)")
+    r"|checkpoints/\d+/acknowledged|checkpoints/\d+/step-\d{12}/(weights\.safetensors|optimizer\.safetensors|manifest\.json|DONE)")
 SERVER_FILES = re.compile(r"plumb\.db(-wal|-shm|\.lock|\.mark|\.incarnation)?")
 
 
@@ -203,6 +203,6 @@ def stray_files(cluster):
             elif path.is_dir() and ".tmp" in path.name:
                 stray.append(str(path))
         for stage in root.glob("checkpoints/*"):
-            if len(list(stage.iterdir())) > 3:
-                stray.append(f"{stage}: more than the last two checkpoints and the final one")
+            if len(list(stage.glob("step-*"))) > 35:
+                stray.append(f"{stage}: more checkpoints than the acknowledged one, 32 after it and the last two")
     return stray
