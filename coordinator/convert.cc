@@ -52,7 +52,8 @@ absl::StatusOr<core::AttemptReport> FromProto(const v1::AttemptState& a) {
   core::AttemptReport out{.incarnation = a.incarnation(),
                           .attempt = {StageId{a.stage_id()}, a.attempt()},
                           .step = a.step(),
-                          .through_seq = a.through_seq()};
+                          .through_seq = a.through_seq(),
+                          .checkpoint_gone = a.checkpoint_gone()};
   if (!a.outcome().empty()) {
     out.outcome = OutcomeFromName(a.outcome());
     if (!out.outcome) {

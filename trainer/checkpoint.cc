@@ -10,6 +10,7 @@
 #include <stdexcept>
 
 #include "trainer/files/checkpoint_folder.h"
+#include "trainer/protocol/retention.h"
 #include "trainer/spec/sha256.h"
 
 namespace plumb::trainer {
@@ -17,8 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-constexpr size_t kKept = 2;
 
 // Doubles as hexadecimal text: exact, and NaN has a spelling.
 std::string Hex(double v) {
@@ -50,24 +49,19 @@ void Fill(const spec::ParameterLayout& layout, const TensorFile& file, const std
   row.copy_(cpu);
 }
 
+// What a crash left, then what is no longer needed.
 void Retain(const std::string& dir, const fs::path& newest) {
-  std::vector<fs::path> steps;
+  std::vector<fs::path> left;
   for (const auto& e : fs::directory_iterator(dir)) {
     const std::string name = e.path().filename();
     if (name.rfind("step-", 0) != 0) continue;
-    if (name.find(".tmp-") != std::string::npos || !IsCommitted(e.path())) {
-      std::error_code ignored;
-      fs::remove_all(e.path(), ignored);
-    } else if (e.path() <= newest) {
-      steps.push_back(e.path());
-    }
+    if (name.find(".tmp-") != std::string::npos || !IsCommitted(e.path())) left.push_back(e.path());
   }
-  std::sort(steps.begin(), steps.end());
-  for (size_t i = 0; i + kKept < steps.size(); ++i) {
+  for (const fs::path& path : left) {
     std::error_code ignored;
-    fs::remove(steps[i] / "DONE", ignored);  // first: half a checkpoint is none
-    fs::remove_all(steps[i], ignored);
+    fs::remove_all(path, ignored);
   }
+  RetainCheckpoints(dir, newest);
 }
 
 }  // namespace

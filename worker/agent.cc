@@ -23,6 +23,7 @@
 #include "absl/strings/str_cat.h"
 #include "domain/status_macros.h"
 #include "spdlog/spdlog.h"
+#include "trainer/protocol/retention.h"
 #include "worker/attempt.h"
 #include "worker/coordinator_client.h"
 #include "worker/devices.h"
@@ -189,7 +190,9 @@ class Agent {
     }
     const Clock::time_point now = Clock::now();
     Clock::time_point until = now + kTick;
-    if (session_ != 0 && !report_pending_) until = std::min(until, report_due_);
+    // A report that is due cannot be made before the pause after a failed call is over.
+    if (session_ != 0 && !report_pending_)
+      until = std::min(until, std::max(report_due_, talk_after_));
     const auto wait = std::chrono::ceil<milliseconds>(until - now).count();
     poll(fds.data(), fds.size(), static_cast<int>(std::clamp<int64_t>(wait, 0, 1000)));
   }
@@ -503,14 +506,40 @@ class Agent {
       case Action::kForget:
         if (attempt.stop == Stop::kCancel)
           ReportSoon(milliseconds(0));  // its room is free once this is heard
+        if (attempt.acked_checkpoint >= 0)
+          trainer::RetainCheckpoints(workspace_.CheckpointDir(action.key.stage), "");
         attempts_.erase(action.key);
         idle_since_ = Clock::now();
         return;
     }
   }
 
+  // The stage's folder is here and this checkpoint is not in it: later ones have replaced it. Where
+  // the folder is not here either, it may be on a machine or a disk that comes back.
+  static bool CheckpointGone(const std::string& path) {
+    std::error_code error;
+    const std::filesystem::path checkpoint(path);
+    return std::filesystem::is_directory(checkpoint.parent_path(), error) &&
+           !std::filesystem::exists(checkpoint / "DONE", error) && !error;
+  }
+
+  // Says in the stage's folder what the coordinator knows, so that its trainer keeps it.
+  void Acknowledged(const Attempt& attempt) {
+    const std::string dir = workspace_.CheckpointDir(attempt.key().stage);
+    if (!trainer::WriteAcknowledged(dir, attempt.acked_checkpoint))
+      spdlog::warn("cannot write {}/acknowledged; more checkpoints are kept", dir);
+  }
+
   void Start(Attempt& attempt, Slot& slot) {
     const std::string row = attempt.key().RowName();
+    if (attempt.assignment->resume() && CheckpointGone(attempt.assignment->checkpoint_path())) {
+      attempt.checkpoint_gone = true;
+      EndAttempt(attempt, "failed",
+                 absl::StrCat("its checkpoint ", attempt.assignment->checkpoint_path(),
+                              " is not there any more"),
+                 std::nullopt, false);
+      return;
+    }
     attempt.slot = slot.index;
     if (slot.process.state() == TrainerProcess::State::kAbsent) {
       ++attempt.launches;
@@ -522,6 +551,11 @@ class Agent {
       EndAttempt(attempt, "infeasible", std::string(commands.status().message()), std::nullopt,
                  false);
       return;
+    }
+    if (attempt.assignment->kind() == "pretrain") {  // what writes many
+      attempt.acked_checkpoint =
+          attempt.assignment->resume() ? attempt.assignment->checkpoint_step() : 0;
+      Acknowledged(attempt);
     }
     attempt.phase = Phase::kSent;
     slot.bundle = commands->bundle;
@@ -693,7 +727,9 @@ class Agent {
       for (auto& [key, attempt] : attempts_) {
         if (key.stage != ack.stage_id() || key.number != ack.attempt()) continue;
         if (ack.fenced()) continue;  // the next desired state drops it
+        const int64_t before = attempt->acked_checkpoint;
         attempt->OnAck(ack.through_seq());
+        if (attempt->acked_checkpoint > before) Acknowledged(*attempt);
         more |= attempt->HasSomethingToSend() &&
                 (attempt->phase == Phase::kEnded || attempt->pending_bytes() > kReportBytes / 2);
       }

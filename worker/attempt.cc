@@ -113,6 +113,8 @@ void Attempt::OnAck(int64_t seq) {
   while (!pending_.empty() && pending_.front().seq <= acked_) {
     pending_bytes_ -= pending_.front().bytes;
     checkpoints_pending_ -= pending_.front().is_checkpoint;
+    if (pending_.front().is_checkpoint)
+      acked_checkpoint = pending_.front().json.value("step", acked_checkpoint);
     pending_.pop_front();
   }
 }
@@ -135,6 +137,7 @@ v1::AttemptState Attempt::State(bool with_log) const {
     const std::string cause = cause_.substr(0, kMaxCause);
     state.set_cause(ValidUtf8(log_tail_.empty() ? cause : cause + "\n" + log_tail_));
     state.set_summary_json(summary_json_);
+    state.set_checkpoint_gone(checkpoint_gone);
   }
   return state;
 }

@@ -51,6 +51,8 @@ class Attempt {
   int slot = -1;
   int launches = 0;  // trainers started for it that died before they had it
   int64_t step = 0;
+  bool checkpoint_gone = false;   // the one it was to go on from
+  int64_t acked_checkpoint = -1;  // step of the last one that the coordinator has committed
   std::optional<v1::Assignment> assignment;  // absent while only the journal speaks of it
 
   // Takes an event of its row in: facts are kept until acknowledged, row_ended ends it.

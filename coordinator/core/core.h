@@ -32,6 +32,8 @@
 //  - A lost attempt counts against the budget only if its worker ever spoke of it: an undelivered
 //  grant is nobody's fault.
 //  - A committed checkpoint past the last one resets the budget; preemption never counts.
+//  - A stage whose checkpoint is not there any more (the database is an older copy, and what it
+//    knows was replaced by later ones) begins again.
 //  - A worker that was not heard of for `suspect` gets nothing new; after `lease` what it had is
 //  lost.
 //  - A worker on which attempts of several trials in a row end without progress is quarantined: it

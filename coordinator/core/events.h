@@ -69,6 +69,7 @@ struct AttemptReport {
   std::string cause;
   std::string log_tail;
   std::string summary_json = "{}";
+  bool checkpoint_gone = false;  // it failed because the checkpoint to go on from is not there
 };
 
 struct RegisterWorker {

@@ -232,6 +232,28 @@ TEST(Core, ProgressResetsTheBudgetAndPreemptionNeverCounts) {
   EXPECT_EQ(p.Draw(), "a=failed");
 }
 
+TEST(Core, StageWhoseCheckpointIsGoneBeginsAgainAndNothingIsHeldAgainstIt) {
+  Picture p({.max_failures = 1, .retry_backoff = absl::ZeroDuration()});
+  p.Sweep({T{"a"}});
+  p.Register("w", 1);
+  p.Says("w", {p.Running("a")}, {p.Batch("a", 1, 1, 40)});
+  p.Says("w", {p.Ended("a", Outcome::kPreempted)});
+  EXPECT_EQ(p.Desired("w").at(0).checkpoint_step, 40);
+  AttemptReport gone = p.Ended("a", Outcome::kFailed);
+  gone.checkpoint_gone = true;
+  p.Says("w", {gone});
+  EXPECT_EQ(p.Draw(), "a=running@w#3");
+  const Grant g = p.Desired("w").at(0);
+  EXPECT_FALSE(g.resume);
+  EXPECT_EQ(p.attempts_.at(g.attempt).start_step, 0);
+  EXPECT_EQ(p.Row("a").failures, 0);
+  // Without a checkpoint there is none to miss: this one failed.
+  gone = p.Ended("a", Outcome::kFailed);
+  gone.checkpoint_gone = true;
+  p.Says("w", {gone});
+  EXPECT_EQ(p.Draw(), "a=failed");
+}
+
 TEST(Core, CancelledSweepEndsItsStagesAndKeepsTheSlotUntilTheWorkerLetsGo) {
   Picture p;
   const SweepId sweep = p.Sweep({T{"a"}, T{"b"}});

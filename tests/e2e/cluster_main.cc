@@ -42,11 +42,16 @@ int RunServer(const std::string& db, const std::string& data_root, const sigset_
                                   .max_failures = 1000,  // every failure here is the test's doing
                                   .retry_backoff = absl::Milliseconds(50)});
   if (!server.ok()) return Fail(std::string(server.status().message()));
-  int signal = 0;
-  sigwait(&set, &signal);
-  (*server)->Shutdown();
+  // It ends by itself too: a disk that fails is fatal.
+  std::thread([set, raw = server->get()] {
+    int signal = 0;
+    sigwait(&set, &signal);
+    raw->Shutdown();
+  }).detach();
   const absl::Status status = (*server)->Wait();
-  return status.ok() ? 0 : Fail(std::string(status.message()));
+  if (!status.ok()) std::_Exit(Fail(std::string(status.message())));
+  (*server)->Shutdown();
+  return 0;
 }
 
 int RunWorker(const worker::WorkerOptions& options, const sigset_t& set) {

@@ -1,0 +1,74 @@
+#include "trainer/protocol/retention.h"
+
+#include <gmock/gmock.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <vector>
+
+#include "tests/protocol/temp_dir.h"
+
+namespace plumb::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::ElementsAre;
+
+std::string Name(int64_t step) {
+  char name[32];
+  std::snprintf(name, sizeof name, "step-%012lld", static_cast<long long>(step));
+  return name;
+}
+
+class Retention : public ::testing::Test {
+ protected:
+  void Commit(int64_t step) {
+    fs::create_directories(fs::path(dir_.path()) / Name(step));
+    std::ofstream(fs::path(dir_.path()) / Name(step) / "DONE");
+  }
+  std::vector<int64_t> Kept() {
+    std::vector<int64_t> kept;
+    for (int64_t step = 0; step < 100; ++step) {
+      if (fs::exists(fs::path(dir_.path()) / Name(step) / "DONE")) kept.push_back(step);
+    }
+    return kept;
+  }
+  testing::TempDir dir_;
+};
+
+TEST_F(Retention, TheLastTwoWhereNothingIsAcknowledged) {
+  for (int64_t step = 1; step <= 5; ++step) Commit(step);
+  RetainCheckpoints(dir_.path(), "");
+  EXPECT_THAT(Kept(), ElementsAre(4, 5));
+}
+
+TEST_F(Retention, WhatMayBeKnownStaysUntilALaterOneIsAcknowledged) {
+  ASSERT_TRUE(WriteAcknowledged(dir_.path(), 2));
+  for (int64_t step = 1; step <= 6; ++step) Commit(step);
+  RetainCheckpoints(dir_.path(), "");
+  EXPECT_THAT(Kept(), ElementsAre(2, 3, 4, 5, 6));
+  ASSERT_TRUE(WriteAcknowledged(dir_.path(), 6));
+  RetainCheckpoints(dir_.path(), "");
+  EXPECT_THAT(Kept(), ElementsAre(5, 6));
+}
+
+TEST_F(Retention, AWorkerThatIsAwayForLongDoesNotFillTheDisk) {
+  ASSERT_TRUE(WriteAcknowledged(dir_.path(), 10));
+  for (int64_t step = 10; step < 90; ++step) Commit(step);
+  RetainCheckpoints(dir_.path(), "");
+  const std::vector<int64_t> kept = Kept();
+  ASSERT_EQ(kept.size(), 35u);
+  EXPECT_EQ(kept.front(), 10);
+  EXPECT_EQ(kept[32], 42);
+  EXPECT_EQ(kept.back(), 89);
+}
+
+TEST_F(Retention, LaterOnesOfAnotherAttemptAreLeftAlone) {
+  for (int64_t step : {1, 2, 3, 8, 9}) Commit(step);
+  RetainCheckpoints(dir_.path(), fs::path(dir_.path()) / Name(3));
+  EXPECT_THAT(Kept(), ElementsAre(2, 3, 8, 9));
+}
+
+}  // namespace
+}  // namespace plumb::trainer

@@ -1,0 +1,66 @@
+#include "trainer/protocol/retention.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <utility>
+#include <vector>
+
+namespace plumb::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kLast = 2;
+constexpr size_t kUnacknowledged = 32;
+
+// "step-<12 digits>"; −1 for anything else.
+int64_t StepOf(const std::string& name) {
+  long long step = 0;
+  int end = 0;
+  if (name.size() != 17 || std::sscanf(name.c_str(), "step-%12lld%n", &step, &end) != 1 ||
+      end != 17)
+    return -1;
+  return step;
+}
+
+}  // namespace
+
+void RetainCheckpoints(const std::string& dir, const std::string& newest) {
+  std::error_code ignored;
+  int64_t acknowledged = -1;
+  const bool any = static_cast<bool>(std::ifstream(dir + "/acknowledged") >> acknowledged);
+  const int64_t last = newest.empty() ? INT64_MAX : StepOf(fs::path(newest).filename());
+  std::vector<std::pair<int64_t, fs::path>> steps;
+  for (const auto& e : fs::directory_iterator(dir, ignored)) {
+    const int64_t step = StepOf(e.path().filename());
+    if (step >= 0 && step <= last && fs::exists(e.path() / "DONE", ignored))
+      steps.emplace_back(step, e.path());
+  }
+  std::sort(steps.begin(), steps.end());
+  const auto first = std::find_if(steps.begin(), steps.end(),
+                                  [&](const auto& s) { return any && s.first >= acknowledged; });
+  const size_t from = static_cast<size_t>(first - steps.begin());
+  for (size_t i = 0; i + kLast < steps.size(); ++i) {
+    if (i >= from && i <= from + kUnacknowledged) continue;
+    fs::remove(steps[i].second / "DONE", ignored);  // first: half a checkpoint is none
+    fs::remove_all(steps[i].second, ignored);
+  }
+}
+
+bool WriteAcknowledged(const std::string& dir, int64_t step) {
+  std::error_code error;
+  fs::create_directories(dir, error);
+  const std::string path = dir + "/acknowledged", temporary = path + ".new";
+  {
+    std::ofstream file(temporary, std::ios::trunc);
+    file << step << "\n";
+    file.flush();
+    if (!file) return false;
+  }
+  fs::rename(temporary, path, error);
+  return !error;
+}
+
+}  // namespace plumb::trainer

@@ -1,0 +1,22 @@
+// Which checkpoints of a stage stay on disk: what the coordinator knows must be there to go on
+// from, however far the trainer has come meanwhile (docs/trainer-protocol.md).
+//
+// The worker writes down in the stage's folder, DIR/acknowledged, the step of the last checkpoint
+// that the coordinator has committed. Of those after it any may be the next one it commits (the
+// answer to a report may be lost), so they stay too, within a limit.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace plumb::trainer {
+
+// Of the committed checkpoints up to `newest` (a path in `dir`; "": all) the last two, the
+// acknowledged one and up to 32 after it stay; later ones are left alone. A folder nobody has
+// acknowledged anything in keeps the last two. Errors are ignored: the next call tries again.
+void RetainCheckpoints(const std::string& dir, const std::string& newest);
+
+// Written by replacement, not synced: an older step keeps more. False: it could not be written.
+bool WriteAcknowledged(const std::string& dir, int64_t step);
+
+}  // namespace plumb::trainer
