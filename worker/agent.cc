@@ -128,6 +128,10 @@ class Agent {
     inotify_ = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     if (inotify_ < 0)
       return absl::ResourceExhaustedError(absl::StrCat("inotify: ", std::strerror(errno)));
+    std::error_code none;
+    for (const auto& stage :
+         std::filesystem::directory_iterator(workspace_.dir() + "/checkpoints", none))
+      trainer::RemoveLeftovers(stage.path());
     const int count = std::max(options_.slots, workspace_.TrainerDirs());
     for (int i = 0; i < count; ++i) {
       const std::string dir = workspace_.TrainerDir(i);
@@ -508,6 +512,7 @@ class Agent {
           ReportSoon(milliseconds(0));  // its room is free once this is heard
         if (attempt.acked_checkpoint >= 0)
           trainer::RetainCheckpoints(workspace_.CheckpointDir(action.key.stage), "");
+        trainer::RemoveLeftovers(workspace_.CheckpointDir(action.key.stage));
         attempts_.erase(action.key);
         idle_since_ = Clock::now();
         return;

@@ -313,7 +313,8 @@ def main():
         summary = {
             "ok": not wrong, "seed": args.seed, "faults": chaos.done, "faults_by_kind": dict(sorted(chaos.counts.items())),
             "trials": chaos.sweeps * CHUNK, "rows_compared": rows, "rows_acknowledged_and_seen": chaos.ledger.count(),
-            "looks_at_the_database": chaos.ledger.samples, "stages_begun_again_after_a_put_back": chaos.ledger.restarted, "left_by_itself_on_a_broken_disk": chaos.by_itself,
+            "looks_at_the_database": chaos.ledger.samples,
+            "stages_begun_again_after_a_put_back": chaos.ledger.restarted, "left_by_itself_on_a_broken_disk": chaos.by_itself,
             "seconds": {k: round(v, 1) for k, v in seconds.items()}, "wrong": wrong[:50]}
         try:
             summary["attempts"] = dict(fire.query("SELECT coalesce(outcome, 'running'), count(*) FROM attempt GROUP BY 1"))

@@ -1,6 +1,8 @@
 #include "trainer/protocol/retention.h"
 
 #include <gmock/gmock.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <filesystem>
@@ -68,6 +70,25 @@ TEST_F(Retention, LaterOnesOfAnotherAttemptAreLeftAlone) {
   for (int64_t step : {1, 2, 3, 8, 9}) Commit(step);
   RetainCheckpoints(dir_.path(), fs::path(dir_.path()) / Name(3));
   EXPECT_THAT(Kept(), ElementsAre(2, 3, 8, 9));
+}
+
+TEST_F(Retention, LeftoversOfProcessesThatAreGoneAreRemovedAndNoOthers) {
+  const fs::path dir = dir_.path();
+  const pid_t gone = fork();
+  if (gone == 0) _exit(0);
+  waitpid(gone, nullptr, 0);
+  const fs::path dead = dir / (Name(40) + ".tmp-" + std::to_string(gone));
+  const fs::path live = dir / (Name(80) + ".tmp-" + std::to_string(getpid()));
+  fs::create_directories(dead);
+  fs::create_directories(live);
+  std::ofstream(dir / "acknowledged.new") << "4";
+  Commit(1);
+  RemoveLeftovers(dir_.path());
+  EXPECT_FALSE(fs::exists(dead));
+  EXPECT_TRUE(fs::exists(live));
+  EXPECT_FALSE(fs::exists(dir / "acknowledged.new"));
+  EXPECT_THAT(Kept(), ElementsAre(1));
+  RemoveLeftovers(dir_.path() + std::string("/nothing"));
 }
 
 }  // namespace

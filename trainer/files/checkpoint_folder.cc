@@ -51,28 +51,34 @@ std::string WriteCheckpointFolder(const std::string& dir, const CheckpointConten
   const fs::path temporary = final.string() + ".tmp-" + std::to_string(getpid());
   fs::remove_all(temporary);
   fs::remove_all(final);
-  fs::create_directory(temporary);
-  json files = json::object();
-  const auto list = [&](const std::string& file) {
-    files[file] = {{"bytes", fs::file_size(temporary / file)},
-                   {"sha256", spec::Sha256HexOfFile(temporary / file)}};
-  };
-  WriteSafetensors(temporary / "weights.safetensors", content.weights);
-  list("weights.safetensors");
-  if (!content.moments.empty()) {
-    WriteSafetensors(temporary / "optimizer.safetensors", content.moments);
-    list("optimizer.safetensors");
+  try {
+    fs::create_directory(temporary);
+    json files = json::object();
+    const auto list = [&](const std::string& file) {
+      files[file] = {{"bytes", fs::file_size(temporary / file)},
+                     {"sha256", spec::Sha256HexOfFile(temporary / file)}};
+    };
+    WriteSafetensors(temporary / "weights.safetensors", content.weights);
+    list("weights.safetensors");
+    if (!content.moments.empty()) {
+      WriteSafetensors(temporary / "optimizer.safetensors", content.moments);
+      list("optimizer.safetensors");
+    }
+    for (const auto& [file, bytes] : content.files) {
+      WriteFileSynced(temporary / file, bytes);
+      list(file);
+    }
+    json manifest = json::parse(content.manifest_json);
+    manifest["format"] = 1;
+    manifest["step"] = content.step;
+    manifest["files"] = std::move(files);
+    WriteFileSynced(temporary / "manifest.json", manifest.dump(1) + "\n");
+    SyncFolder(temporary);
+  } catch (...) {  // a full disk: what is half done only takes room
+    std::error_code ignored;
+    fs::remove_all(temporary, ignored);
+    throw;
   }
-  for (const auto& [file, bytes] : content.files) {
-    WriteFileSynced(temporary / file, bytes);
-    list(file);
-  }
-  json manifest = json::parse(content.manifest_json);
-  manifest["format"] = 1;
-  manifest["step"] = content.step;
-  manifest["files"] = std::move(files);
-  WriteFileSynced(temporary / "manifest.json", manifest.dump(1) + "\n");
-  SyncFolder(temporary);
   fs::rename(temporary, final);
   SyncFolder(dir);
   WriteFileSynced(final / "DONE", "");

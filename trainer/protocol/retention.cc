@@ -1,7 +1,11 @@
 #include "trainer/protocol/retention.h"
 
+#include <signal.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <utility>
@@ -57,10 +61,26 @@ bool WriteAcknowledged(const std::string& dir, int64_t step) {
     std::ofstream file(temporary, std::ios::trunc);
     file << step << "\n";
     file.flush();
-    if (!file) return false;
+    if (!file) {
+      fs::remove(temporary, error);
+      return false;
+    }
   }
   fs::rename(temporary, path, error);
   return !error;
+}
+
+void RemoveLeftovers(const std::string& dir) {
+  std::error_code ignored;
+  std::vector<fs::path> left;
+  for (const auto& e : fs::directory_iterator(dir, ignored)) {
+    const std::string name = e.path().filename();
+    const size_t at = name.rfind(".tmp-");
+    const int pid = at == std::string::npos ? 0 : std::atoi(name.c_str() + at + 5);
+    if (name == "acknowledged.new" || (pid > 0 && kill(pid, 0) != 0 && errno == ESRCH))
+      left.push_back(e.path());
+  }
+  for (const fs::path& path : left) fs::remove_all(path, ignored);
 }
 
 }  // namespace plumb::trainer

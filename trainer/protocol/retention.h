@@ -19,4 +19,8 @@ void RetainCheckpoints(const std::string& dir, const std::string& newest);
 // Written by replacement, not synced: an older step keeps more. False: it could not be written.
 bool WriteAcknowledged(const std::string& dir, int64_t step);
 
+// For the worker: removes what a process that is gone was writing in `dir`, a stage's folder
+// (step-….tmp-<pid>, acknowledged.new). A folder that is not there is fine.
+void RemoveLeftovers(const std::string& dir);
+
 }  // namespace plumb::trainer
