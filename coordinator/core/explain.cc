@@ -66,9 +66,9 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
       } else if (connected == 0) {
         absl::StrAppend(&line, ": no worker is connected; start one with `plumb worker`");
       } else if (most < need.slots) {
-        absl::StrAppend(&line, ": it needs ", need.slots,
-                        " slots on one worker and the largest has ", most,
-                        "; start a worker with more --slots or lower execution.threads or train.ranks");
+        absl::StrAppend(
+            &line, ": it needs ", need.slots, " slots on one worker and the largest has ", most,
+            "; start a worker with more --slots or lower execution.threads or train.ranks");
       } else if (could == 0) {
         absl::StrAppend(&line, ": no connected worker has what it needs:");
         if (!need.labels.empty()) absl::StrAppend(&line, " labels ", need.labels);

@@ -143,6 +143,34 @@ TEST_F(CliTest, AMissingDatabaseIsNotFound) {
   EXPECT_FALSE(std::filesystem::exists(dir_ + "/nothing.db"));
 }
 
+TEST_F(CliTest, ACopyIsMadeCheckedAndPutBackAndEventsAreRead) {
+  MakeDatabase();
+  EXPECT_EQ(Plumb("server backup copy.db --db r.db").code, 0);
+  EXPECT_NE(Plumb("server backup copy.db --db r.db").code, 0);  // it is there
+  const Ran checked = Plumb("server check --db copy.db -o json");
+  ASSERT_EQ(checked.code, 0) << checked.err;
+  const auto report = nlohmann::json::parse(checked.out);
+  EXPECT_EQ(report["sound"], true);
+  EXPECT_EQ(report["schema"], report["newest_schema"]);
+  const Ran restored = Plumb("server restore copy.db --db r.db");
+  EXPECT_EQ(restored.code, 0) << restored.err;
+  EXPECT_THAT(restored.out, HasSubstr("r.db.replaced-"));
+  Execute("SELECT 1");  // opened as a server does
+  const Ran events = Plumb("events --db r.db --kind 'incarnation*' -o json");
+  ASSERT_EQ(events.code, 0) << events.err;
+  ASSERT_EQ(nlohmann::json::parse(events.out).size(), 1u);
+  EXPECT_EQ(Plumb("server migrate --db r.db").code, 0);
+  EXPECT_EQ(Plumb("events --db r.db --since yesterday").code, 2);
+  // A damaged one says so with its exit code.
+  std::string bytes = Slurp(dir_ + "/copy.db");
+  for (size_t i = 4096; i < 8192; ++i) bytes[i] = '\xff';
+  std::ofstream(dir_ + "/copy.db", std::ios::binary) << bytes;
+  const Ran damaged = Plumb("server check --db copy.db");
+  EXPECT_EQ(damaged.code, 1);
+  EXPECT_THAT(damaged.err, HasSubstr("is damaged"));
+  EXPECT_NE(Plumb("server restore copy.db --db r.db").code, 0);
+}
+
 TEST_F(CliTest, QueryPrintsOneJsonValue) {
   MakeDatabase();
   const Ran r = Plumb(

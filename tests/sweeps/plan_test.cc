@@ -45,6 +45,19 @@ TEST(Plan, GridIsRowMajorInTheOrderWritten) {
   }
 }
 
+TEST(Plan, PriorityAndLabelsAreTheSweepsAndBadOnesAreRefusedWithTheirPlace) {
+  const SweepPlan p = PlanOrDie(With("priority: 7\nresources: {labels: [h200, fast, h200]}\n"));
+  EXPECT_EQ(p.priority, 7);
+  EXPECT_EQ(p.labels, (Strings{"fast", "h200"}));
+  for (const auto& [text, found] : std::vector<std::pair<std::string, std::string>>{
+           {"priority: 5000\n", ":6:11"},
+           {"resources: {labels: h200}\n", "expected a list, as [a100]"},
+           {"resources: {labels: ['a b']}\n", "a label is 1 to 64 letters"},
+           {"resources: {lables: [a]}\n", "labels"}}) {
+    EXPECT_NE(Errors(With(text)).find(found), std::string::npos) << Errors(With(text));
+  }
+}
+
 TEST(Plan, ReplicatesCountTheSeedsUpInEveryCell) {
   const SweepPlan p =
       PlanOrDie(With("axes: {model.d_model: [32, 64]}\nreplicates: {n: 2, pair: data}\n"));
