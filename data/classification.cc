@@ -73,7 +73,7 @@ class Reader {
     json object;
     try {
       object = json::parse(text, watch);
-    } catch (const json::parse_error& e) {
+    } catch (const json::exception& e) {
       Wrong("not JSON in UTF-8 (byte " + std::to_string(e.byte) + " of the line)");
     }
     if (!object.is_object())

@@ -40,6 +40,8 @@ TEST(Parse, RefusesWhatIsGivenTwiceAndWhatIsNotJson) {
   EXPECT_EQ(Format(ErrorsOf(R"({"model": {"d_model": 64, "d_model": 65}})")),
             "d_model: given twice");
   EXPECT_EQ(Format(ErrorsOf("{")).substr(0, 14), "not JSON: byte");
+  EXPECT_EQ(Format(ErrorsOf(R"({"train": {"lr": 1e999}})")),
+            "a number is too large: at most 1.7e308");
   EXPECT_EQ(Format(ErrorsOf("[]")), "expected an object of sections (model, data, train, …)");
   EXPECT_EQ(Format(ErrorsOf(std::string(2 << 20, ' '))), "config larger than 1 MiB");
   EXPECT_FALSE(ErrorsOf(std::string(100000, '[')).empty());

@@ -9,6 +9,7 @@
 
 #include "tests/trainer/specs.h"
 #include "trainer/files/checkpoint_folder.h"
+#include "trainer/spec/sha256.h"
 
 namespace plumb::trainer {
 namespace {
@@ -73,6 +74,25 @@ TEST_F(CheckpointTest, WeightsAloneCanBeStartedFromButNotResumed) {
         LoadCheckpoint({path, "", 0, true}, arena, 1);
       },
       testing::ThrowsMessage<std::runtime_error>(testing::HasSubstr("not be resumed")));
+}
+
+// A database put back gives a stage's number, and with it its folder, to another trial.
+TEST_F(CheckpointTest, AnotherTrialsCheckpointInItsFolderIsReplacedItsOwnIsKept) {
+  CheckpointContent content;
+  const std::vector<float> one = {1, 2}, other = {3, 4};
+  content.step = 5;
+  content.manifest_json = R"({"config": {"train": {"lr": 1}}, "progress": {"wall_seconds": 1}})";
+  content.weights["w"] = {{2}, one.data()};
+  const std::string path = WriteCheckpointFolder(dir / "shared", content);
+  const std::string digest = spec::Sha256HexOfFile(path + "/manifest.json");
+  content.manifest_json = R"({"config": {"train": {"lr": 1}}, "progress": {"wall_seconds": 2}})";
+  EXPECT_EQ(WriteCheckpointFolder(dir / "shared", content), path);
+  EXPECT_EQ(spec::Sha256HexOfFile(path + "/manifest.json"), digest);  // as it was told of
+  content.manifest_json = R"({"config": {"train": {"lr": 2}}, "progress": {"wall_seconds": 2}})";
+  content.weights["w"] = {{2}, other.data()};
+  EXPECT_EQ(WriteCheckpointFolder(dir / "shared", content), path);
+  EXPECT_NE(spec::Sha256HexOfFile(path + "/manifest.json"), digest);
+  EXPECT_TRUE(IsIntact(path));
 }
 
 TEST_F(CheckpointTest, TheLastTwoAreKept) {

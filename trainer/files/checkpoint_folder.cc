@@ -25,6 +25,14 @@ std::string ReadText(const std::string& path) {
   return out.str();
 }
 
+// The same config: otherwise the folder's name was given again, by a database that had forgotten
+// whose it was, and what lies there is another trial's.
+bool IsOf(const fs::path& dir, const std::string& manifest_json) {
+  const json there = json::parse(ReadText(dir / "manifest.json"));
+  const json wanted = json::parse(manifest_json);
+  return there.value("config", json()) == wanted.value("config", json());
+}
+
 }  // namespace
 
 bool IsCommitted(const std::string& path) { return fs::exists(fs::path(path) / "DONE"); }
@@ -47,7 +55,7 @@ std::string WriteCheckpointFolder(const std::string& dir, const CheckpointConten
   char name[32];
   std::snprintf(name, sizeof name, "step-%012lld", static_cast<long long>(content.step));
   const fs::path final = fs::path(dir) / name;
-  if (IsCommitted(final) && IsIntact(final)) return final;
+  if (IsCommitted(final) && IsIntact(final) && IsOf(final, content.manifest_json)) return final;
   const fs::path temporary = final.string() + ".tmp-" + std::to_string(getpid());
   fs::remove_all(temporary);
   fs::remove_all(final);

@@ -23,7 +23,7 @@ struct CheckpointContent {
 };
 
 // Writes durably under `dir` (made if missing) and returns the folder. The same step again keeps
-// what is there, if it is whole.
+// what is there, if it is whole and of the same config.
 std::string WriteCheckpointFolder(const std::string& dir, const CheckpointContent& content);
 
 // Whether `path` has its marker; and whether its files are what its manifest says.

@@ -165,6 +165,8 @@ std::vector<SpecError> ParseText(const std::string& text, TrialSpec* spec) {
     j = json::parse(text, watch);
   } catch (const json::parse_error& e) {
     return {{"", "not JSON: byte " + std::to_string(e.byte)}};
+  } catch (const json::out_of_range&) {  // 1e999 is JSON, and no number here
+    return {{"", "a number is too large: at most 1.7e308"}};
   }
   if (!duplicates.empty()) return duplicates;
   return Parse(j, spec);
