@@ -73,8 +73,10 @@ class Reader {
     json object;
     try {
       object = json::parse(text, watch);
-    } catch (const json::exception& e) {
+    } catch (const json::parse_error& e) {
       Wrong("not JSON in UTF-8 (byte " + std::to_string(e.byte) + " of the line)");
+    } catch (const json::out_of_range&) {
+      Wrong("a number is too large: at most 1.7e308");
     }
     if (!object.is_object())
       Wrong("each line must be a JSON object, as {\"text\": \"…\", \"label\": \"…\"}");
