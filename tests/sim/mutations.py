@@ -46,7 +46,6 @@ MUTATIONS = [  # name, file, from, to
     ("paused_sweeps_are_granted", SCHEDULE, "if (sponsor.paused) return;", ""),
     ("paused_sweeps_run_on", SCHEDULE, "Preempt(stage, \"its sweep is paused\");", ""),
     ("quotas_are_not_looked_at", SCHEDULE, "blocked.contains(need) || OverQuota(user, need.slots)", "blocked.contains(need)"),
-    ("room_is_asked_for_again_and_again", SCHEDULE, "int64_t wanted = -preempting_;", "int64_t wanted = 1000;"),
     ("users_keep_the_slots_of_ended_attempts", "coordinator/core/users.cc", "user.slots -= stage.row.threads;", ""),
     ("a_generation_never_given_is_believed", WORKERS, "e.generation > generation_ &&", "false &&"),
     ("attempt_starts_past_its_checkpoint", SCHEDULE,
