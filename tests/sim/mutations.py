@@ -55,10 +55,9 @@ MUTATIONS = [  # name, file, from, to
     ("submit_is_not_idempotent", SUBMIT,
      "if (const auto it = by_request_.find(e.sweep.request_id); it != by_request_.end()) {",
      "if (const auto it = by_request_.find(\"\"); it != by_request_.end()) {"),
-    ("slice_comes_twice", SUBMIT, "|| sweep.row.cursor != e.from) return", ") return"),
     ("older_copy_not_noticed_at_the_start", "store/store.cc", "mark_.Read() > cluster_time_us", "false"),
-    ("store_keeps_what_is_rolled_back", "store/commit.cc", "points->Bind(1, r.id.stage.value).Bind(2, c.keep_through_step)",
-     "points->Bind(1, r.id.stage.value).Bind(2, int64_t{1} << 40)"),
+    ("store_keeps_what_is_rolled_back", "store/commit.cc", "(points->Bind(1, r.id.stage.value).Bind(2, c.keep_through_step)",
+     "(points->Bind(1, r.id.stage.value).Bind(2, int64_t{1} << 40)"),
     ("store_forgets_the_fence_of_a_batch", "store/commit.cc", "RETURN_IF_ERROR(FenceHeld(c.fence, \"a batch\"));", ""),
 ]
 
