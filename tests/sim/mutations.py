@@ -32,12 +32,10 @@ MUTATIONS = [  # name, file, from, to
     ("raised_but_nothing_lost", WORKERS,
      "LoseAll(w, \"the database is an older copy: a worker remembers more than it\");", ""),
     ("sessions_of_a_forgotten_time", WORKERS, "by_session_.clear();\n  incarnation_", "incarnation_"),
-    ("lost_worker_keeps_its_attempts", WORKERS, "LoseAll(w, why);", ""),
     ("slots_are_not_given_back", WORKERS, "} else {\n    w.used -= stage.row.threads;\n    w.memory_used -= stage.live->memory;\n  }", "}"),
     ("rebuilt_without_used_slots", CORE, "w.used += stage.row.threads;", ""),
     ("rebuilt_attempts_forget_acks", CORE, ".acked_seq = a.acked_seq,", ".acked_seq = 0,"),
     ("children_are_not_queued", CORE, "} else {\n      Place(child);\n    }", "}"),
-    ("finished_trials_leave_while_looked_up", CORE, "if (pins_ > 0) return;", ""),
     ("sessions_start_again_from_one", CORE, "return (incarnation - 1) << kSessionShift;", "return 0;"),
     ("attempt_numbers_are_given_twice", SCHEDULE, "++stage.row.attempts;", "stage.row.attempts += stage.row.failures > 1 ? 0 : 1;"),
     ("more_than_the_slots", SCHEDULE, "w.row.slots - w.used >= need.slots", "w.row.slots >= need.slots"),
@@ -58,7 +56,6 @@ MUTATIONS = [  # name, file, from, to
     ("older_copy_not_noticed_at_the_start", "store/store.cc", "mark_.Read() > cluster_time_us", "false"),
     ("store_keeps_what_is_rolled_back", "store/commit.cc", "(points->Bind(1, r.id.stage.value).Bind(2, c.keep_through_step)",
      "(points->Bind(1, r.id.stage.value).Bind(2, int64_t{1} << 40)"),
-    ("store_forgets_the_fence_of_a_batch", "store/commit.cc", "RETURN_IF_ERROR(FenceHeld(c.fence, \"a batch\"));", ""),
 ]
 
 
