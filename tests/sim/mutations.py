@@ -49,13 +49,9 @@ MUTATIONS = [  # name, file, from, to
     ("attempt_starts_past_its_checkpoint", SCHEDULE,
      "const int64_t start = stage.row.checkpoint_step >= 0 ? stage.row.checkpoint_step : 0;",
      "const int64_t start = stage.row.step;"),
-    ("nothing_is_rolled_back", SCHEDULE, ".keep_through_step = stage.row.checkpoint_step});", ".keep_through_step = int64_t{1} << 40});"),
     ("submit_is_not_idempotent", SUBMIT,
      "if (const auto it = by_request_.find(e.sweep.request_id); it != by_request_.end()) {",
      "if (const auto it = by_request_.find(\"\"); it != by_request_.end()) {"),
-    ("older_copy_not_noticed_at_the_start", "store/store.cc", "mark_.Read() > cluster_time_us", "false"),
-    ("store_keeps_what_is_rolled_back", "store/commit.cc", "(points->Bind(1, r.id.stage.value).Bind(2, c.keep_through_step)",
-     "(points->Bind(1, r.id.stage.value).Bind(2, int64_t{1} << 40)"),
 ]
 
 
