@@ -74,6 +74,7 @@ struct CloseAttempt {
   std::string log_tail;
   std::string summary_json = "{}";
   int64_t end_time_us = 0;
+  int64_t slot_us = 0;
 };
 // Applies a batch once: its first_seq must follow the attempt's acked_seq.
 struct ApplyBatch {

@@ -105,6 +105,7 @@ struct StageRow {
   int64_t ooms = 0;          // attempts that ran out of memory; each halves the micro-batch
   int64_t memory_bytes = 0;  // it is predicted to take; 0: unknown
   std::string labels;        // of a worker that it needs: sorted, with commas
+  int64_t bundle = 1;        // rows of a bundle that it may share, at most
 };
 
 // A stage of this kind has its worker to itself.
@@ -127,6 +128,9 @@ struct WorkerRow {
   std::string labels;        // sorted, with commas
   int64_t memory_bytes = 0;  // 0: unknown
   bool drain = false;        // asked to give back what it has and take nothing
+  absl::Duration quarantined_until_ct;
+  int64_t quarantines = 0;    // since something last got on there
+  bool on_probation = false;  // after a quarantine: one attempt at a time
 };
 
 struct AttemptRow {
@@ -136,6 +140,9 @@ struct AttemptRow {
   SessionId session;
   int64_t until_step = -1;
   int64_t start_step = 0;
+  int64_t bundle = 0;       // its trainer's array; 0: made before there were any
+  int64_t bundle_rows = 1;  // that array's size
+  int64_t slot_us = 0;      // its share of the bundle's slot-microseconds, once it has ended
   int64_t acked_seq = 0;
   std::optional<Outcome> outcome;
   std::string cause;

@@ -338,6 +338,7 @@ class MemoryStorage : public Storage {
     row.log_tail = c.log_tail;
     row.summary_json = c.summary_json;
     row.end_time_us = c.end_time_us;
+    row.slot_us = c.slot_us;
     Write(t_.attempts, c.fence.attempt, std::move(row));
     return absl::OkStatus();
   }

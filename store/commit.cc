@@ -150,8 +150,8 @@ absl::Status Store::Put(const InsertStage& c) {
       Cached(
           "INSERT INTO stage (id, trial_id, name, kind, parent_id, settings_json, state, priority, "
           "target_step, step, attempts, failures, not_before_ct_us, threads, checkpoint_step, "
-          "reason, losses, ooms, memory_bytes, labels) "
-          "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+          "reason, losses, ooms, memory_bytes, labels, bundle) "
+          "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
   const StageRow& r = c.row;
   s->Bind(1, r.id.value)
       .Bind(2, r.trial.value)
@@ -166,7 +166,7 @@ absl::Status Store::Put(const InsertStage& c) {
       .Bind(11, r.attempts);
   s->Bind(12, r.failures).Bind(13, absl::ToInt64Microseconds(r.not_before_ct)).Bind(14, r.threads);
   s->Bind(15, r.checkpoint_step).Bind(16, r.reason).Bind(17, r.losses).Bind(18, r.ooms);
-  return s->Bind(19, r.memory_bytes).Bind(20, r.labels).Run();
+  return s->Bind(19, r.memory_bytes).Bind(20, r.labels).Bind(21, r.bundle).Run();
 }
 
 absl::Status Store::Put(const UpdateStage& c) {
@@ -192,14 +192,15 @@ absl::Status Store::Put(const UpsertWorker& c) {
   ASSIGN_OR_RETURN(
       Statement * s,
       Cached("INSERT INTO worker (id, name, host, slots, build, devices_json, session_id, state, "
-             "register_time_us, labels, memory_bytes, drain) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-             "?, ?) "
+             "register_time_us, labels, memory_bytes, drain, quarantined_until_ct_us, quarantines, "
+             "on_probation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
              "ON CONFLICT (id) DO UPDATE SET "
              "host = excluded.host, slots = excluded.slots, build = excluded.build, "
              "devices_json = excluded.devices_json, session_id = excluded.session_id, "
              "state = excluded.state, register_time_us = excluded.register_time_us, "
              "labels = excluded.labels, memory_bytes = excluded.memory_bytes, drain = "
-             "excluded.drain"));
+             "excluded.drain, quarantined_until_ct_us = excluded.quarantined_until_ct_us, "
+             "quarantines = excluded.quarantines, on_probation = excluded.on_probation"));
   const WorkerRow& r = c.row;
   s->Bind(1, r.id.value)
       .Bind(2, r.name)
@@ -208,17 +209,21 @@ absl::Status Store::Put(const UpsertWorker& c) {
       .Bind(5, r.build)
       .Bind(6, r.devices_json);
   s->Bind(7, r.session.value).Bind(8, Name(r.state)).Bind(9, r.register_time_us);
-  return s->Bind(10, r.labels).Bind(11, r.memory_bytes).Bind(12, int64_t{r.drain}).Run();
+  s->Bind(10, r.labels).Bind(11, r.memory_bytes).Bind(12, int64_t{r.drain});
+  s->Bind(13, absl::ToInt64Microseconds(r.quarantined_until_ct)).Bind(14, r.quarantines);
+  return s->Bind(15, int64_t{r.on_probation}).Run();
 }
 
 absl::Status Store::Put(const OpenAttempt& c) {
   const AttemptRow& r = c.row;
   ASSIGN_OR_RETURN(Statement * s, Cached("INSERT INTO attempt (stage_id, number, incarnation, "
                                          "worker_id, session_id, until_step, start_step, "
-                                         "acked_seq, cause, log_tail, summary_json, start_time_us) "
-                                         "VALUES (?, ?, ?, ?, ?, ?, ?, 0, '', '', '{}', ?)"));
+                                         "acked_seq, cause, log_tail, summary_json, start_time_us, "
+                                         "bundle, bundle_rows) "
+                                         "VALUES (?, ?, ?, ?, ?, ?, ?, 0, '', '', '{}', ?, ?, ?)"));
   s->Bind(1, r.id.stage.value).Bind(2, r.id.number).Bind(3, r.incarnation).Bind(4, r.worker.value);
   s->Bind(5, r.session.value).Bind(6, r.until_step).Bind(7, r.start_step).Bind(8, r.start_time_us);
+  s->Bind(9, r.bundle).Bind(10, r.bundle_rows);
   RETURN_IF_ERROR(s->Run());
   if (r.incarnation != next_incarnation_)
     return absl::FailedPreconditionError("fenced: a grant of another incarnation");
@@ -256,18 +261,19 @@ absl::Status Store::Put(const AdoptAttempt& c) {
 
 absl::Status Store::Put(const CloseAttempt& c) {
   ASSIGN_OR_RETURN(Statement * s, Cached("UPDATE attempt SET outcome = ?, cause = ?, log_tail = ?, "
-                                         "summary_json = ?, end_time_us = ? WHERE "
+                                         "summary_json = ?, end_time_us = ?, slot_us = ? WHERE "
                                          "stage_id = ? AND number = ? AND incarnation = ? AND "
                                          "session_id = ? AND outcome IS NULL"));
   s->Bind(1, Name(c.outcome))
       .Bind(2, c.cause)
       .Bind(3, c.log_tail)
       .Bind(4, c.summary_json)
-      .Bind(5, c.end_time_us);
-  s->Bind(6, c.fence.attempt.stage.value)
-      .Bind(7, c.fence.attempt.number)
-      .Bind(8, c.fence.incarnation);
-  RETURN_IF_ERROR(s->Bind(9, c.fence.session.value).Run());
+      .Bind(5, c.end_time_us)
+      .Bind(6, c.slot_us);
+  s->Bind(7, c.fence.attempt.stage.value)
+      .Bind(8, c.fence.attempt.number)
+      .Bind(9, c.fence.incarnation);
+  RETURN_IF_ERROR(s->Bind(10, c.fence.session.value).Run());
   return FenceHeld(c.fence, "the end");
 }
 

@@ -55,6 +55,7 @@ StageRow ReadStage(const Statement& s) {
   for (std::string* p : {&r.checkpoint_path, &r.checkpoint_digest, &r.reason}) *p = s.Text(i++);
   for (int64_t* p : {&r.losses, &r.ooms, &r.memory_bytes}) *p = s.Int(i++);
   r.labels = s.Text(i++);
+  r.bundle = s.Int(i++);
   return r;
 }
 
@@ -73,6 +74,9 @@ AttemptRow ReadAttempt(const Statement& s) {
   r.summary_json = s.Text(11);
   r.start_time_us = s.Int(12);
   r.end_time_us = s.Int(13);
+  r.bundle = s.Int(14);
+  r.bundle_rows = s.Int(15);
+  r.slot_us = s.Int(16);
   return r;
 }
 

@@ -86,7 +86,8 @@ absl::StatusOr<ClusterSnapshot> Store::Load() {
   RETURN_IF_ERROR(ForEach(
       db_,
       "SELECT id, name, host, slots, build, devices_json, session_id, state, register_time_us, "
-      "labels, memory_bytes, drain FROM worker ORDER BY id",
+      "labels, memory_bytes, drain, quarantined_until_ct_us, quarantines, on_probation FROM worker "
+      "ORDER BY id",
       [&](Statement& s) {
         out.workers.push_back({.id = WorkerId{s.Int(0)},
                                .name = s.Text(1),
@@ -99,7 +100,10 @@ absl::StatusOr<ClusterSnapshot> Store::Load() {
                                .register_time_us = s.Int(8),
                                .labels = s.Text(9),
                                .memory_bytes = s.Int(10),
-                               .drain = s.Int(11) != 0});
+                               .drain = s.Int(11) != 0,
+                               .quarantined_until_ct = absl::Microseconds(s.Int(12)),
+                               .quarantines = s.Int(13),
+                               .on_probation = s.Int(14) != 0});
       }));
   RETURN_IF_ERROR(ForEach(db_,
                           "SELECT name, weight, max_slots, consumed_us FROM user ORDER BY name",

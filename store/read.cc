@@ -196,7 +196,7 @@ absl::StatusOr<TrialView> Reader::Trial(TrialId trial) {
     a->Bind(1, stage.row.id.value);
     RETURN_IF_ERROR(Rows(*a, [&](Statement& row) {
       stage.attempts.push_back(ReadAttempt(row));
-      stage.workers.push_back(row.Text(14));
+      stage.workers.push_back(row.Text(17));
     }));
   }
   return *std::move(out);

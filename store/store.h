@@ -100,11 +100,11 @@ inline constexpr const char kStageColumns[] =
     "id, trial_id, name, kind, parent_id, settings_json, state, priority, target_step, step, "
     "attempts, failures, "
     "not_before_ct_us, threads, checkpoint_step, checkpoint_path, checkpoint_digest, reason, "
-    "losses, ooms, memory_bytes, labels";
+    "losses, ooms, memory_bytes, labels, bundle";
 inline constexpr const char kAttemptColumns[] =
     "stage_id, number, incarnation, worker_id, session_id, until_step, start_step, acked_seq, "
     "outcome, cause, log_tail, "
-    "summary_json, start_time_us, end_time_us";
+    "summary_json, start_time_us, end_time_us, bundle, bundle_rows, slot_us";
 inline constexpr const char kLinkColumns[] = "sweep_id, idx, trial_id, replicate, aa, shared";
 TrialRow ReadTrial(const Statement& s);
 StageRow ReadStage(const Statement& s);

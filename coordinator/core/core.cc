@@ -65,21 +65,26 @@ Core::Core(const Options& options, const ClusterSnapshot& s)
                       .acked_seq = a.acked_seq,
                       .seen = a.acked_seq > 0,
                       .preempt = sponsor.paused || w.row.drain,
-                      .memory = NeedOf(stage).memory,
                       .priority = sponsor.priority,
                       .grant = ++grants_,
                       .user = sponsor.user,
-                      .start = now_.cluster};
-    if (stage.live->preempt) {
-      preempting_ += stage.row.threads;
-    } else {
-      running_.insert({sponsor.priority, -grants_, stage.row.id});
-    }
-    Charge(stage);
+                      .start = now_.cluster,
+                      .start_step = stage.row.step};
+    if (!stage.live->preempt) running_.insert({sponsor.priority, -grants_, stage.row.id});
     w.grants.insert(stage.row.id);
-    w.used += stage.row.threads;
-    w.memory_used += stage.live->memory;
     w.exclusive = IsExclusive(stage.row);
+    stage.spot = {
+        .priority = sponsor.priority, .user = sponsor.user, .need = NeedOf(stage), .order = {}};
+    int64_t bundle = a.bundle > 0 ? a.bundle : ++generation_;
+    const auto known = bundles_.find(bundle);
+    if (known == bundles_.end()) {
+      Open(w, stage, bundle, a.bundle_rows);
+    } else if (known->second.worker != a.worker) {
+      bundle = Open(w, stage, ++generation_, 1);
+    }
+    Join(bundle, stage, sponsor.user);
+    if (stage.live->preempt) bundles_.at(bundle).closed = true;
+    Charge(stage);
   }
   for (auto& [id, w] : workers_) Index(w);
   for (auto& [id, stage] : stages_) Place(stage);
@@ -153,6 +158,8 @@ std::vector<Grant> Core::Desired(WorkerId worker) const {
             .settings_json = stage.row.settings_json,
             .fusion_key = trial.row.fusion_key,
             .exclusive = IsExclusive(stage.row),
+            .bundle = stage.live->bundle,
+            .bundle_rows = bundles_.at(stage.live->bundle).rows_max,
             .preempt = stage.live->preempt};
     if (stage.row.ooms > 0 && trial.row.seq_len > 0) {
       const int64_t batch = trial.row.batch_tokens / trial.row.seq_len;
@@ -179,14 +186,15 @@ std::vector<Core::WorkerView> Core::Workers(Now now) const {
   std::vector<WorkerView> out;
   for (const auto& [name, id] : by_name_) {
     const Worker& w = workers_.at(id);
-    out.push_back({.row = w.row,
-                   .used = w.used,
-                   .silent = now.cluster - w.heard,
-                   .suspect = w.suspect,
-                   .quarantined = std::max(w.quarantined_until - now.cluster, absl::Duration()),
-                   .on_probation = w.on_probation,
-                   .memory_used = w.memory_used,
-                   .remaining = w.ends - now.cluster});
+    out.push_back(
+        {.row = w.row,
+         .used = w.used,
+         .silent = now.cluster - w.heard,
+         .suspect = w.suspect,
+         .quarantined = std::max(w.row.quarantined_until_ct - now.cluster, absl::Duration()),
+         .on_probation = w.row.on_probation,
+         .memory_used = w.memory_used,
+         .remaining = w.ends - now.cluster});
   }
   return out;
 }

@@ -6,8 +6,9 @@
 //  rise.
 //  2. A stage is RUNNING exactly while it has a live attempt, and then exactly one worker's grants
 //  hold it.
-//  3. A worker's used slots are the sum over its grants and over what it is still stopping; a grant
-//  never exceeds them.
+//  3. A worker's used slots are the sum over its bundles; a grant never exceeds them. Each grant is
+//  in exactly one bundle of its worker; a bundle is there while it has a row, or one that its
+//  worker is still stopping, and never holds more rows than its trainer was opened for.
 //  4. An exclusive stage shares its worker with nothing.
 //  5. A stage waits in exactly one queue if it is PENDING with its parent succeeded, in none
 //  otherwise.
@@ -16,6 +17,7 @@
 //  7. A child is never RUNNING or SUCCEEDED unless its parent is SUCCEEDED.
 //  8. Every transition is in domain/state.h's table, but for a reopened stage (below).
 //  9. A stage that only paused sweeps wait for is in no queue, and if it runs it is asked to end.
+// 11. What attempts are charged adds up to what their users are.
 // 10. No grant takes a user past his quota, or a worker past its memory, or goes to a worker
 // without
 //  a label it needs.
@@ -38,7 +40,7 @@
 //  lost.
 //  - A worker on which attempts of several trials in a row end without progress is quarantined: it
 //    gets nothing for a while, then one attempt at a time until one of them gets on. Those trials
-//    get back what it cost them of their budgets. (Kept in memory: a restart forgets it.)
+//    get back what it cost them of their budgets.
 //    Not while most workers have such failures: then it is the work, not the machine.
 //  - Losses (max_losses) and want of memory (max_ooms) have budgets of their own. An attempt that
 //    ran out of memory is followed by one with half the micro-batch, elsewhere if there is room.
@@ -53,6 +55,10 @@
 //    checkpoint.
 //  - A worker that says when its machine will be taken from it is left in time, by checkpoint, and
 //    gets nothing that is likely to take longer if another has room.
+//  - A stage that allows it joins a bundle of its fusion key (same user, priority, need) where no
+//    slot is free. A bundle has one row until its speed is known, then twice as many for as long as
+//    that makes its rows together 5 % faster. What failed, was lost or ran out of memory goes
+//    alone. While something else waits, a bundle takes new rows for `refill` only.
 //  - RetryTrial is the one way out of a terminal state, on request only.
 #pragma once
 
@@ -84,6 +90,7 @@ struct Options {
   int strikes = 3;  // trials that end without progress on a worker, in a row, until its quarantine
   absl::Duration quarantine = absl::Minutes(10);  // twice as long each time it does not help
   absl::Duration quarantine_max = absl::Hours(4);
+  absl::Duration refill = absl::Minutes(10);  // a bundle takes new rows, while others wait
 };
 
 class Core {
@@ -181,12 +188,34 @@ class Core {
     bool seen = false;      // its worker spoke of it
     bool progress = false;  // it has committed a checkpoint
     bool preempt = false;   // it is asked to end with one
-    int64_t memory = 0;
+    int64_t bundle = 0;
     int64_t priority = 0;
     int64_t grant = 0;  // counts grants
     std::string user;
     absl::Duration start;
+    int64_t start_step = 0;
+    int64_t row_us = 0;    // rows of its bundle times microseconds
+    int64_t slot_us = 0;   // its share of the bundle's slot-microseconds
     double charge_us = 0;  // to the user, until it ends
+  };
+  // What stages have in common that may share a bundle.
+  struct Fusion {
+    int64_t priority = 0;
+    std::string user;
+    Need need;
+    std::string key;
+    auto operator<=>(const Fusion&) const = default;
+  };
+  struct Bundle {
+    WorkerId worker;
+    Fusion fusion;
+    int64_t rows_max = 1;  // its trainer was opened for
+    int64_t slots = 0, memory = 0;
+    std::set<StageId> rows;
+    int64_t stopping = 0;  // rows that its worker has yet to let go
+    absl::Duration opened, accounted;
+    bool closed = false;   // takes no more rows
+    bool leaving = false;  // all its rows are asked to end
   };
   struct Stage {
     StageRow row;
@@ -211,8 +240,7 @@ class Core {
   // Dropped from the desired state, slots still taken until the worker has applied that and no
   // longer speaks of it.
   struct Stopping {
-    int64_t slots = 0;
-    int64_t memory = 0;
+    int64_t bundle = 0;
     int64_t dropped_generation = 0;
   };
   struct Worker {
@@ -220,6 +248,7 @@ class Core {
     int64_t generation = 0;
     std::set<StageId> grants;
     std::map<AttemptId, Stopping> stopping;
+    std::set<int64_t> arrays;  // its bundles of more than one row
     int64_t used = 0;
     absl::Duration heard;
     int64_t memory_used = 0;
@@ -228,9 +257,6 @@ class Core {
     bool leaving = false;                            // that is soon
     bool suspect = false;
     std::map<TrialId, StageId> strikes;  // whose last attempt here ended without progress
-    int quarantines = 0;                 // since something last got on here
-    absl::Duration quarantined_until;
-    bool on_probation = false;
   };
 
   struct User {
@@ -280,13 +306,14 @@ class Core {
   // All it has is asked to end with a checkpoint.
   void Vacate(Worker& worker, absl::string_view why);
   void Preempt(Stage& stage, absl::string_view why);
+  bool Urgent(const Bundle& bundle, int64_t priority) const;  // a row of it is as urgent as that
   // An attempt ended there; `progress`: with a result, or after a new checkpoint.
   void Judge(Worker& worker, Stage& stage, bool progress, bool at_fault);
 
   // schedule.cc
   void Schedule();
-  void GrantTo(Worker& worker, Stage& stage);
-  void Place(Stage& stage);  // into the queue its state asks for
+  void GrantTo(Worker& worker, Stage& stage, int64_t into);  // 0: a bundle of its own
+  void Place(Stage& stage);                                  // into the queue its state asks for
   void PlaceAll(Trial& trial);
   const Stage* Next(const std::set<Need>& blocked) const;  // to be placed; null: none
   // For a stage that found no room: keeps a worker from filling up again, asks less urgent attempts
@@ -298,6 +325,26 @@ class Core {
   static Class ClassOf(const Worker& worker);
   Sponsor SponsorOf(const Trial& trial) const;
   absl::Duration Typical(const Trial& trial) const;
+
+  // bundles.cc
+  bool Shares(const Stage& stage) const;
+  Fusion FusionOf(const Stage& stage) const;                         // of one that waits
+  int64_t Capacity(const Worker& worker, const Stage& stage) const;  // of a bundle it opens there
+  void Learn(const Worker& worker, const Stage& stage);              // from one that succeeded
+  int64_t Open(Worker& worker, const Stage& stage, int64_t id, int64_t rows_max);
+  void Join(int64_t bundle, Stage& stage, const std::string& user);
+  void Leave(Stage& stage, bool stopping);
+  void Release(int64_t bundle);  // if nothing holds it any more
+  void Accrue(Bundle& bundle);
+  void Ask(Bundle& bundle);
+  static bool HasRoom(const Bundle& bundle);
+  void Match(const Fusion& fusion);
+  void IndexBundle(int64_t bundle);
+  void UnindexBundle(int64_t bundle);
+  void Wait(const Stage& stage, bool waits);
+  int64_t RoomFor(const Stage& stage) const;  // a bundle that it may join; 0: none
+  void Refill(const Fusion* first_waiting);
+  std::string InBundle(int64_t bundle) const;  // for people; empty: it is alone
 
   // users.cc
   absl::StatusOr<Answer> On(const EditUser& e);
@@ -358,10 +405,17 @@ class Core {
   std::map<std::string, User> users_;
   std::set<std::pair<double, std::string>> by_share_;  // of users that wait
   int64_t grants_ = 0;
+  std::map<int64_t, Bundle> bundles_;
+  std::map<Fusion, std::set<int64_t>>
+      open_;  // bundles with a free row, on workers that take grants
+  std::map<Fusion, std::set<Order>> joinable_;  // of ready_, what may share a bundle
+  std::set<Fusion> fusible_;                    // in both
+  // Steps of all rows a microsecond, by fusion key and devices, by number of rows.
+  std::map<std::pair<std::string, std::string>, std::map<int64_t, double>> speeds_;
   bool loading_ = true;
   // Running and not asked to end, by priority, the newest grants first.
   std::set<std::tuple<int64_t, int64_t, StageId>> running_;
-  int64_t preempting_ = 0;                          // slots of those asked to end
+  int64_t preempting_ = 0;                          // slots of bundles asked to end
   std::map<std::string, absl::Duration> typical_;   // of attempts that succeeded, by fusion key
   std::map<std::string, int64_t> measured_memory_;  // bytes, by fusion key
   std::set<std::pair<absl::Duration, StageId>> backoff_;

@@ -180,6 +180,8 @@ struct Grant {
   bool resume = false;
   bool exclusive = false;
   int64_t micro_batch = 0;  // sequences; 0: as the config says
+  int64_t bundle = 0;       // grants of one bundle share a trainer
+  int64_t bundle_rows = 1;  // for so many rows at most
   bool preempt = false;     // to end with a checkpoint
 };
 

@@ -18,7 +18,7 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
     if (stage.live) {
       const Worker& w = workers_.at(stage.live->worker);
       absl::StrAppend(&line, ": attempt ", stage.row.attempts, " on worker ", w.row.name, ", step ",
-                      stage.row.step, " of ", stage.row.target_step,
+                      stage.row.step, " of ", stage.row.target_step, InBundle(stage.live->bundle),
                       stage.live->seen ? "" : "; the worker has not spoken of it yet",
                       "; last heard ", absl::FormatDuration(now.cluster - w.heard),
                       " ago, lost after ", absl::FormatDuration(options_.lease));
@@ -41,7 +41,7 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
       for (const auto& [worker, w] : workers_) {
         drained += w.row.state == WorkerState::kDraining;
         if (w.row.state != WorkerState::kConnected) continue;
-        if (w.suspect || w.quarantined_until > now.cluster || w.on_probation) ++aside;
+        if (w.suspect || w.row.quarantined_until_ct > now.cluster || w.row.on_probation) ++aside;
         ++connected;
         could += (w.row.memory_bytes == 0 || need.memory <= w.row.memory_bytes) &&
                  w.row.slots >= need.slots && Covers(w.row.labels, need.labels);
@@ -99,14 +99,49 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
   return out;
 }
 
+std::string Core::InBundle(int64_t id) const {
+  const Bundle& b = bundles_.at(id);
+  if (b.rows_max == 1) return "";
+  return absl::StrCat(", one of ", b.rows.size(), " rows (at most ", b.rows_max, ") of bundle ", id,
+                      b.closed ? ", which takes no more" : "");
+}
+
 absl::Status Core::CheckInvariants() const {
   auto broken = [](int number, auto&&... text) {
     return absl::InternalError(absl::StrCat("invariant ", number, ": ", text...));
   };
   if (!illegal_move_.empty()) return broken(8, illegal_move_);
   std::map<StageId, int> held;
+  std::map<WorkerId, int64_t> held_slots, held_memory;
+  std::map<std::string, int64_t> slots;
+  int64_t preempting = 0;
+  for (const auto& [id, b] : bundles_) {
+    const Worker& w = workers_.at(b.worker);
+    held_slots[b.worker] += b.slots;
+    held_memory[b.worker] += b.memory;
+    bool asked = !b.rows.empty();
+    for (StageId stage : b.rows) {
+      if (!At(stage).live || At(stage).live->bundle != id)
+        return broken(3, "bundle ", id, " holds stage ", stage.value, " that is not its own");
+      asked &= At(stage).live->preempt;
+    }
+    if (asked) preempting += b.slots;
+    if (!b.rows.empty()) slots[At(*b.rows.begin()).live->user] += b.slots;
+    int64_t stopping = 0;
+    for (const auto& [attempt, s] : w.stopping) stopping += s.bundle == id;
+    if (stopping != b.stopping || (b.rows.empty() && stopping == 0))
+      return broken(3, "bundle ", id, " counts ", b.stopping, " rows to stop, has ", stopping);
+    if (static_cast<int64_t>(b.rows.size()) > b.rows_max)
+      return broken(3, "bundle ", id, " has too many rows");
+    const auto open = open_.find(b.fusion);
+    const bool indexed = open != open_.end() && open->second.contains(id);
+    if (indexed != (b.rows_max > 1 && HasRoom(b) && Takes(w)))
+      return broken(3, "bundle ", id, " is indexed wrongly");
+    if ((b.rows_max > 1) != w.arrays.contains(id))
+      return broken(3, "bundle ", id, " is not among its worker's");
+  }
   for (const auto& [id, w] : workers_) {
-    int64_t used = 0, exclusive = 0, memory = 0;
+    int64_t exclusive = 0;
     for (StageId stage_id : w.grants) {
       ++held[stage_id];
       const auto it = stages_.find(stage_id);
@@ -114,16 +149,15 @@ absl::Status Core::CheckInvariants() const {
         return broken(2, "worker ", w.row.name, " holds stage ", stage_id.value,
                       " that is not its own");
       }
-      used += it->second.row.threads;
       exclusive += IsExclusive(it->second.row);
-      memory += it->second.live->memory;
+      const auto bundle = bundles_.find(it->second.live->bundle);
+      if (bundle == bundles_.end() || bundle->second.worker != id ||
+          !bundle->second.rows.contains(stage_id))
+        return broken(3, "stage ", stage_id.value, " is in no bundle of its worker");
     }
     if (exclusive > 0 && (w.grants.size() > 1 || !w.exclusive))
       return broken(4, "on worker ", w.row.name);
-    for (const auto& [attempt, s] : w.stopping) {
-      used += s.slots;
-      memory += s.memory;
-    }
+    const int64_t memory = held_memory[id], used = held_slots[id];
     if (memory != w.memory_used)
       return broken(10, "worker ", w.row.name, " counts ", w.memory_used, " bytes, has ", memory);
     if (used != w.used)
@@ -161,13 +195,6 @@ absl::Status Core::CheckInvariants() const {
     }
   }
   if (in_queues != queued) return broken(5, in_queues, " queued, ", queued, " should be");
-  std::map<std::string, int64_t> slots;
-  int64_t preempting = 0;
-  for (const auto& [id, stage] : stages_) {
-    if (!stage.live) continue;
-    slots[stage.live->user] += stage.row.threads;
-    preempting += stage.live->preempt ? stage.row.threads : 0;
-  }
   if (preempting != preempting_) return broken(10, preempting, " slots are asked to end");
   for (const auto& [name, user] : users_) {
     if (user.slots != slots[name])

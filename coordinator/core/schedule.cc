@@ -3,6 +3,7 @@
 // does not starve.
 #include <algorithm>
 #include <limits>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -75,6 +76,7 @@ void Core::Place(Stage& stage) {
       if (line->second.empty()) level->second.erase(line);
       if (level->second.empty()) ready_.erase(level);
       CountWaiting(spot.user, -1);
+      Wait(stage, false);
       break;
     }
     case Queue::kBackoff:
@@ -97,6 +99,7 @@ void Core::Place(Stage& stage) {
     const Spot& spot = stage.spot;
     ready_[spot.priority][spot.user][spot.need].insert(spot.order);
     CountWaiting(spot.user, 1);
+    Wait(stage, true);
   }
 }
 
@@ -111,6 +114,8 @@ void Core::PlaceAll(Trial& trial) {
     } else if (sponsor.priority != stage.live->priority) {
       running_.erase({stage.live->priority, -stage.live->grant, id});
       stage.live->priority = sponsor.priority;
+      UnindexBundle(stage.live->bundle);
+      bundles_.at(stage.live->bundle).closed = true;  // it is of another priority now
       running_.insert({stage.live->priority, -stage.live->grant, id});
     }
   }
@@ -118,8 +123,8 @@ void Core::PlaceAll(Trial& trial) {
 
 bool Core::Takes(const Worker& w) const {
   return w.row.state == WorkerState::kConnected && !w.exclusive && !w.suspect && !w.row.drain &&
-         !w.leaving && w.quarantined_until <= now_.cluster &&
-         !(w.on_probation && !w.grants.empty());
+         !w.leaving && w.row.quarantined_until_ct <= now_.cluster &&
+         !(w.row.on_probation && !w.grants.empty());
 }
 
 bool Core::Covers(absl::string_view labels, absl::string_view needed) {
@@ -144,7 +149,8 @@ bool Core::Fits(const Worker& w, const Need& need) const {
 
 bool Core::CouldFit(const Worker& w, const Need& need) const {
   return w.row.state == WorkerState::kConnected && !w.suspect && !w.row.drain && !w.leaving &&
-         w.quarantined_until <= now_.cluster && !w.on_probation && w.row.slots >= need.slots &&
+         w.row.quarantined_until_ct <= now_.cluster && !w.row.on_probation &&
+         w.row.slots >= need.slots &&
          (w.row.memory_bytes == 0 || need.memory <= w.row.memory_bytes) &&
          Covers(w.row.labels, need.labels);
 }
@@ -156,8 +162,10 @@ void Core::Index(Worker& w) {
     if (w.ends != absl::InfiniteDuration() && !w.leaving)
       leaving_.insert({w.ends - options_.leave, w.row.id});
   }
-  if (w.quarantined_until > now_.cluster) quarantine_.insert({w.quarantined_until, w.row.id});
+  if (w.row.quarantined_until_ct > now_.cluster)
+    quarantine_.insert({w.row.quarantined_until_ct, w.row.id});
   if (!Takes(w)) return;
+  for (int64_t id : w.arrays) IndexBundle(id);
   if (w.used < w.row.slots) free_[ClassOf(w)].insert({w.used - w.row.slots, w.row.id});
   if (w.used == 0) idle_[ClassOf(w)].insert({-w.row.slots, w.row.id});
 }
@@ -166,7 +174,8 @@ void Core::Unindex(const Worker& w) {
   expiry_.erase({w.heard + options_.lease, w.row.id});
   suspicion_.erase({w.heard + SuspectAfter(), w.row.id});
   leaving_.erase({w.ends - options_.leave, w.row.id});
-  quarantine_.erase({w.quarantined_until, w.row.id});
+  quarantine_.erase({w.row.quarantined_until_ct, w.row.id});
+  for (int64_t id : w.arrays) UnindexBundle(id);
   const auto erase = [&](auto& pools, int64_t room) {
     const auto pool = pools.find(ClassOf(w));
     if (pool == pools.end()) return;
@@ -224,17 +233,26 @@ const Core::Stage* Core::Next(const std::set<Need>& blocked) const {
 
 void Core::Schedule() {
   std::set<Need> blocked;
+  std::optional<Fusion> first_waiting;
   while (const Stage* next = Next(blocked)) {
     const Need need = next->spot.need;
     if (const WorkerId worker = Choose(need, *next)) {
-      GrantTo(workers_.at(worker), At(next->row.id));
+      GrantTo(workers_.at(worker), At(next->row.id), 0);
       if (need == reserved_for_) reserved_ = WorkerId{};
       continue;
     }
-    if (blocked.empty()) MakeRoom(*next);
+    if (const int64_t bundle = RoomFor(*next)) {
+      GrantTo(workers_.at(bundles_.at(bundle).worker), At(next->row.id), bundle);
+      continue;
+    }
+    if (blocked.empty()) {
+      first_waiting = FusionOf(*next);
+      MakeRoom(*next);
+    }
     blocked.insert(need);
-    if (free_.empty()) return;  // and nothing else can be placed
+    if (free_.empty()) break;  // and nothing else can be placed
   }
+  if (!fusible_.empty()) Refill(first_waiting ? &*first_waiting : nullptr);
   // What the worker was kept for is gone: it is there for all.
   if (blocked.empty() && std::exchange(reserved_, WorkerId{})) Schedule();
 }
@@ -260,20 +278,24 @@ void Core::MakeRoom(const Stage& stage) {
     }
     for (auto it = running_.begin();
          it != running_.end() && wanted > 0 && std::get<0>(*it) < priority;) {
-      Stage& victim = At(std::get<2>(*it++));
-      if (!CouldFit(workers_.at(victim.live->worker), need)) continue;
-      wanted -= victim.row.threads;
-      Preempt(victim, why);
+      const Bundle& victim = bundles_.at(At(std::get<2>(*it++)).live->bundle);
+      if (!CouldFit(workers_.at(victim.worker), need) || Urgent(victim, priority)) continue;
+      wanted -= victim.slots;
+      // Its other rows may be what `it` stands at: they are passed first.
+      while (it != running_.end() && victim.rows.contains(std::get<2>(*it))) ++it;
+      for (StageId id : std::set<StageId>(victim.rows)) Preempt(At(id), why);
     }
     return;
   }
   // A worker that it would fit is kept from filling up again: the one nearest to having room.
   const auto urgent = [&](const Worker& w) {  // what is there that cannot be asked to go
     std::pair<int64_t, int64_t> slots_and_memory;
+    std::set<int64_t> counted;
     for (StageId id : w.grants) {
-      if (At(id).live->priority < priority) continue;
-      slots_and_memory.first += At(id).row.threads;
-      slots_and_memory.second += At(id).live->memory;
+      const Bundle& b = bundles_.at(At(id).live->bundle);
+      if (!Urgent(b, priority) || !counted.insert(At(id).live->bundle).second) continue;
+      slots_and_memory.first += b.slots;
+      slots_and_memory.second += b.memory;
     }
     return slots_and_memory;
   };
@@ -299,8 +321,13 @@ void Core::MakeRoom(const Stage& stage) {
       (w.row.memory_bytes > 0 && w.row.memory_bytes - memory < need.memory))
     return;
   for (StageId id : std::set<StageId>(w.grants)) {
-    if (At(id).live->priority < priority) Preempt(At(id), why);
+    if (!Urgent(bundles_.at(At(id).live->bundle), priority)) Preempt(At(id), why);
   }
+}
+
+bool Core::Urgent(const Bundle& b, int64_t priority) const {
+  return std::any_of(b.rows.begin(), b.rows.end(),
+                     [&](StageId id) { return At(id).live->priority >= priority; });
 }
 
 void Core::Preempt(Stage& stage, absl::string_view why) {
@@ -308,32 +335,38 @@ void Core::Preempt(Stage& stage, absl::string_view why) {
   if (live.preempt) return;
   live.preempt = true;
   running_.erase({live.priority, -live.grant, stage.row.id});
-  preempting_ += stage.row.threads;
+  UnindexBundle(live.bundle);
+  bundles_.at(live.bundle).closed = true;
+  Ask(bundles_.at(live.bundle));
   Note("preempt_asked", &stage, live.worker, why);
   Wake(workers_.at(live.worker));
 }
 
-void Core::GrantTo(Worker& w, Stage& stage) {
+void Core::GrantTo(Worker& w, Stage& stage, int64_t into) {
   Unindex(w);
   const Need need = stage.spot.need;
   const int64_t start = stage.row.checkpoint_step >= 0 ? stage.row.checkpoint_step : 0;
-  if ((!Fits(w, need) || OverQuota(UserOf(stage.spot.user), need.slots)) && illegal_move_.empty())
+  const bool allowed = into != 0 ? Takes(w) && HasRoom(bundles_.at(into))
+                                 : Fits(w, need) && !OverQuota(UserOf(stage.spot.user), need.slots);
+  if (!allowed && illegal_move_.empty())
     illegal_move_ = absl::StrCat("stage ", stage.row.id.value, " is granted what it may not have");
   ++stage.row.attempts;
   w.grants.insert(stage.row.id);
-  w.used += stage.row.threads;
-  w.memory_used += need.memory;
   w.exclusive = IsExclusive(stage.row);
   Wake(w);
   stage.last_on = w.row.id;
   stage.live = Live{.worker = w.row.id,
                     .session = w.row.session,
                     .granted_generation = w.generation,
-                    .memory = need.memory,
                     .priority = stage.spot.priority,
                     .grant = ++grants_,
                     .user = stage.spot.user,
-                    .start = now_.cluster};
+                    .start = now_.cluster,
+                    .start_step = start};
+  // A generation is given once in the life of the file.
+  if (into == 0) into = Open(w, stage, w.generation, Capacity(w, stage));
+  const Bundle& bundle = bundles_.at(into);
+  Join(into, stage, stage.spot.user);
   running_.insert({stage.live->priority, -stage.live->grant, stage.row.id});
   Charge(stage);
   if (stage.row.attempts > 1 && stage.row.step > start) {
@@ -347,9 +380,14 @@ void Core::GrantTo(Worker& w, Stage& stage) {
                                                  .session = w.row.session,
                                                  .until_step = -1,
                                                  .start_step = start,
+                                                 .bundle = into,
+                                                 .bundle_rows = bundle.rows_max,
                                                  .start_time_us = now_.wall_us},
                                          .keep_through_step = stage.row.checkpoint_step});
-  Note("granted", &stage, w.row.id, absl::StrCat("to worker ", w.row.name));
+  Note("granted", &stage, w.row.id,
+       bundle.rows.size() > 1 ? absl::StrCat("to worker ", w.row.name, " as one of ",
+                                             bundle.rows.size(), " rows of bundle ", into)
+                              : absl::StrCat("to worker ", w.row.name));
   Move(stage, StageState::kRunning,
        absl::StrCat("attempt ", stage.row.attempts, " on worker ", w.row.name));
   Index(w);

@@ -45,9 +45,10 @@ void Core::CountWaiting(const std::string& name, int64_t change) {
 void Core::Charge(Stage& stage) {
   Live& live = *stage.live;
   User& user = UserOf(live.user);
-  user.slots += stage.row.threads;
-  live.charge_us = static_cast<double>(stage.row.threads) *
-                   absl::ToDoubleMicroseconds(Typical(trials_.at(stage.row.trial)));
+  const Bundle& bundle = bundles_.at(live.bundle);
+  live.charge_us = static_cast<double>(bundle.slots) *
+                   absl::ToDoubleMicroseconds(Typical(trials_.at(stage.row.trial))) /
+                   static_cast<double>(bundle.rows.size());
   user.charged_us += live.charge_us;
   Rank(user);
 }
@@ -55,9 +56,8 @@ void Core::Charge(Stage& stage) {
 void Core::Discharge(Stage& stage) {
   const Live& live = *stage.live;
   User& user = UserOf(live.user);
-  user.slots -= stage.row.threads;
   user.charged_us = user.slots == 0 ? 0 : user.charged_us - live.charge_us;
-  user.row.consumed_us += stage.row.threads * absl::ToInt64Microseconds(now_.cluster - live.start);
+  user.row.consumed_us += live.slot_us;
   Rank(user);
   dirty_users_.insert(live.user);
 }

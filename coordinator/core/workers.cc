@@ -63,11 +63,10 @@ absl::StatusOr<Answer> Core::On(const RegisterWorker& e) {
   // them.
   for (const auto& [attempt, s] : std::exchange(w.stopping, {})) {
     if (alive.contains(attempt)) {
-      w.stopping[attempt] = {
-          .slots = s.slots, .memory = s.memory, .dropped_generation = w.generation};
+      w.stopping[attempt] = {.bundle = s.bundle, .dropped_generation = w.generation};
     } else {
-      w.used -= s.slots;
-      w.memory_used -= s.memory;
+      --bundles_.at(s.bundle).stopping;
+      Release(s.bundle);
     }
   }
   Index(w);
@@ -126,8 +125,8 @@ absl::StatusOr<Answer> Core::On(const Report& e) {
   Unindex(w);
   for (auto it = w.stopping.begin(); it != w.stopping.end();) {
     if (e.generation >= it->second.dropped_generation && !reported.contains(it->first)) {
-      w.used -= it->second.slots;
-      w.memory_used -= it->second.memory;
+      --bundles_.at(it->second.bundle).stopping;
+      Release(it->second.bundle);
       it = w.stopping.erase(it);
     } else {
       ++it;
@@ -165,7 +164,8 @@ Ack Core::OnBatch(Worker& w, const MeasurementBatchPtr& batch) {
   for (const auto& s : batch->series) {
     if (s.points.empty()) continue;
     step = std::max(step, s.points.back().step);
-    if (s.name == "memory/peak_bytes" && std::isfinite(s.points.back().value)) {
+    if (s.name == "memory/peak_bytes" && std::isfinite(s.points.back().value) &&
+        bundles_.at(stage.live->bundle).rows_max == 1) {  // else it is of all rows
       if (measured_memory_.size() >= kMostRemembered) measured_memory_.clear();
       int64_t& peak = measured_memory_[trials_.at(stage.row.trial).row.fusion_key];
       peak = std::max(peak, static_cast<int64_t>(std::min(s.points.back().value, 1e15)));
@@ -251,8 +251,9 @@ absl::StatusOr<Answer> Core::On(const Tick&) {
   while (!quarantine_.empty() && quarantine_.begin()->first <= now_.cluster) {
     Worker& w = workers_.at(quarantine_.begin()->second);
     Unindex(w);
-    w.on_probation = true;
-    w.quarantined_until = absl::ZeroDuration();
+    w.row.on_probation = true;
+    dirty_workers_.insert(w.row.id);
+    w.row.quarantined_until_ct = absl::ZeroDuration();
     Note("worker_on_probation", nullptr, w.row.id, "one attempt at a time");
     Index(w);
   }
@@ -307,28 +308,30 @@ void Core::RaiseIncarnation(int64_t known) {
 void Core::Judge(Worker& w, Stage& stage, bool progress, bool at_fault) {
   if (progress) {
     w.strikes.clear();
-    w.quarantines = 0;
-    if (std::exchange(w.on_probation, false))
+    if (w.row.quarantines > 0 || w.row.on_probation) dirty_workers_.insert(w.row.id);
+    w.row.quarantines = 0;
+    if (std::exchange(w.row.on_probation, false))
       Note("worker_released", &stage, w.row.id, "an attempt got on");
     return;
   }
   if (!at_fault) return;
   w.strikes[stage.row.trial] = stage.row.id;
-  if (!w.on_probation && static_cast<int>(w.strikes.size()) < options_.strikes) return;
+  if (!w.row.on_probation && static_cast<int>(w.strikes.size()) < options_.strikes) return;
   int64_t connected = 0, troubled = 0;
   for (const auto& [id, other] : workers_) {
     if (other.row.state != WorkerState::kConnected) continue;
     ++connected;
-    troubled +=
-        !other.strikes.empty() || other.on_probation || other.quarantined_until > now_.cluster;
+    troubled += !other.strikes.empty() || other.row.on_probation ||
+                other.row.quarantined_until_ct > now_.cluster;
   }
   if (2 * troubled > connected) return;
   absl::Duration length = options_.quarantine;
-  for (int i = 0; i < w.quarantines && length < options_.quarantine_max; ++i) length *= 2;
+  for (int i = 0; i < w.row.quarantines && length < options_.quarantine_max; ++i) length *= 2;
   length = std::min(length, options_.quarantine_max);
-  ++w.quarantines;
-  w.quarantined_until = now_.cluster + length;
-  w.on_probation = false;
+  ++w.row.quarantines;
+  dirty_workers_.insert(w.row.id);
+  w.row.quarantined_until_ct = now_.cluster + length;
+  w.row.on_probation = false;
   Note("worker_quarantined", nullptr, w.row.id,
        absl::StrCat(w.strikes.size(), " trials in a row ended there without progress; for ",
                     absl::FormatDuration(length)));
@@ -378,6 +381,7 @@ absl::StatusOr<Answer> Core::On(const EditWorker& e) {
 void Core::EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause,
                       absl::string_view log_tail, absl::string_view summary_json) {
   Worker& w = workers_.at(stage.live->worker);
+  Accrue(bundles_.at(stage.live->bundle));
   const bool lost = outcome == Outcome::kLost && stage.live->seen;
   const bool oom = outcome == Outcome::kOutOfMemory;
   const bool failed = outcome == Outcome::kFailed;
@@ -386,7 +390,8 @@ void Core::EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause,
                                           .cause = std::string(cause),
                                           .log_tail = std::string(log_tail),
                                           .summary_json = std::string(summary_json),
-                                          .end_time_us = now_.wall_us});
+                                          .end_time_us = now_.wall_us,
+                                          .slot_us = stage.live->slot_us});
   Note("ended", &stage, w.row.id, absl::StrCat(Name(outcome), cause.empty() ? "" : ": ", cause));
 
   Unindex(w);
@@ -398,22 +403,17 @@ void Core::EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause,
   // The worker knows of its end unless it was taken from it; then its room is free only once the
   // worker has let go.
   if (outcome == Outcome::kCancelled) {
-    w.stopping[{stage.row.id, stage.row.attempts}] = {.slots = stage.row.threads,
-                                                      .memory = stage.live->memory,
+    w.stopping[{stage.row.id, stage.row.attempts}] = {.bundle = stage.live->bundle,
                                                       .dropped_generation = w.generation};
-  } else {
-    w.used -= stage.row.threads;
-    w.memory_used -= stage.live->memory;
   }
-  if (stage.live->preempt) {
-    preempting_ -= stage.row.threads;
-  } else {
+  if (!stage.live->preempt)
     running_.erase({stage.live->priority, -stage.live->grant, stage.row.id});
-  }
   if (outcome == Outcome::kSucceeded) {
     if (typical_.size() >= kMostRemembered) typical_.clear();
     typical_[trials_.at(stage.row.trial).row.fusion_key] = now_.cluster - stage.live->start;
+    Learn(w, stage);
   }
+  Leave(stage, outcome == Outcome::kCancelled);
   Discharge(stage);
   stage.live.reset();
   if ((lost || failed || oom) && !progress) stage.failed_on.insert(w.row.id);

@@ -24,11 +24,13 @@ struct S {
   std::string settings = "{}";
   int64_t memory = 0;
   std::string labels = "";
+  int64_t bundle = 1;
 };
 // A trial by its key.
 struct T {
   std::string key;
   std::vector<S> stages = {S{}};
+  std::string fusion_key = "f";
 };
 
 class Picture {
@@ -75,7 +77,8 @@ class Picture {
     MaterializeSlice slice{.sweep = sweep, .from = from};
     auto list = std::make_shared<std::vector<NewTrial>>();
     for (const T& t : trials) {
-      NewTrial n{.trial = {.key = t.key, .fusion_key = "f", .seq_len = 8, .batch_tokens = 64}};
+      NewTrial n{
+          .trial = {.key = t.key, .fusion_key = t.fusion_key, .seq_len = 8, .batch_tokens = 64}};
       for (const S& s : t.stages) {
         n.stages.push_back({.name = s.name,
                             .kind = s.kind,
@@ -84,7 +87,8 @@ class Picture {
                             .target_step = 100,
                             .threads = s.threads,
                             .memory_bytes = s.memory,
-                            .labels = s.labels});
+                            .labels = s.labels,
+                            .bundle = s.bundle});
         n.parents.push_back(s.parent);
       }
       list->push_back(n);
@@ -235,7 +239,10 @@ class Picture {
     attempts_[c.row.id] = c.row;
   }
   void Write(const AdoptAttempt& c) { Held(c.fence).session = c.new_session; }
-  void Write(const CloseAttempt& c) { Held(c.fence).outcome = c.outcome; }
+  void Write(const CloseAttempt& c) {
+    Held(c.fence).outcome = c.outcome;
+    attempts_.at(c.fence.attempt).slot_us = c.slot_us;
+  }
   void Write(const ApplyBatch& c) {
     EXPECT_EQ(Held(c.fence).acked_seq + 1, c.batch->first_seq);
     Held(c.fence).acked_seq = c.batch->last_seq;
