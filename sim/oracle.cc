@@ -8,6 +8,11 @@
 
 namespace plumb::sim {
 
+namespace {
+// Between what the core does and the time that it is seen here, at most.
+constexpr absl::Duration kCommitTakes = absl::Minutes(10);
+}  // namespace
+
 uint64_t Oracle::HashMix(uint64_t h) {
   h = (h ^ (h >> 30)) * 0xbf58476d1ce4e5b9ull;
   h = (h ^ (h >> 27)) * 0x94d049bb133111ebull;
@@ -39,6 +44,9 @@ void Oracle::See(const OpenAttempt& c) {
   if (r.start_step != std::max<int64_t>(s.checkpoint_step, 0))
     OnWrong(absl::StrCat("E: attempt ", r.id.number, " of stage ", r.id.stage.value, " starts at ",
                          r.start_step, ", its checkpoint is at ", s.checkpoint_step));
+  s.bundle = r.bundle;
+  s.bundle_rows = r.bundle_rows;
+  s.opened = loop_.now();
   MayHave(r.id.stage, s, r.worker);
   s.worker = r.worker;
   s.incarnation = r.incarnation;
@@ -60,11 +68,25 @@ void Oracle::MayHave(StageId id, const Stage& s, WorkerId worker) {
   if (w.drain) wrong("which is drained");
   if (!s.labels.empty() && w.labels != s.labels) wrong("which has not the label it needs");
   std::set<StageId>& there = book_.on[worker];
-  int64_t slots = s.threads, memory = s.memory;
-  for (StageId other : there) {
-    slots += book_.stages[other].threads;
-    memory += book_.stages[other].memory;
+  // A bundle takes what one of its rows needs of slots, and memory for as many rows as it may have.
+  int64_t slots = s.threads, memory = s.memory * s.bundle_rows, rows = 1;
+  std::set<int64_t> counted = {s.bundle};
+  for (StageId id_there : there) {
+    const Stage& other = book_.stages[id_there];
+    if (other.bundle == s.bundle) {
+      ++rows;
+      if (other.bundle_rows != s.bundle_rows) wrong("to a bundle of another size");
+      if (other.fusion != s.fusion || other.threads != s.threads || other.labels != s.labels)
+        wrong("to a bundle of another kind");
+    }
+    if (!counted.insert(other.bundle).second) continue;
+    slots += other.threads;
+    memory += other.memory * other.bundle_rows;
   }
+  if (rows > s.bundle_rows || s.bundle_rows > s.bundle_most)
+    wrong(absl::StrCat("as row ", rows, " of a bundle of ", s.bundle_rows, ", of at most ",
+                       s.bundle_most));
+  counts["rows_joined"] += rows > 1;
   if (slots > w.slots) wrong(absl::StrCat("which has ", w.slots, " slots, not ", slots));
   if (w.memory_bytes > 0 && memory > w.memory_bytes) wrong("which has not the memory");
   there.insert(id);
@@ -80,7 +102,10 @@ void Oracle::MayHave(StageId id, const Stage& s, WorkerId worker) {
   std::set<StageId>& has = book_.by_user[*users.begin()];
   has.insert(id);
   int64_t taken = 0;
-  for (StageId other : has) taken += book_.stages[other].threads;
+  counted.clear();
+  for (StageId other : has) {
+    if (counted.insert(book_.stages[other].bundle).second) taken += book_.stages[other].threads;
+  }
   const int64_t quota = book_.quotas[*users.begin()];
   if (quota > 0 && taken > quota)
     wrong(absl::StrCat("though its user has ", taken, " slots then, of at most ", quota));
@@ -131,6 +156,10 @@ void Oracle::See(const CloseAttempt& c) {
     OnWrong(absl::StrCat("B: attempt ", c.fence.attempt.number, " of stage ",
                          c.fence.attempt.stage.value, " ends as ", Name(c.outcome),
                          ", which no trainer said"));
+  if (c.slot_us < 0 ||
+      c.slot_us > s.threads * absl::ToInt64Microseconds(loop_.now() - s.opened + kCommitTakes))
+    OnWrong(absl::StrCat("J: stage ", c.fence.attempt.stage.value, " is charged ", c.slot_us,
+                         " us for ", absl::FormatDuration(loop_.now() - s.opened)));
   s.failures += c.outcome == Outcome::kFailed || c.outcome == Outcome::kLost;
   s.ooms += c.outcome == Outcome::kOutOfMemory;
   Close(c.fence.attempt.stage, s);
@@ -195,6 +224,7 @@ void Oracle::OnCommitted(absl::Span<const Change> changes) {
   for (const Change& change : changes) {
     if (const auto* insert = std::get_if<InsertTrial>(&change)) {
       book_.keys[insert->row.id] = insert->row.key;
+      book_.fusions[insert->row.id] = insert->row.fusion_key;
     } else if (const auto* stage = std::get_if<InsertStage>(&change)) {
       Stage& s = book_.stages[stage->row.id];
       s.key = book_.keys[stage->row.trial];
@@ -205,6 +235,8 @@ void Oracle::OnCommitted(absl::Span<const Change> changes) {
       s.threads = stage->row.threads;
       s.memory = (stage->row.memory_bytes + (256 << 20) - 1) / (256 << 20) * (256 << 20);
       s.labels = stage->row.labels;
+      s.bundle_most = stage->row.bundle;
+      s.fusion = book_.fusions[stage->row.trial];
       s.since = loop_.now();
     } else if (const auto* open = std::get_if<OpenAttempt>(&change)) {
       See(*open);

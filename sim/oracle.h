@@ -71,12 +71,16 @@ class Oracle : public Watcher {
     absl::Duration since;  // when it came
     TrialId trial;
     int64_t threads = 0, memory = 0;
-    std::string labels;
-    WorkerId worker;  // of the open attempt
+    std::string labels, fusion;
+    int64_t bundle_most = 1;
+    // Of the open attempt:
+    WorkerId worker;
+    int64_t bundle = 0, bundle_rows = 1;
+    absl::Duration opened;
   };
   struct Book {
     int64_t incarnation = 1;
-    std::map<TrialId, std::string> keys;
+    std::map<TrialId, std::string> keys, fusions;
     std::map<StageId, Stage> stages;
     std::set<std::string> submitted;        // by name
     std::map<SweepId, std::string> sweeps;  // by id, in the database

@@ -74,6 +74,7 @@ struct Work {
          kills_machine = 0.005;
   double exclusive = 0.02;  // has a timing stage
   double two_threads = 0.1;
+  double bundles = 0;  // of trials that may share a trainer
   double child = 0.3;  // has an evaluation after its training
   double special = 0;  // needs a machine with a label
   double memory = 0;   // mean GiB

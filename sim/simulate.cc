@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "sim/loop.h"
 #include "sim/oracle.h"
 #include "sim/random.h"
@@ -93,7 +94,9 @@ class Cluster : public Network {
     if (oracle_.ok()) {
       absl::StatusOr<Contents> contents = storage_->Read();
       if (contents.ok()) {
-        if (!drained) oracle_.OnWrong("H: not everything has ended, long after the last fault");
+        if (!drained)
+          oracle_.OnWrong(
+              absl::StrCat("H: not everything has ended, long after the last fault", Waiting()));
         oracle_.Judge(*contents, drained);
         for (const auto& [id, trial] : contents->trials)
           result_.trials_ended += trial.second != "pending" && trial.second != "running";
@@ -327,6 +330,16 @@ class Cluster : public Network {
         return false;
     }
     return s->trials.empty() && s->sweeps.size() >= scenario_.sweeps.size();
+  }
+
+  // Why the first trial that lives is where it is.
+  std::string Waiting() {
+    const absl::StatusOr<ClusterSnapshot> s = storage_->Load();
+    if (!s.ok() || !server_.up()) return "; the server is down";
+    if (s->trials.empty()) return "; a sweep's trials are not all there";
+    const TrialId first = s->trials.front().trial.id;
+    return absl::StrCat("; of ", s->trials.size(), " trials, ", first.value, ": ",
+                        absl::StrJoin(server_.core()->Explain(first, server_.now()), "; "));
   }
 
   void Sample() {

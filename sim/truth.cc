@@ -59,6 +59,8 @@ core::NewTrial TrialOf(const Work& work, const std::string& key, int64_t cell_id
       work.memory > 0
           ? (1 + static_cast<int64_t>(std::min(random.Exponential(work.memory), 6.0))) << 30
           : 0;
+  Random shares(HashOf(key, 7));
+  const int64_t bundle = shares.Chance(work.bundles) ? shares.Between(2, 8) : 1;
   const auto add = [&](const char* name, const char* kind, const char* parent) {
     const Truth t = TruthOf(work, key, name);
     out.stages.push_back({.name = name,
@@ -66,7 +68,8 @@ core::NewTrial TrialOf(const Work& work, const std::string& key, int64_t cell_id
                           .target_step = t.target_step,
                           .threads = threads,
                           .memory_bytes = memory,
-                          .labels = labels});
+                          .labels = labels,
+                          .bundle = std::string(kind) == "pretrain" ? bundle : 1});
     out.parents.push_back(parent);
   };
   add("pretrain", "pretrain", "");

@@ -48,7 +48,6 @@ class Worker {
 
   bool up() const { return up_; }
   int64_t running() const;  // trainers at work now
-  int64_t threads_running() const;
   int64_t slots() const { return machine_.slots; }
   const std::string& name() const { return name_; }
   // Called when a trial takes its machine with it, and when a drained agent has left.
@@ -85,6 +84,8 @@ class Worker {
     std::optional<Outcome> outcome;
     std::string cause;
   };
+  int64_t RowsBeside(const Attempt& attempt) const;  // live rows of its bundle, itself included
+  void TrainerDies(const Key& key, Outcome outcome, const std::string& cause);  // of that row
 
   void Soon();  // talk when what happens now has happened
   void Talk();

@@ -174,7 +174,7 @@ void Core::Wait(const Stage& stage, bool waits) {
 }
 
 int64_t Core::RoomFor(const Stage& stage) const {
-  if (!Shares(stage)) return 0;
+  if (!Shares(stage) || OverQuota(users_.at(stage.spot.user), 0)) return 0;
   const auto it = open_.find(FusionOf(stage));
   if (it == open_.end()) return 0;
   for (int64_t id : it->second) {
@@ -190,6 +190,7 @@ void Core::Refill(const Fusion* first_waiting) {
   for (const Fusion& fusion : std::set<Fusion>(fusible_)) {
     const bool first = first_waiting != nullptr && *first_waiting == fusion;
     if (first_waiting != nullptr && first_waiting->priority > fusion.priority) continue;
+    if (OverQuota(users_.at(fusion.user), 0)) continue;  // it was lowered under what he has
     while (fusible_.contains(fusion)) {
       int64_t into = 0;
       std::vector<int64_t> old;

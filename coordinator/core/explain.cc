@@ -70,9 +70,10 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
             &line, ": it needs ", need.slots, " slots on one worker and the largest has ", most,
             "; start a worker with more --slots or lower execution.threads or train.ranks");
       } else if (could == 0) {
-        absl::StrAppend(&line, ": no connected worker has what it needs:");
-        if (!need.labels.empty()) absl::StrAppend(&line, " labels ", need.labels);
-        if (need.memory > 0) absl::StrAppend(&line, " memory ", need.memory >> 20, " MiB");
+        absl::StrAppend(&line, ": no connected worker has all that it needs: ", need.slots,
+                        need.slots == 1 ? " slot" : " slots");
+        if (!need.labels.empty()) absl::StrAppend(&line, ", labels ", need.labels);
+        if (need.memory > 0) absl::StrAppend(&line, ", ", need.memory >> 20, " MiB of memory");
         absl::StrAppend(&line, " (`plumb worker list` shows what they have)");
       } else if (user != users_.end() && OverQuota(user->second, need.slots)) {
         absl::StrAppend(&line, ": user ", stage.spot.user, " has ", user->second.slots,

@@ -123,7 +123,7 @@ void Core::PlaceAll(Trial& trial) {
 
 bool Core::Takes(const Worker& w) const {
   return w.row.state == WorkerState::kConnected && !w.exclusive && !w.suspect && !w.row.drain &&
-         !w.leaving && w.row.quarantined_until_ct <= now_.cluster &&
+         !w.leaving && w.row.quarantined_until_ct == absl::ZeroDuration() &&
          !(w.row.on_probation && !w.grants.empty());
 }
 
@@ -149,7 +149,7 @@ bool Core::Fits(const Worker& w, const Need& need) const {
 
 bool Core::CouldFit(const Worker& w, const Need& need) const {
   return w.row.state == WorkerState::kConnected && !w.suspect && !w.row.drain && !w.leaving &&
-         w.row.quarantined_until_ct <= now_.cluster && !w.row.on_probation &&
+         w.row.quarantined_until_ct == absl::ZeroDuration() && !w.row.on_probation &&
          w.row.slots >= need.slots &&
          (w.row.memory_bytes == 0 || need.memory <= w.row.memory_bytes) &&
          Covers(w.row.labels, need.labels);
@@ -162,7 +162,7 @@ void Core::Index(Worker& w) {
     if (w.ends != absl::InfiniteDuration() && !w.leaving)
       leaving_.insert({w.ends - options_.leave, w.row.id});
   }
-  if (w.row.quarantined_until_ct > now_.cluster)
+  if (w.row.quarantined_until_ct > absl::ZeroDuration())
     quarantine_.insert({w.row.quarantined_until_ct, w.row.id});
   if (!Takes(w)) return;
   for (int64_t id : w.arrays) IndexBundle(id);

@@ -322,7 +322,7 @@ void Core::Judge(Worker& w, Stage& stage, bool progress, bool at_fault) {
     if (other.row.state != WorkerState::kConnected) continue;
     ++connected;
     troubled += !other.strikes.empty() || other.row.on_probation ||
-                other.row.quarantined_until_ct > now_.cluster;
+                other.row.quarantined_until_ct > absl::ZeroDuration();
   }
   if (2 * troubled > connected) return;
   absl::Duration length = options_.quarantine;

@@ -140,6 +140,21 @@ TEST(Bundles, OneIsRefilledForAWhileOnlyWhileAnotherKeyWaits) {
   EXPECT_LE(x_at, 6);
 }
 
+TEST(Bundles, OneOfAUserOverHisQuotaTakesNoNewRows) {
+  Picture p;
+  KnowTwo(p);
+  p.Register("v", 1);
+  p.Sweep(Trials("t", 8, "f", 2));
+  ASSERT_THAT(Bundles(p, "w"), ElementsAre("t0+t2"));
+  p.Do(EditUser{.name = "", .max_slots = 1});
+  p.Says("w", {p.Ended("t0", Outcome::kSucceeded), p.Running("t2")});
+  EXPECT_THAT(Bundles(p, "w"), ElementsAre("t2"));
+  p.Says("w", {p.Ended("t2", Outcome::kSucceeded)});
+  p.Says("v", {p.Ended("t1", Outcome::kSucceeded), p.Running("t3")});
+  EXPECT_EQ(Bundles(p, "w").size() + Bundles(p, "v").size(), 1);
+  EXPECT_EQ(p.Desired("v").size(), 2) << "within his quota again";
+}
+
 TEST(Bundles, MoreUrgentWorkEndsAllRowsOfABundleAndNothingRefillsItThen) {
   Picture p;
   KnowTwo(p);

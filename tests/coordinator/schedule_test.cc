@@ -231,7 +231,7 @@ TEST(Workers, LabelsAreAskedForAndSpecialOnesAreKeptForThoseWhoAsk) {
   EXPECT_EQ(p.Draw(),
             "any=running@big#1 gpu=running@big#1 c=running@plain#1 d=running@big#1 e=pending");
   EXPECT_THAT(absl::StrJoin(p.core_.Explain(p.ids_.at("e"), {.cluster = p.now_}), ""),
-              HasSubstr("no connected worker has what it needs: labels tpu"));
+              HasSubstr("no connected worker has all that it needs: 1 slot, labels tpu"));
 }
 
 TEST(Workers, MemoryIsNotGivenTwiceAndWhatWasMeasuredCorrectsThePrediction) {
