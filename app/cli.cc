@@ -201,6 +201,10 @@ void AddServe(Builder& b, CLI::App* root, Line& l) {
                   [drain](const Line& x) { return DrainWorker(x.context, x.worker.name, drain); });
     c->add_option("name", l.worker.name, "The worker")->required();
   }
+  c = b.Command(g, "explain", "What it has, its bundles, and why it gets nothing",
+                "plumb worker explain gpu7",
+                [](const Line& x) { return ExplainWorker(x.context, x.worker.name); });
+  c->add_option("name", l.worker.name, "The worker")->required();
   g = b.Group(root, "user", "Who shares the cluster, and how", "plumb user list");
   b.Command(g, "list", "Users: what they have, had and may have", "plumb user list",
             [](const Line& x) { return ListUsers(x.context); });

@@ -45,6 +45,7 @@ struct WorkerArgs {
 };
 int RunWorkerCommand(const Context& context, const WorkerArgs& args);
 int ListWorkers(const Context& context);
+int ExplainWorker(const Context& context, const std::string& name);
 int DrainWorker(const Context& context, const std::string& name, bool drain);
 
 struct UserArgs {

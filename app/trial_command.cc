@@ -179,6 +179,29 @@ int TrialLogs(const Context& context, const TrialArgs& args) {
   return kDone;
 }
 
+namespace {
+int PrintLines(const Context& context, const google::protobuf::RepeatedPtrField<std::string>& all) {
+  if (context.format == "json") {
+    Json lines = Json::array();
+    for (const std::string& line : all) lines.push_back(line);
+    std::printf("%s\n", lines.dump(2).c_str());
+    return kDone;
+  }
+  for (const std::string& line : all) std::printf("%s\n", Printable(line).c_str());
+  return kDone;
+}
+}  // namespace
+
+int ExplainWorker(const Context& context, const std::string& name) {
+  absl::StatusOr<Client> client = Client::Connect(context);
+  if (!client.ok()) return Finish(client.status());
+  v1::ExplainWorkerRequest request;
+  request.set_name(name);
+  auto response = client->Call(&Stub::ExplainWorker, request);
+  if (!response.ok()) return Finish(response.status());
+  return PrintLines(context, response->lines());
+}
+
 int ExplainTrial(const Context& context, const TrialArgs& args) {
   absl::StatusOr<Client> client = Client::Connect(context);
   if (!client.ok()) return Finish(client.status());
@@ -186,14 +209,7 @@ int ExplainTrial(const Context& context, const TrialArgs& args) {
   request.set_trial_id(args.id);
   auto response = client->Call(&Stub::ExplainTrial, request);
   if (!response.ok()) return Finish(response.status());
-  if (context.format == "json") {
-    Json lines = Json::array();
-    for (const std::string& line : response->lines()) lines.push_back(line);
-    std::printf("%s\n", lines.dump(2).c_str());
-    return kDone;
-  }
-  for (const std::string& line : response->lines()) std::printf("%s\n", Printable(line).c_str());
-  return kDone;
+  return PrintLines(context, response->lines());
 }
 
 int CancelTrial(const Context& context, const TrialArgs& args) {

@@ -224,6 +224,8 @@ void ToProto(const core::Grant& g, v1::Assignment* out) {
   out->set_resume(g.resume);
   out->set_exclusive(g.exclusive);
   out->set_fusion_key(g.fusion_key);
+  out->set_bundle(g.bundle);
+  out->set_bundle_rows(g.bundle_rows);
 }
 
 void ToProto(const core::Core::UserView& v, v1::User* out) {

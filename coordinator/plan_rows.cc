@@ -13,7 +13,7 @@
 namespace plumb::coordinator {
 
 core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& request_id,
-                          const std::string& labels) {
+                          const std::string& labels, int64_t bundle) {
   const spec::ModelSpec& m = t.config.model;
   const spec::TrainSpec& train = t.config.train;
   core::NewTrial out{.cell_idx = t.cell, .replicate = t.replicate, .aa = t.aa ? 1 : 0};
@@ -50,6 +50,9 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
     const bool trains = kind == "pretrain" || kind == "timing";
     return trains ? std::max<int64_t>(1, train.ranks) : 1;
   };
+  const auto fuses = [&](const std::string& kind) {
+    return kind == "noop" || (kind == "pretrain" && train.ranks <= 1);
+  };
   const int64_t threads = std::max<int64_t>(1, t.config.execution.threads);
   for (const sweeps::PlannedStage& s : t.stages) {
     out.stages.push_back({.name = s.name,
@@ -59,7 +62,8 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
                           .target_step = s.target_step,
                           .threads = threads * processes(s.kind),
                           .memory_bytes = t.predicted_peak_bytes * processes(s.kind),
-                          .labels = labels});
+                          .labels = labels,
+                          .bundle = fuses(s.kind) ? bundle : 1});
     out.parents.push_back(s.parent);
   }
   return out;
@@ -89,7 +93,7 @@ core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan, SweepId sweep,
   auto trials = std::make_shared<std::vector<core::NewTrial>>();
   const std::string labels = absl::StrJoin(plan.labels, ",");
   for (int64_t i = from; i < end; ++i)
-    trials->push_back(ToNewTrial(plan.trials[i], request_id, labels));
+    trials->push_back(ToNewTrial(plan.trials[i], request_id, labels, plan.bundle));
   out.trials = std::move(trials);
   return out;
 }

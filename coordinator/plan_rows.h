@@ -10,7 +10,7 @@ namespace plumb::coordinator {
 
 // `request_id` salts the keys of the A/A control, so that no other sweep shares its trials.
 core::NewTrial ToNewTrial(const sweeps::PlannedTrial& trial, const std::string& request_id,
-                          const std::string& labels);
+                          const std::string& labels, int64_t bundle);
 
 // Trials [from, from + limit) and the cells that no earlier trial uses.
 core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan, SweepId sweep,

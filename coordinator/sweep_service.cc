@@ -199,6 +199,24 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
     return reactor;
   }
 
+  grpc::ServerUnaryReactor* ExplainWorker(grpc::CallbackServerContext* context,
+                                          const v1::ExplainWorkerRequest* request,
+                                          v1::ExplainWorkerResponse* response) override {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    c_.owner->Read(
+        [request, response](const core::Core& core, core::Now now) {
+          for (std::string& line : core.ExplainWorker(request->name(), now))
+            response->add_lines(std::move(line));
+        },
+        [request, response, reactor](absl::Status s) {
+          if (s.ok() && response->lines().empty())
+            s = absl::NotFoundError(absl::StrCat("no worker \"", request->name(),
+                                                 "\"; `plumb worker list` shows them"));
+          reactor->Finish(ToGrpc(s));
+        });
+    return reactor;
+  }
+
   grpc::ServerUnaryReactor* ListWorkers(grpc::CallbackServerContext* context,
                                         const v1::ListWorkersRequest*,
                                         v1::ListWorkersResponse* response) override {

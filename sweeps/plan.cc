@@ -54,6 +54,7 @@ class Planner {
     plan_.limits = file_.limits;
     plan_.priority = file_.priority;
     plan_.labels = file_.labels;
+    plan_.bundle = file_.bundle;
     if (file_.random_points) {
       Random();
     } else {

@@ -98,6 +98,7 @@ struct SweepPlan {
   Limits limits;
   int64_t priority = 0;             // larger first
   std::vector<std::string> labels;  // of the workers it needs, sorted
+  int64_t bundle = 1;               // trials of equal shape that a trainer may run at once
 };
 
 // Reads and plans a sweep file. On a bad file: InvalidArgument whose message holds every error,

@@ -320,7 +320,9 @@ class Reader {
 
   void Resources(const YamlNode& v) {
     if (!v.is_map()) return Wrong(v.at, "expected {labels: [a100]}: labels of workers it needs");
-    ReportUnknownKeys(v, {"labels"}, problems_);
+    ReportUnknownKeys(v, {"bundle", "labels"}, problems_);
+    if (const YamlEntry* bundle = v.Find("bundle"))
+      file_.bundle = ReadInteger(bundle->value, 1, 256, problems_).value_or(1);
     const YamlEntry* labels = v.Find("labels");
     if (labels == nullptr) return;
     if (!labels->value.is_list()) return Wrong(labels->value.at, "expected a list, as [a100]");

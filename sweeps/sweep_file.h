@@ -73,6 +73,7 @@ struct SweepFile {
   bool timing = false;
   int64_t priority = 0;
   std::vector<std::string> labels;  // sorted
+  int64_t bundle = 1;               // trials of equal shape that a trainer may run at once
   bool aa = false;
   std::map<std::string, FieldValue>
       aa_cells;  // which cells: all of these values; empty for every cell

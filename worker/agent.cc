@@ -457,7 +457,7 @@ class Agent {
     for (int i = 0; i < static_cast<int>(slots_.size()); ++i)
       slots[i].free = settled && i < options_.slots;
     for (const auto& [key, attempt] : attempts_) {
-      local.push_back({key, attempt->phase, attempt->stop});
+      local.push_back({key, attempt->phase, attempt->stop, attempt->slot});
       if (attempt->slot >= 0 &&
           (attempt->phase == Phase::kSent || attempt->phase == Phase::kLive)) {
         slots[attempt->slot].free = false;
@@ -757,10 +757,12 @@ class Agent {
     generation_ = r.generation();
     desired_.known = true;
     desired_.attempts.clear();
+    desired_.bundles.clear();
     assignments_.clear();
     for (const v1::Assignment& a : r.assignments()) {
       desired_.attempts.push_back(KeyOf(a));
       assignments_[KeyOf(a)] = a;
+      if (a.bundle_rows() > 1) desired_.bundles[KeyOf(a)] = a.bundle();
     }
     desired_.preempt_stages = {r.preempt_stage_ids().begin(), r.preempt_stage_ids().end()};
     reconcile_ = true;

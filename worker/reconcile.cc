@@ -10,6 +10,11 @@ std::vector<Action> Reconcile(const Desired& desired, const std::vector<LocalAtt
   std::vector<Action> actions;
   const std::set<AttemptKey> wanted(desired.attempts.begin(), desired.attempts.end());
   std::set<AttemptKey> here;
+  std::map<int64_t, int> at;  // slots of bundles
+  const auto bundle_of = [&](const AttemptKey& key) {
+    const auto it = desired.bundles.find(key);
+    return it == desired.bundles.end() ? 0 : it->second;
+  };
   std::vector<AttemptKey> waiting;
   for (const LocalAttempt& a : local) {
     here.insert(a.key);
@@ -31,6 +36,7 @@ std::vector<Action> Reconcile(const Desired& desired, const std::vector<LocalAtt
         break;
       case Phase::kSent:
       case Phase::kLive:
+        if (bundle_of(a.key) != 0) at[bundle_of(a.key)] = a.slot;
         if (gone && a.stop != Stop::kCancel) {
           actions.push_back({Action::kCancel, a.key});
         } else if (!gone && preempt && a.stop == Stop::kNone) {
@@ -51,8 +57,14 @@ std::vector<Action> Reconcile(const Desired& desired, const std::vector<LocalAtt
   std::sort(waiting.begin(), waiting.end());
   size_t slot = 0;
   for (const AttemptKey& key : waiting) {
+    const int64_t bundle = bundle_of(key);
+    if (const auto it = at.find(bundle); bundle != 0 && it != at.end()) {
+      actions.push_back({Action::kStart, key, it->second});
+      continue;
+    }
     while (slot < slots.size() && !slots[slot].free) ++slot;
-    if (slot == slots.size()) break;
+    if (slot == slots.size()) continue;
+    if (bundle != 0) at[bundle] = static_cast<int>(slot);
     actions.push_back({Action::kStart, key, static_cast<int>(slot++)});
   }
   return actions;

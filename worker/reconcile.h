@@ -1,6 +1,7 @@
 // From what should be and what is to what to do: a pure function, asked again after every change.
 #pragma once
 
+#include <map>
 #include <set>
 #include <vector>
 
@@ -13,13 +14,15 @@ struct Desired {
   std::set<int64_t> preempt_stages;
   bool known = false;  // false: the coordinator has not spoken in this session; nothing is stopped
                        // or forgotten
-  bool draining = false;  // the worker is leaving
+  bool draining = false;                  // the worker is leaving
+  std::map<AttemptKey, int64_t> bundles;  // of attempts that share a trainer
 };
 
 struct LocalAttempt {
   AttemptKey key;
   Phase phase = Phase::kWaiting;
   Stop stop = Stop::kNone;
+  int slot = -1;  // of what was handed to a trainer
 };
 
 struct SlotView {
@@ -42,8 +45,8 @@ struct Action {
 };
 
 // Rules: an attempt that is not desired is cancelled, and forgotten once it has ended; a desired
-// one that has ended is kept and reported; one that waits starts in the first free slot, in the
-// order of its key.
+// one that has ended is kept and reported; one that waits starts where its bundle runs, or
+// else in the first free slot, in the order of its key.
 std::vector<Action> Reconcile(const Desired& desired, const std::vector<LocalAttempt>& local,
                               const std::vector<SlotView>& slots);
 

@@ -1,5 +1,7 @@
 #include "worker/row_commands.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "data/dataset.h"
 #include "trainer/spec/parse.h"
@@ -9,7 +11,8 @@ namespace {
 
 using nlohmann::json;
 
-// All no-op stages of a trainer share one bundle: they have no shape and hold no memory.
+// No-op stages that run alone follow each other in one bundle: they have no shape and hold no
+// memory.
 constexpr char kNoopBundle[] = "noop";
 
 absl::StatusOr<std::string> CheckedDataDir(const spec::TrialSpec& spec,
@@ -52,10 +55,12 @@ absl::StatusOr<RowCommands> CommandsFor(const v1::Assignment& a, const std::stri
     return absl::FailedPreconditionError(
         absl::StrCat("the stage before it left no checkpoint for a ", a.kind(), " to start from"));
   }
-  if (a.kind() == "noop") {
-    out.bundle = kNoopBundle;
-  } else {
-    out.bundle = row;  // one bundle a row, so that memory and its peak are the row's own
+  const int64_t rows = std::max<int64_t>(1, a.bundle_rows());
+  // Alone, it has a bundle of its own, so that memory and its peak are the row's.
+  out.bundle = rows > 1             ? absl::StrCat("b", a.incarnation(), ".", a.bundle())
+               : a.kind() == "noop" ? kNoopBundle
+                                    : row;
+  if (a.kind() != "noop") {
     spec::TrialSpec spec;
     const auto errors = spec::ParseResolved(a.config_json(), &spec);
     if (!errors.empty())
@@ -70,7 +75,7 @@ absl::StatusOr<RowCommands> CommandsFor(const v1::Assignment& a, const std::stri
       out.commands.push_back({{"command", "close"}, {"bundle", open_bundle}});
     out.commands.push_back({{"command", "open"},
                             {"bundle", out.bundle},
-                            {"capacity", 1},
+                            {"capacity", rows},
                             {"data_dir", data_dir},
                             {"threads", threads}});
   }

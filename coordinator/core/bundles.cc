@@ -135,7 +135,7 @@ void Core::Ask(Bundle& b) {
 }
 
 bool Core::HasRoom(const Bundle& b) {
-  return !b.closed && static_cast<int64_t>(b.rows.size()) < b.rows_max;
+  return !b.closed && static_cast<int64_t>(b.rows.size()) + b.stopping < b.rows_max;
 }
 
 void Core::Match(const Fusion& fusion) {

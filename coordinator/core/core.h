@@ -145,6 +145,8 @@ class Core {
   std::vector<UserView> Users() const;
   // Why the trial is where it is, one sentence a stage. Empty for a trial that is not in memory.
   std::vector<std::string> Explain(TrialId trial, Now now) const;
+  // What the worker has and may have, and why; empty for a name that is not known.
+  std::vector<std::string> ExplainWorker(const std::string& name, Now now) const;
 
   absl::Status CheckInvariants() const;
 
@@ -212,7 +214,7 @@ class Core {
     int64_t rows_max = 1;  // its trainer was opened for
     int64_t slots = 0, memory = 0;
     std::set<StageId> rows;
-    int64_t stopping = 0;  // rows that its worker has yet to let go
+    int64_t stopping = 0;  // rows that its worker has yet to let go: their places are taken
     absl::Duration opened, accounted;
     bool closed = false;   // takes no more rows
     bool leaving = false;  // all its rows are asked to end

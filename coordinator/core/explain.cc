@@ -100,6 +100,60 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
   return out;
 }
 
+std::vector<std::string> Core::ExplainWorker(const std::string& name, Now now) const {
+  const auto found = by_name_.find(name);
+  if (found == by_name_.end()) return {};
+  const Worker& w = workers_.at(found->second);
+  std::string what = absl::StrCat("worker ", name, " is ", Name(w.row.state), ": ", w.used, " of ",
+                                  w.row.slots, " slots are taken");
+  if (w.row.memory_bytes > 0) {
+    absl::StrAppend(&what, ", ", w.memory_used >> 20, " of ", w.row.memory_bytes >> 20,
+                    " MiB of memory are spoken for");
+  }
+  std::vector<std::string> out = {what};
+  const auto why = [&](auto&&... text) {
+    out.push_back(absl::StrCat("it gets nothing ", text...));
+  };
+  if (w.row.drain) why("as it was drained; `plumb worker undrain ", name, "` ends that");
+  if (w.row.state == WorkerState::kLost || w.row.state == WorkerState::kGone)
+    why("until it registers again");
+  if (w.suspect)
+    why("new: it was silent for ", absl::FormatDuration(now.cluster - w.heard),
+        ", and is lost after ", absl::FormatDuration(options_.lease));
+  if (w.leaving) why("as its machine ends in ", absl::FormatDuration(w.ends - now.cluster));
+  if (w.row.quarantined_until_ct > now.cluster)
+    why("for ", absl::FormatDuration(w.row.quarantined_until_ct - now.cluster),
+        " more: trial after trial ended there without progress (quarantine ", w.row.quarantines,
+        ")");
+  if (w.row.on_probation) out.push_back("after a quarantine it gets one attempt at a time");
+  if (w.exclusive) why("beside its timing, which shares its worker with nothing");
+  if (w.row.id == reserved_)
+    out.push_back(
+        absl::StrCat("it is kept free for a stage that needs ", reserved_for_.slots, " slots"));
+  for (const auto& [id, b] : bundles_) {
+    if (b.worker != w.row.id) continue;
+    std::string line =
+        absl::StrCat("bundle ", id, ": ", b.rows.size(), " of at most ", b.rows_max, " rows on ",
+                     b.slots, " slots for ", absl::FormatDuration(now.cluster - b.opened));
+    if (b.stopping > 0) absl::StrAppend(&line, ", ", b.stopping, " being stopped");
+    if (b.rows_max > 1 && b.closed) absl::StrAppend(&line, ", takes no more");
+    for (StageId stage : b.rows)
+      absl::StrAppend(&line, stage == *b.rows.begin() ? "; trials " : ", ",
+                      At(stage).row.trial.value);
+    out.push_back(std::move(line));
+  }
+  if (w.row.memory_bytes > 0 || !w.arrays.empty()) {
+    for (const auto& [of, speeds] : speeds_) {
+      if (of.second != w.row.devices_json) continue;
+      std::string line = absl::StrCat("fusion key ", of.first.substr(0, 12), " on such devices:");
+      for (const auto& [rows, speed] : speeds)
+        absl::StrAppend(&line, " ", rows, rows == 1 ? " row " : " rows ", speed * 1e6, " steps/s");
+      out.push_back(std::move(line));
+    }
+  }
+  return out;
+}
+
 std::string Core::InBundle(int64_t id) const {
   const Bundle& b = bundles_.at(id);
   if (b.rows_max == 1) return "";
@@ -132,7 +186,7 @@ absl::Status Core::CheckInvariants() const {
     for (const auto& [attempt, s] : w.stopping) stopping += s.bundle == id;
     if (stopping != b.stopping || (b.rows.empty() && stopping == 0))
       return broken(3, "bundle ", id, " counts ", b.stopping, " rows to stop, has ", stopping);
-    if (static_cast<int64_t>(b.rows.size()) > b.rows_max)
+    if (static_cast<int64_t>(b.rows.size()) + b.stopping > b.rows_max)
       return broken(3, "bundle ", id, " has too many rows");
     const auto open = open_.find(b.fusion);
     const bool indexed = open != open_.end() && open->second.contains(id);

@@ -16,7 +16,7 @@ TEST(PlanRows, AStageThatTrainsTakesASlotForEachThreadOfEachRank) {
                   {.name = "pretrain", .kind = "pretrain"},
                   {.name = "probes", .kind = "probe", .parent = "pretrain"}};
   std::vector<int64_t> slots;
-  for (const auto& stage : ToNewTrial(trial, "r", "").stages) slots.push_back(stage.threads);
+  for (const auto& stage : ToNewTrial(trial, "r", "", 4).stages) slots.push_back(stage.threads);
   EXPECT_THAT(slots, ::testing::ElementsAre(8, 8, 2));
 }
 

@@ -101,5 +101,18 @@ TEST(Reconcile, AttemptOfAnotherIncarnationIsNotTheSameAttempt) {
   EXPECT_EQ(actions[1], (Action{Action::kTake, desired.attempts[0]}));
 }
 
+TEST(Reconcile, RowsOfABundleShareItsSlot) {
+  const auto key = [](int64_t stage) {
+    return AttemptKey{.incarnation = 1, .stage = stage, .number = 1};
+  };
+  Desired desired{.attempts = {key(1), key(2), key(3), key(4), key(5)}, .known = true};
+  for (int64_t stage : {1, 2}) desired.bundles[key(stage)] = 70;
+  for (int64_t stage : {3, 5}) desired.bundles[key(stage)] = 80;
+  const std::vector<LocalAttempt> local = {{.key = key(1), .phase = Phase::kLive, .slot = 0}};
+  // Two joins the live one, three opens a slot and five joins that; for four there is none.
+  EXPECT_EQ(Draw(Reconcile(desired, local, {{.free = false}, {.free = true}})),
+            "take:2.1 take:3.1 take:4.1 take:5.1 start:2.1@0 start:3.1@1 start:5.1@1");
+}
+
 }  // namespace
 }  // namespace plumb::worker

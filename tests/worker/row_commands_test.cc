@@ -28,5 +28,22 @@ TEST(RowCommands, NoopGoesIntoTheSharedBundleWithItsSettings) {
   EXPECT_TRUE(commands->commands[1]["checkpoint"].is_null());
 }
 
+TEST(RowCommands, RowsOfABundleOpenItOnceForAllOfThem) {
+  v1::Assignment a;
+  a.set_kind("noop");
+  a.set_incarnation(3);
+  a.set_bundle(17);
+  a.set_bundle_rows(4);
+  auto first = CommandsFor(a, "3.2.1", "noop", "/none", "/tmp/c");
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ(first->bundle, "b3.17");
+  ASSERT_EQ(first->commands.size(), 3u);  // closes the other one first
+  EXPECT_EQ(first->commands[1]["capacity"], 4);
+  auto second = CommandsFor(a, "3.5.1", first->bundle, "/none", "/tmp/c");
+  ASSERT_TRUE(second.ok()) << second.status();
+  ASSERT_EQ(second->commands.size(), 1u);
+  EXPECT_EQ(second->commands[0]["command"], "add_row");
+}
+
 }  // namespace
 }  // namespace plumb::worker
