@@ -22,7 +22,7 @@ Core::Fusion Core::FusionOf(const Stage& stage) const {
   return {.priority = stage.spot.priority,
           .user = stage.spot.user,
           .need = stage.spot.need,
-          .key = absl::StrCat(stage.row.kind, "/", trials_.at(stage.row.trial).row.fusion_key)};
+          .key = stage.fusion};
 }
 
 int64_t Core::Capacity(const Worker& w, const Stage& stage) const {

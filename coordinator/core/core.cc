@@ -44,6 +44,7 @@ Core::Core(const Options& options, const ClusterSnapshot& s)
   for (const WorkerRow& row : s.workers) {
     Worker& w = workers_[row.id];
     w.row = row;
+    w.labels = LabelsOf(row.labels);
     w.generation = generation_;
     w.heard = now_.cluster;
     by_name_[row.name] = row.id;
@@ -70,7 +71,7 @@ Core::Core(const Options& options, const ClusterSnapshot& s)
                       .user = sponsor.user,
                       .start = now_.cluster,
                       .start_step = stage.row.step};
-    if (!stage.live->preempt) running_.insert({sponsor.priority, -grants_, stage.row.id});
+    if (!stage.live->preempt) Running(stage, true);
     w.grants.insert(stage.row.id);
     w.exclusive = IsExclusive(stage.row);
     stage.spot = {

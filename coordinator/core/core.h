@@ -164,7 +164,7 @@ class Core {
     bool exclusive = false;
     int64_t slots = 1;
     int64_t memory = 0;  // bytes, rounded up
-    std::string labels;
+    int64_t labels = 0;  // by number (Names)
     auto operator<=>(const Need&) const = default;
   };
   enum class Queue { kNone, kReady, kBackoff };
@@ -205,7 +205,7 @@ class Core {
     int64_t priority = 0;
     std::string user;
     Need need;
-    std::string key;
+    int64_t key = 0;  // the stage's kind and fusion key, by number
     auto operator<=>(const Fusion&) const = default;
   };
   struct Bundle {
@@ -224,9 +224,10 @@ class Core {
     std::vector<StageId> children;
     std::optional<Live> live;
     Queue queue = Queue::kNone;
-    Spot spot;                     // while kReady
-    std::set<WorkerId> failed_on;  // since it last got on
-    WorkerId last_on;              // of its last attempt
+    Spot spot;                       // while kReady
+    std::set<WorkerId> failed_on;    // since it last got on
+    int64_t labels = 0, fusion = 0;  // by number
+    WorkerId last_on;                // of its last attempt
   };
   struct Trial {
     TrialRow row;
@@ -247,6 +248,7 @@ class Core {
   };
   struct Worker {
     WorkerRow row;
+    int64_t labels = 0;  // by number
     int64_t generation = 0;
     std::set<StageId> grants;
     std::map<AttemptId, Stopping> stopping;
@@ -268,7 +270,22 @@ class Core {
     double charged_us = 0;
     double key = 0;  // its place in by_share_ while it waits
   };
-  using Class = std::pair<int64_t, std::string>;  // workers' labels: how many, which
+  using Class = std::pair<int64_t, int64_t>;  // workers' labels: how many, which
+
+  // Texts by number, from 0 for the empty one: what is compared a thousand times a second.
+  class Names {
+   public:
+    int64_t Of(const std::string& text) {
+      const auto [it, is_new] = ids_.try_emplace(text, std::ssize(texts_));
+      if (is_new) texts_.push_back(text);
+      return it->second;
+    }
+    const std::string& operator[](int64_t id) const { return texts_[id]; }
+
+   private:
+    std::map<std::string, int64_t> ids_ = {{"", 0}};
+    std::vector<std::string> texts_ = {""};
+  };
 
   // submit.cc
   absl::StatusOr<Answer> On(const SubmitSweep& e);
@@ -308,6 +325,7 @@ class Core {
   // All it has is asked to end with a checkpoint.
   void Vacate(Worker& worker, absl::string_view why);
   void Preempt(Stage& stage, absl::string_view why);
+  void Running(const Stage& stage, bool runs);                // into running_, or out of it
   bool Urgent(const Bundle& bundle, int64_t priority) const;  // a row of it is as urgent as that
   // An attempt ended there; `progress`: with a result, or after a new checkpoint.
   void Judge(Worker& worker, Stage& stage, bool progress, bool at_fault);
@@ -323,8 +341,11 @@ class Core {
   void MakeRoom(const Stage& stage);
   bool Fits(const Worker& worker, const Need& need) const;      // now
   bool CouldFit(const Worker& worker, const Need& need) const;  // were it empty
-  static bool Covers(absl::string_view labels, absl::string_view needed);
-  static Class ClassOf(const Worker& worker);
+  bool Covers(int64_t labels, int64_t needed) const;
+  Class ClassOf(const Worker& worker) const;
+  static int64_t FreeMemory(const Worker& worker);
+  int64_t LabelsOf(const std::string& labels);  // by number
+  void Number(Stage& stage);                    // its labels and fusion key, by number
   Sponsor SponsorOf(const Trial& trial) const;
   absl::Duration Typical(const Trial& trial) const;
 
@@ -415,8 +436,9 @@ class Core {
   // Steps of all rows a microsecond, by fusion key and devices, by number of rows.
   std::map<std::pair<std::string, std::string>, std::map<int64_t, double>> speeds_;
   bool loading_ = true;
-  // Running and not asked to end, by priority, the newest grants first.
-  std::set<std::tuple<int64_t, int64_t, StageId>> running_;
+  // Running and not asked to end: by labels of the worker; by priority, the newest grants first.
+  using Victim = std::tuple<int64_t, int64_t, StageId>;
+  std::map<int64_t, std::set<Victim>> running_;
   int64_t preempting_ = 0;                          // slots of bundles asked to end
   std::map<std::string, absl::Duration> typical_;   // of attempts that succeeded, by fusion key
   std::map<std::string, int64_t> measured_memory_;  // bytes, by fusion key
@@ -424,11 +446,17 @@ class Core {
   // Of workers that take grants: (-free slots, worker); of those with nothing to do: (-slots,
   // worker).
   std::map<Class, std::set<std::pair<int64_t, WorkerId>>> free_, idle_;
+  std::map<Class, std::set<std::pair<int64_t, WorkerId>>>
+      roomy_;  // of free_: (-free bytes, worker)
+  Names labels_, fusions_;
+  std::set<std::pair<int64_t, int64_t>> covers_;  // labels, and labels that they cover
+  std::vector<int64_t> label_sets_;
   std::set<std::pair<absl::Duration, WorkerId>> expiry_, suspicion_;
   std::set<std::pair<absl::Duration, WorkerId>> quarantine_, leaving_;
   // A worker kept free for a stage that needs more room than any has now.
   WorkerId reserved_;
   Need reserved_for_;
+  WorkerId looked_at_;  // the last one that was looked at for that
 
   std::string illegal_move_;  // the first one ever made, for CheckInvariants
 

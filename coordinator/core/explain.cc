@@ -44,7 +44,7 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
         if (w.suspect || w.row.quarantined_until_ct > now.cluster || w.row.on_probation) ++aside;
         ++connected;
         could += (w.row.memory_bytes == 0 || need.memory <= w.row.memory_bytes) &&
-                 w.row.slots >= need.slots && Covers(w.row.labels, need.labels);
+                 w.row.slots >= need.slots && Covers(w.labels, need.labels);
         most = std::max(most, w.row.slots);
         slots += w.row.slots;
         used += w.exclusive ? w.row.slots : std::min(w.used, w.row.slots);
@@ -72,7 +72,7 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
       } else if (could == 0) {
         absl::StrAppend(&line, ": no connected worker has all that it needs: ", need.slots,
                         need.slots == 1 ? " slot" : " slots");
-        if (!need.labels.empty()) absl::StrAppend(&line, ", labels ", need.labels);
+        if (need.labels != 0) absl::StrAppend(&line, ", labels ", labels_[need.labels]);
         if (need.memory > 0) absl::StrAppend(&line, ", ", need.memory >> 20, " MiB of memory");
         absl::StrAppend(&line, " (`plumb worker list` shows what they have)");
       } else if (user != users_.end() && OverQuota(user->second, need.slots)) {
@@ -222,6 +222,13 @@ absl::Status Core::CheckInvariants() const {
     if (indexed != (Takes(w) && w.used < w.row.slots)) {
       return broken(3, "worker ", w.row.name, " is indexed wrongly");
     }
+  }
+  for (const auto& [id, stage] : stages_) {
+    if (!stage.live || stage.live->preempt) continue;
+    const auto of = running_.find(workers_.at(stage.live->worker).labels);
+    if (of == running_.end() ||
+        !of->second.contains({stage.live->priority, -stage.live->grant, id}))
+      return broken(2, "stage ", id.value, " is not among what runs");
   }
   size_t queued = 0;
   for (const auto& [id, stage] : stages_) {

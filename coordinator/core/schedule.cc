@@ -12,6 +12,8 @@
 namespace plumb::core {
 namespace {
 constexpr int64_t kMemoryUnit = 256 << 20;
+constexpr int kLooks = 16;    // at places that may do, in one decision
+constexpr int kPassed = 256;  // attempts whose end would be of no use
 }  // namespace
 
 Core::Order Core::OrderOf(const Stage& stage) const {
@@ -31,7 +33,7 @@ Core::Need Core::NeedOf(const Stage& stage) const {
   return {.exclusive = IsExclusive(stage.row),
           .slots = stage.row.threads,
           .memory = (memory + kMemoryUnit - 1) / kMemoryUnit * kMemoryUnit,
-          .labels = stage.row.labels};
+          .labels = stage.labels};
 }
 
 bool Core::ParentSucceeded(const Stage& stage) const {
@@ -112,11 +114,11 @@ void Core::PlaceAll(Trial& trial) {
     if (sponsor.paused) {
       Preempt(stage, "its sweep is paused");
     } else if (sponsor.priority != stage.live->priority) {
-      running_.erase({stage.live->priority, -stage.live->grant, id});
+      Running(stage, false);
       stage.live->priority = sponsor.priority;
       UnindexBundle(stage.live->bundle);
       bundles_.at(stage.live->bundle).closed = true;  // it is of another priority now
-      running_.insert({stage.live->priority, -stage.live->grant, id});
+      Running(stage, true);
     }
   }
 }
@@ -127,24 +129,44 @@ bool Core::Takes(const Worker& w) const {
          !(w.row.on_probation && !w.grants.empty());
 }
 
-bool Core::Covers(absl::string_view labels, absl::string_view needed) {
-  if (needed.empty()) return true;
-  const std::vector<absl::string_view> all = absl::StrSplit(labels, ',');
-  for (absl::string_view one : absl::StrSplit(needed, ',')) {
-    if (std::find(all.begin(), all.end(), one) == all.end()) return false;
-  }
-  return true;
+bool Core::Covers(int64_t labels, int64_t needed) const {
+  return needed == 0 || covers_.contains({labels, needed});
 }
 
-Core::Class Core::ClassOf(const Worker& w) {
+int64_t Core::LabelsOf(const std::string& labels) {
+  const auto covers = [](const std::string& labels, const std::string& needed) {
+    const std::vector<absl::string_view> all = absl::StrSplit(labels, ',');
+    for (absl::string_view one : absl::StrSplit(needed, ',')) {
+      if (std::find(all.begin(), all.end(), one) == all.end()) return false;
+    }
+    return true;
+  };
+  const int64_t id = labels_.Of(labels);
+  if (id == 0 || std::find(label_sets_.begin(), label_sets_.end(), id) != label_sets_.end())
+    return id;
+  label_sets_.push_back(id);
+  for (int64_t other : label_sets_) {
+    if (covers(labels, labels_[other])) covers_.insert({id, other});
+    if (covers(labels_[other], labels)) covers_.insert({other, id});
+  }
+  return id;
+}
+
+void Core::Number(Stage& stage) {
+  stage.labels = LabelsOf(stage.row.labels);
+  stage.fusion =
+      fusions_.Of(absl::StrCat(stage.row.kind, "/", trials_.at(stage.row.trial).row.fusion_key));
+}
+
+Core::Class Core::ClassOf(const Worker& w) const {
   const std::string& labels = w.row.labels;
-  return {labels.empty() ? 0 : 1 + std::count(labels.begin(), labels.end(), ','), labels};
+  return {labels.empty() ? 0 : 1 + std::count(labels.begin(), labels.end(), ','), w.labels};
 }
 
 bool Core::Fits(const Worker& w, const Need& need) const {
   return Takes(w) && (!need.exclusive || w.used == 0) && w.row.slots - w.used >= need.slots &&
          (w.row.memory_bytes == 0 || w.memory_used + need.memory <= w.row.memory_bytes) &&
-         Covers(w.row.labels, need.labels);
+         Covers(w.labels, need.labels);
 }
 
 bool Core::CouldFit(const Worker& w, const Need& need) const {
@@ -152,7 +174,12 @@ bool Core::CouldFit(const Worker& w, const Need& need) const {
          w.row.quarantined_until_ct == absl::ZeroDuration() && !w.row.on_probation &&
          w.row.slots >= need.slots &&
          (w.row.memory_bytes == 0 || need.memory <= w.row.memory_bytes) &&
-         Covers(w.row.labels, need.labels);
+         Covers(w.labels, need.labels);
+}
+
+int64_t Core::FreeMemory(const Worker& w) {
+  return w.row.memory_bytes == 0 ? std::numeric_limits<int64_t>::max()
+                                 : w.row.memory_bytes - w.memory_used;
 }
 
 void Core::Index(Worker& w) {
@@ -166,7 +193,10 @@ void Core::Index(Worker& w) {
     quarantine_.insert({w.row.quarantined_until_ct, w.row.id});
   if (!Takes(w)) return;
   for (int64_t id : w.arrays) IndexBundle(id);
-  if (w.used < w.row.slots) free_[ClassOf(w)].insert({w.used - w.row.slots, w.row.id});
+  if (w.used < w.row.slots) {
+    free_[ClassOf(w)].insert({w.used - w.row.slots, w.row.id});
+    roomy_[ClassOf(w)].insert({-FreeMemory(w), w.row.id});
+  }
   if (w.used == 0) idle_[ClassOf(w)].insert({-w.row.slots, w.row.id});
 }
 
@@ -183,11 +213,11 @@ void Core::Unindex(const Worker& w) {
     if (pool->second.empty()) pools.erase(pool);
   };
   erase(free_, w.used - w.row.slots);
+  erase(roomy_, -FreeMemory(w));
   erase(idle_, -w.row.slots);
 }
 
 WorkerId Core::Choose(const Need& need, const Stage& stage) const {
-  constexpr int kLooks = 16;
   const auto kept = [&](WorkerId id) { return id == reserved_ && need != reserved_for_; };
   const auto near = [&](WorkerId id) {
     return id && workers_.contains(id) && !kept(id) && !stage.failed_on.contains(id) &&
@@ -199,16 +229,37 @@ WorkerId Core::Choose(const Need& need, const Stage& stage) const {
   const absl::Duration typical = Typical(trials_.at(stage.row.trial));
   WorkerId first;
   int looks = 0;
+  enum { kGoOn, kPassed, kFound };
+  const auto look = [&](WorkerId id) {
+    if (kept(id)) return kGoOn;
+    const Worker& w = workers_.at(id);
+    if (!Fits(w, need)) return kPassed;
+    if (!first) first = id;
+    if (!stage.failed_on.contains(id) && w.ends - now_.cluster >= typical) {
+      first = id;
+      return kFound;
+    }
+    return ++looks == kLooks ? kFound : kGoOn;
+  };
   for (const auto& [labels, pool] : need.exclusive ? idle_ : free_) {
     if (!Covers(labels.second, need.labels)) continue;
+    const auto roomy = roomy_.find(labels);
+    if (need.memory > 0 && -roomy->second.begin()->first < need.memory) continue;
+    int passed = 0;
     for (const auto& [room, id] : pool) {
-      if (-room < need.slots) break;
-      if (kept(id)) continue;
-      const Worker& w = workers_.at(id);
-      if (!Fits(w, need)) continue;
-      if (!first) first = id;
-      if (!stage.failed_on.contains(id) && w.ends - now_.cluster >= typical) return id;
-      if (++looks == kLooks) return first;
+      if (-room < need.slots || passed == kLooks) break;
+      const auto found = look(id);
+      if (found == kFound) return first;
+      passed += found == kPassed;
+    }
+    if (passed < kLooks) continue;
+    // Those with most slots lack the memory; so the ones with most memory.
+    passed = 0;
+    for (const auto& [room, id] : roomy->second) {
+      if (-room < need.memory || passed == kLooks) break;
+      const auto found = look(id);
+      if (found == kFound) return first;
+      passed += found == kPassed;
     }
   }
   return first;
@@ -260,7 +311,10 @@ void Core::Schedule() {
 void Core::MakeRoom(const Stage& stage) {
   const Need& need = stage.spot.need;
   const int64_t priority = stage.spot.priority;
-  const bool less_urgent = !running_.empty() && std::get<0>(*running_.begin()) < priority;
+  bool less_urgent = false;  // is there anything on machines that have the labels
+  for (const auto& [labels, running] : running_)
+    less_urgent |=
+        !running.empty() && std::get<0>(*running.begin()) < priority && Covers(labels, need.labels);
   const std::string why = absl::StrCat("it makes room for sweep priority ", priority);
   if (need.slots == 1 && !need.exclusive && need.memory == 0) {
     // Any slot will do, and goes to the most urgent when it is free.
@@ -276,24 +330,30 @@ void Core::MakeRoom(const Stage& stage) {
                     ? waiting
                     : std::clamp<int64_t>(user.row.max_slots - user.slots, 0, waiting);
     }
-    for (auto it = running_.begin();
-         it != running_.end() && wanted > 0 && std::get<0>(*it) < priority;) {
-      const Bundle& victim = bundles_.at(At(std::get<2>(*it++)).live->bundle);
-      if (!CouldFit(workers_.at(victim.worker), need) || Urgent(victim, priority)) continue;
-      wanted -= victim.slots;
-      // Its other rows may be what `it` stands at: they are passed first.
-      while (it != running_.end() && victim.rows.contains(std::get<2>(*it))) ++it;
-      for (StageId id : std::set<StageId>(victim.rows)) Preempt(At(id), why);
+    for (auto& [labels, running] : running_) {
+      if (!Covers(labels, need.labels)) continue;
+      int passed = 0;
+      for (auto it = running.begin();
+           it != running.end() && wanted > 0 && passed < kPassed && std::get<0>(*it) < priority;) {
+        const Bundle& victim = bundles_.at(At(std::get<2>(*it++)).live->bundle);
+        if (!CouldFit(workers_.at(victim.worker), need) || Urgent(victim, priority)) {
+          ++passed;
+          continue;
+        }
+        wanted -= victim.slots;
+        // Its other rows may be what `it` stands at: they are passed first.
+        while (it != running.end() && victim.rows.contains(std::get<2>(*it))) ++it;
+        for (StageId id : std::set<StageId>(victim.rows)) Preempt(At(id), why);
+      }
     }
     return;
   }
   // A worker that it would fit is kept from filling up again: the one nearest to having room.
   const auto urgent = [&](const Worker& w) {  // what is there that cannot be asked to go
     std::pair<int64_t, int64_t> slots_and_memory;
-    std::set<int64_t> counted;
     for (StageId id : w.grants) {
       const Bundle& b = bundles_.at(At(id).live->bundle);
-      if (!Urgent(b, priority) || !counted.insert(At(id).live->bundle).second) continue;
+      if (*b.rows.begin() != id || !Urgent(b, priority)) continue;  // a bundle counts once
       slots_and_memory.first += b.slots;
       slots_and_memory.second += b.memory;
     }
@@ -306,12 +366,35 @@ void Core::MakeRoom(const Stage& stage) {
     reserved_ = WorkerId{};
     reserved_for_ = need;
     auto least = std::pair(std::pair(std::numeric_limits<int64_t>::max(), int64_t{0}), int64_t{0});
-    for (const auto& [id, w] : workers_) {
-      if (!CouldFit(w, need)) continue;
+    const auto look = [&](const Worker& w) {
+      if (!CouldFit(w, need)) return;
       const std::pair is(less_urgent ? urgent(w) : std::pair(w.used, w.memory_used), w.used);
-      if (is >= least) continue;
+      if (is >= least) return;
       least = is;
-      reserved_ = id;
+      reserved_ = w.row.id;
+    };
+    // Not all of ten thousand: those that have less urgent work, those with some room, and a few
+    // more each time, so that in the end each has its turn.
+    int looks = 0;
+    for (const auto& [labels, running] : running_) {
+      if (!Covers(labels, need.labels)) continue;
+      looks = 0;
+      for (auto it = running.begin(); it != running.end() && looks < kLooks; ++it, ++looks) {
+        if (std::get<0>(*it) >= priority) break;
+        look(workers_.at(At(std::get<2>(*it)).live->worker));
+      }
+    }
+    for (const auto& [labels, pool] : free_) {
+      if (!Covers(labels.second, need.labels)) continue;
+      looks = 0;
+      for (auto it = pool.begin(); it != pool.end() && looks < kLooks; ++it, ++looks)
+        look(workers_.at(it->second));
+    }
+    auto it = workers_.upper_bound(looked_at_);
+    for (looks = 0; looks < kLooks && looks < std::ssize(workers_); ++looks) {
+      if (it == workers_.end()) it = workers_.begin();
+      looked_at_ = it->first;
+      look((it++)->second);
     }
   }
   if (!less_urgent || !reserved_) return;
@@ -325,6 +408,17 @@ void Core::MakeRoom(const Stage& stage) {
   }
 }
 
+void Core::Running(const Stage& stage, bool runs) {
+  const Live& live = *stage.live;
+  const int64_t labels = workers_.at(live.worker).labels;
+  const Victim victim(live.priority, -live.grant, stage.row.id);
+  if (runs) {
+    running_[labels].insert(victim);
+  } else {
+    running_[labels].erase(victim);
+  }
+}
+
 bool Core::Urgent(const Bundle& b, int64_t priority) const {
   return std::any_of(b.rows.begin(), b.rows.end(),
                      [&](StageId id) { return At(id).live->priority >= priority; });
@@ -334,7 +428,7 @@ void Core::Preempt(Stage& stage, absl::string_view why) {
   Live& live = *stage.live;
   if (live.preempt) return;
   live.preempt = true;
-  running_.erase({live.priority, -live.grant, stage.row.id});
+  Running(stage, false);
   UnindexBundle(live.bundle);
   bundles_.at(live.bundle).closed = true;
   Ask(bundles_.at(live.bundle));
@@ -367,7 +461,7 @@ void Core::GrantTo(Worker& w, Stage& stage, int64_t into) {
   if (into == 0) into = Open(w, stage, w.generation, Capacity(w, stage));
   const Bundle& bundle = bundles_.at(into);
   Join(into, stage, stage.spot.user);
-  running_.insert({stage.live->priority, -stage.live->grant, stage.row.id});
+  Running(stage, true);
   Charge(stage);
   if (stage.row.attempts > 1 && stage.row.step > start) {
     Note("rolled_back", &stage, w.row.id,

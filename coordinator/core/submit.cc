@@ -207,7 +207,9 @@ void Core::AddTrial(const TrialTree& tree, SweepId order_sweep, int64_t order_id
   by_key_[tree.trial.key] = tree.trial.id;
   for (const StageRow& row : tree.stages) {
     trial.stages.push_back(row.id);
-    stages_[row.id].row = row;
+    Stage& stage = stages_[row.id];
+    stage.row = row;
+    Number(stage);
     if (row.parent) At(row.parent).children.push_back(row.id);
   }
   for (const StageRow& row : tree.stages) Place(At(row.id));
@@ -260,6 +262,7 @@ std::set<StageId> Core::GainStages(Trial& trial, const NewTrial& wanted) {
       effects_.changes.push_back(InsertStage{row});
       Stage& stage = stages_[row.id];
       stage.row = row;
+      Number(stage);
       trial.stages.push_back(row.id);
       if (row.parent) {
         Stage& parent = At(row.parent);

@@ -25,7 +25,15 @@ absl::StatusOr<Answer> Core::On(const RegisterWorker& e) {
   w.row.slots = e.worker.slots;
   w.row.build = e.worker.build;
   w.row.devices_json = e.worker.devices_json;
+  const auto running = [&](bool runs) {  // kept by labels
+    for (StageId id : w.grants) {
+      if (!At(id).live->preempt) Running(At(id), runs);
+    }
+  };
+  running(false);
   w.row.labels = e.worker.labels;
+  w.labels = LabelsOf(w.row.labels);
+  running(true);
   w.row.memory_bytes = e.worker.memory_bytes;
   w.row.session = SessionId{++last_session_.value};
   w.row.state = w.row.drain ? WorkerState::kDraining : WorkerState::kConnected;
@@ -406,8 +414,7 @@ void Core::EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause,
     w.stopping[{stage.row.id, stage.row.attempts}] = {.bundle = stage.live->bundle,
                                                       .dropped_generation = w.generation};
   }
-  if (!stage.live->preempt)
-    running_.erase({stage.live->priority, -stage.live->grant, stage.row.id});
+  if (!stage.live->preempt) Running(stage, false);
   if (outcome == Outcome::kSucceeded) {
     if (typical_.size() >= kMostRemembered) typical_.clear();
     typical_[trials_.at(stage.row.trial).row.fusion_key] = now_.cluster - stage.live->start;
