@@ -131,6 +131,10 @@ void Owner::Planned(core::Event slice_or_abandon) {
   Put(std::move(item), Urgency::kInternal);
 }
 
+absl::Duration Owner::ReportInterval(absl::Duration base, absl::Duration lease) const {
+  return std::max(base, std::min(absl::Milliseconds(sessions_.load()), lease / 4));
+}
+
 core::Now Owner::Tock() {
   const Clock::time_point now = Clock::now();
   const int64_t finished = finished_;
@@ -189,6 +193,7 @@ void Owner::OwnerLoop() {
     }
     ExpirePolls(batch);
     AskForSlice();
+    sessions_ = core_->sessions();
     const bool done = stopping && drained && items.empty();
     if (done) {
       for (auto& [session, held] : polls_) Refuse(*held.item, Stopping());

@@ -64,6 +64,9 @@ class Owner {
   const std::string& cluster() const { return cluster_; }
   // Cluster time of the last commit. In `done`, that of the commit that holds the answer's changes.
   absl::Duration committed() const { return absl::Microseconds(committed_us_.load()); }
+  // How often a worker is to report, at least: `base`, and with many workers as seldom as keeps all
+  // of them together at about a thousand reports a second.
+  absl::Duration ReportInterval(absl::Duration base, absl::Duration lease) const;
   // What SliceFn asked for.
   void Planned(core::Event slice_or_abandon);
 
@@ -126,6 +129,7 @@ class Owner {
   const SliceFn slices_;
   const std::string cluster_;
   std::atomic<int64_t> committed_us_;
+  std::atomic<int64_t> sessions_ = 0;  // of workers that are there
   std::unique_ptr<store::Store>
       store_;  // the store thread's, or the owner's while the store thread is halted
 

@@ -37,7 +37,7 @@ class WorkerServiceImpl final : public v1::WorkerService::CallbackService {
             response->set_incarnation(r.incarnation);
             response->set_worker_id(r.worker.value);
             response->set_protocol(kProtocol);
-            response->set_report_interval_ms(absl::ToInt64Milliseconds(c_.report_interval));
+            response->set_report_interval_ms(Interval());
             response->set_lease_ms(absl::ToInt64Milliseconds(c_.lease));
           }
           reactor->Finish(ToGrpc(answer.status()));
@@ -65,7 +65,7 @@ class WorkerServiceImpl final : public v1::WorkerService::CallbackService {
               ack->set_through_seq(a.through_seq);
               ack->set_fenced(a.fenced);
             }
-            response->set_report_interval_ms(absl::ToInt64Milliseconds(c_.report_interval));
+            response->set_report_interval_ms(Interval());
             response->set_cluster_time_us(absl::ToInt64Microseconds(c_.owner->committed()));
           }
           reactor->Finish(ToGrpc(answer.status()));
@@ -98,6 +98,9 @@ class WorkerServiceImpl final : public v1::WorkerService::CallbackService {
   }
 
  private:
+  int64_t Interval() const {
+    return absl::ToInt64Milliseconds(c_.owner->ReportInterval(c_.report_interval, c_.lease));
+  }
   bool IsOther(const std::string& cluster) const {
     return !cluster.empty() && cluster != c_.owner->cluster();
   }

@@ -119,6 +119,7 @@ class Core {
   };
   std::optional<Cursor> NextSlice() const;
   std::optional<WorkerId> WorkerOfSession(SessionId session) const;  // current sessions only
+  int64_t sessions() const { return std::ssize(by_session_); }       // current ones
   bool SessionWasFenced(SessionId session) const;                    // an older session of a worker
   SessionId SessionOf(WorkerId worker) const { return workers_.at(worker).row.session; }
   int64_t Generation(WorkerId worker) const;
