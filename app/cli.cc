@@ -270,6 +270,7 @@ void AddTrial(Builder& b, CLI::App* root, Line& l) {
                 [](const Line& x) { return ListTrials(x.context, x.trial); });
   c->add_option("--sweep", l.trial.sweep, "Sweep (the newest)");
   c->add_option("--state", l.trial.state, "Only trials in this state");
+  c->add_option("--limit", l.trial.limit, "At most so many (250); 0: all");
   const auto id = [&l](CLI::App* to) { to->add_option("id", l.trial.id, "Trial")->required(); };
   id(b.Command(g, "show", "One trial with stages and attempts", "plumb trial show 3",
                [](const Line& x) { return ShowTrial(x.context, x.trial); }));

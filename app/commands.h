@@ -110,6 +110,7 @@ int PrioritiseSweep(const Context& context, const SweepArgs& args);
 struct TrialArgs {
   int64_t sweep = 0, id = 0;
   std::string state, stage;
+  int64_t limit = 250;
 };
 int ListTrials(const Context& context, const TrialArgs& args);
 int ShowTrial(const Context& context, const TrialArgs& args);

@@ -1,5 +1,6 @@
 #include "app/results.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <limits>
@@ -75,15 +76,16 @@ absl::StatusOr<v1::GetSweepResponse> FetchSweep(const Context& context, int64_t 
 }
 
 absl::StatusOr<std::vector<v1::Trial>> FetchTrials(const Context& context, int64_t sweep,
-                                                   const std::string& state) {
+                                                   const std::string& state, int64_t limit) {
   std::vector<v1::Trial> out;
+  if (limit <= 0) limit = std::numeric_limits<int32_t>::max();
   if (ReadFromFile(context)) {
     ASSIGN_OR_RETURN(store::Reader reader, OpenReader(context));
     if (sweep == 0) {
       ASSIGN_OR_RETURN(store::SweepView newest, reader.Sweep(SweepId{0}));
       sweep = newest.row.id.value;
     }
-    ASSIGN_OR_RETURN(auto views, reader.Trials(SweepId{sweep}, state, 0, 1'000'000));
+    ASSIGN_OR_RETURN(auto views, reader.Trials(SweepId{sweep}, state, 0, limit));
     for (const store::TrialView& v : views) coordinator::ToProto(v, &out.emplace_back());
     return out;
   }
@@ -91,12 +93,13 @@ absl::StatusOr<std::vector<v1::Trial>> FetchTrials(const Context& context, int64
   v1::ListTrialsRequest request;
   request.set_sweep_id(sweep);
   request.set_state(state);
-  request.set_page_size(5000);
+  request.set_page_size(static_cast<int32_t>(std::min<int64_t>(limit, 5000)));
   do {
     ASSIGN_OR_RETURN(auto page, client.Call(&Stub::ListTrials, request));
     out.insert(out.end(), page.trials().begin(), page.trials().end());
     request.set_page_token(page.next_page_token());
-  } while (!request.page_token().empty());
+  } while (!request.page_token().empty() && std::ssize(out) < limit);
+  if (std::ssize(out) > limit) out.resize(limit);
   return out;
 }
 

@@ -79,8 +79,14 @@ void Steps(const v1::Trial& t, int64_t* done, int64_t* target) {
 int ListTrials(const Context& context, const TrialArgs& args) {
   absl::StatusOr<Format> format = ParseFormat(context.format);
   if (!format.ok()) return Finish(format.status());
-  auto trials = FetchTrials(context, args.sweep, args.state);
+  // One more than is shown tells that there are more.
+  auto trials = FetchTrials(context, args.sweep, args.state, args.limit > 0 ? args.limit + 1 : 0);
   if (!trials.ok()) return Finish(trials.status());
+  if (args.limit > 0 && std::ssize(*trials) > args.limit) {
+    trials->resize(args.limit);
+    std::fprintf(stderr, "the first %lld; --limit 0 shows all\n",
+                 static_cast<long long>(args.limit));
+  }
   Table table{.columns = {{"id"},
                           {"cell"},
                           {"rep"},

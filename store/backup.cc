@@ -52,6 +52,8 @@ void RemoveDatabase(const std::string& path) {
   for (const char* suffix : {"", "-wal", "-shm", "-journal"}) fs::remove(path + suffix, ignored);
 }
 
+constexpr int64_t kSweepTotals = 6;  // the schema that has them
+
 absl::StatusOr<std::vector<std::string>> Damage(Database& db) {
   std::vector<std::string> out;
   {
@@ -123,6 +125,23 @@ absl::StatusOr<Report> Check(const std::string& path) {
   if (application != kApplicationId)
     return absl::FailedPreconditionError(absl::StrCat(path, " is a database of another program"));
   ASSIGN_OR_RETURN(out.schema, number("PRAGMA user_version"));
+  if (out.schema >= kSweepTotals) {
+    // What the triggers keep must be what is there.
+    ASSIGN_OR_RETURN(
+        const int64_t off,
+        number("SELECT (SELECT count(*) FROM sweep_total a LEFT JOIN sweep_recount b USING "
+               "(sweep_id) WHERE b.sweep_id IS NULL OR a.steps_done <> b.steps_done OR "
+               "a.steps_total <> b.steps_total OR a.tokens_done <> b.tokens_done OR "
+               "abs(a.flops_done - b.flops_done) > 1e-9 * abs(b.flops_done) + 1 OR "
+               "abs(a.flops_total - b.flops_total) > 1e-9 * abs(b.flops_total) + 1) + "
+               "(SELECT count(*) FROM sweep_state s WHERE trials <> (SELECT count(*) FROM "
+               "sweep_trial st JOIN trial t ON t.id = st.trial_id WHERE st.sweep_id = s.sweep_id "
+               "AND t.state = s.state))"));
+    if (off > 0)
+      out.damage.push_back(absl::StrCat(off,
+                                        " sums over sweeps (sweep_total, sweep_state) are not "
+                                        "what their trials say"));
+  }
   ASSIGN_OR_RETURN(out.incarnation, number("SELECT incarnation FROM cluster"));
   ASSIGN_OR_RETURN(const int64_t us, number("SELECT cluster_time_us FROM cluster"));
   out.cluster_time = absl::Microseconds(us);

@@ -119,26 +119,15 @@ absl::StatusOr<std::string> Reader::SweepYaml(SweepId sweep) {
 
 absl::Status Reader::Fill(SweepView& v) {
   {
-    ASSIGN_OR_RETURN(
-        Statement * s,
-        Cached("SELECT t.state, count(*) FROM sweep_trial st JOIN trial t ON t.id = st.trial_id "
-               "WHERE st.sweep_id = ? GROUP BY t.state ORDER BY t.state"));
+    ASSIGN_OR_RETURN(Statement * s,
+                     Cached("SELECT state, trials FROM sweep_state WHERE sweep_id = ? "
+                            "AND trials > 0 ORDER BY state"));
     s->Bind(1, v.row.id.value);
     RETURN_IF_ERROR(Rows(*s, [&](Statement& row) { v.trials_by_state[row.Text(0)] = row.Int(1); }));
   }
-  // Only pretraining has training FLOPs; other stages have steps.
-  ASSIGN_OR_RETURN(
-      Statement * s,
-      Cached("SELECT coalesce(sum(g.step), 0), coalesce(sum(g.target_step), 0), "
-             "coalesce(sum(CASE WHEN g.kind = 'pretrain' THEN CAST(g.step AS REAL) * "
-             "t.batch_tokens * t.flops_per_token END), "
-             "0.0), coalesce(sum(CASE WHEN g.kind = 'pretrain' THEN t.flops END), 0.0), "
-             "coalesce(sum(CASE WHEN g.kind = 'pretrain' THEN g.step * t.batch_tokens END), 0), "
-             "(SELECT coalesce(min(a.start_time_us), 0) FROM sweep_trial x JOIN stage y ON "
-             "y.trial_id = x.trial_id "
-             "JOIN attempt a ON a.stage_id = y.id WHERE x.sweep_id = ?1 AND x.shared = 0) "
-             "FROM sweep_trial st JOIN trial t ON t.id = st.trial_id JOIN stage g ON g.trial_id = "
-             "t.id WHERE st.sweep_id = ?1"));
+  ASSIGN_OR_RETURN(Statement * s,
+                   Cached("SELECT steps_done, steps_total, flops_done, flops_total, tokens_done, "
+                          "first_start_time_us FROM sweep_total WHERE sweep_id = ?"));
   s->Bind(1, v.row.id.value);
   return Rows(*s, [&](Statement& row) {
     v.steps_done = row.Int(0);

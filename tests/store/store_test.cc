@@ -12,6 +12,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "store/backup.h"
 #include "store/migrations.h"
 #include "store/read.h"
 
@@ -20,6 +21,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 class StoreTest : public ::testing::Test {
  protected:
@@ -108,9 +110,10 @@ TEST_F(StoreTest, NewFileGetsTheSchemaAndIsPlumbs) {
   Open();
   EXPECT_THAT(Query("PRAGMA user_version"), ElementsAre(absl::StrCat(Migrations().size())));
   EXPECT_THAT(Query("PRAGMA application_id"), ElementsAre(absl::StrCat(kApplicationId)));
-  EXPECT_THAT(Query("SELECT name FROM sqlite_schema WHERE type = 'view' ORDER BY name"),
-              ElementsAre("v_attention", "v_cell", "v_curve", "v_finetune", "v_generation",
-                          "v_painters", "v_record", "v_route", "v_topk", "v_trial"));
+  EXPECT_THAT(
+      Query("SELECT name FROM sqlite_schema WHERE type = 'view' ORDER BY name"),
+      ElementsAre("sweep_recount", "v_attention", "v_cell", "v_curve", "v_finetune", "v_generation",
+                  "v_painters", "v_record", "v_route", "v_topk", "v_trial"));
   store_.reset();
   Open();
   EXPECT_EQ(store_->Load()->starts, 2);
@@ -320,6 +323,8 @@ TEST_F(StoreTest, SchemaOneWithRowsIsBroughtUpToDateAndKeepsThem) {
   Open();
   EXPECT_THAT(Query("PRAGMA user_version"), ElementsAre(absl::StrCat(Migrations().size())));
   EXPECT_THAT(Query("SELECT sweep, trial_id, val_loss FROM v_trial"), ElementsAre("s|1|0.5"));
+  EXPECT_THAT(Query("SELECT steps_done, steps_total FROM sweep_total"), ElementsAre("4|9"));
+  EXPECT_THAT(Query("SELECT state, trials FROM sweep_state"), ElementsAre("running|1"));
   EXPECT_EQ(store_->Load()->starts, 8);
   EXPECT_THAT(Query("SELECT count(*) FROM v_record"), ElementsAre("0"));
   // Its running attempt goes on, and may say records now.
@@ -330,6 +335,66 @@ TEST_F(StoreTest, SchemaOneWithRowsIsBroughtUpToDateAndKeepsThem) {
   fence.incarnation = 3;
   ASSERT_TRUE(Commit({ApplyBatch{.fence = fence, .batch = b}}).ok());
   EXPECT_THAT(Query("SELECT sweep, kind FROM v_record"), ElementsAre("s|noop"));
+}
+
+TEST_F(StoreTest, SumsOverASweepAreWhatItsTrialsSay) {
+  OpenWithAttempt();
+  const auto totals = [&] {
+    EXPECT_THAT(Query("SELECT * FROM sweep_total EXCEPT SELECT * FROM sweep_recount"), IsEmpty());
+    return Query(
+        "SELECT sweep_id, steps_done, steps_total, tokens_done, flops_done, flops_total "
+        "FROM sweep_total ORDER BY sweep_id");
+  };
+  const auto states = [&] {
+    return Query(
+        "SELECT sweep_id, state, trials FROM sweep_state WHERE trials > 0 "
+        "ORDER BY sweep_id, state");
+  };
+  EXPECT_THAT(totals(), ElementsAre("1|0|3|0|0.0|0.0"));
+  EXPECT_THAT(states(), ElementsAre("1|pending|1"));
+  // A second sweep shares the trial and brings one of its own, whose stage comes before its link.
+  ASSERT_TRUE(Commit({InsertSweep{{.id = SweepId{2}, .name = "t", .request_id = "q", .trials = 2}},
+                      InsertCell{{.sweep = SweepId{2}, .idx = 0, .name = "c"}},
+                      InsertTrial{{.id = TrialId{2},
+                                   .key = "l",
+                                   .batch_tokens = 8,
+                                   .flops_per_token = 10,
+                                   .flops = 400}},
+                      InsertStage{{.id = StageId{2},
+                                   .trial = TrialId{2},
+                                   .name = "pretrain",
+                                   .kind = "pretrain",
+                                   .target_step = 5}},
+                      InsertSweepTrial{{.sweep = SweepId{2}, .trial = TrialId{1}, .shared = 1}},
+                      InsertSweepTrial{{.sweep = SweepId{2}, .idx = 1, .trial = TrialId{2}}},
+                      InsertStage{{.id = StageId{3},
+                                   .trial = TrialId{2},
+                                   .name = "probe",
+                                   .kind = "probe",
+                                   .target_step = 1}}})
+                  .ok());
+  EXPECT_THAT(totals(), ElementsAre("1|0|3|0|0.0|0.0", "2|0|9|0|0.0|400.0"));
+  ASSERT_TRUE(Commit({UpdateStage{{.id = StageId{1}, .step = 3, .attempts = 1}},
+                      UpdateStage{{.id = StageId{2}, .kind = "pretrain", .step = 4}},
+                      UpdateTrial{TrialId{1}, StageState::kSucceeded},
+                      UpdateTrial{TrialId{2}, StageState::kRunning}})
+                  .ok());
+  EXPECT_THAT(totals(), ElementsAre("1|3|3|0|0.0|0.0", "2|7|9|32|320.0|400.0"));
+  EXPECT_THAT(states(), ElementsAre("1|succeeded|1", "2|running|1", "2|succeeded|1"));
+  // Rolled back.
+  ASSERT_TRUE(Commit({UpdateStage{{.id = StageId{2}, .step = 1}},
+                      UpdateTrial{TrialId{2}, StageState::kPending}})
+                  .ok());
+  EXPECT_THAT(totals(), ElementsAre("1|3|3|0|0.0|0.0", "2|4|9|8|80.0|400.0"));
+  EXPECT_THAT(states(), ElementsAre("1|succeeded|1", "2|pending|1", "2|succeeded|1"));
+  // And a file that says something else is not taken for sound.
+  store_.reset();
+  EXPECT_THAT(Check(path_)->damage, IsEmpty());
+  {
+    absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kReadWrite);
+    ASSERT_TRUE(db->Execute("UPDATE sweep_total SET steps_done = 5 WHERE sweep_id = 2").ok());
+  }
+  EXPECT_THAT(Check(path_)->damage, ElementsAre(HasSubstr("1 sums over sweeps")));
 }
 
 TEST_F(StoreTest, FailedChangeTakesItsWholeTransactionBack) {
