@@ -390,7 +390,12 @@ int main(int argc, char** argv) {
       seeds.push_back(Slurp(word));
     }
   }
-  std::string pattern = (std::filesystem::temp_directory_path() / "plumb-fuzz-XXXXXX").string();
+  // In memory where there is such a place: a disk would be what is measured.
+  const std::filesystem::path memory = "/dev/shm";
+  std::string pattern =
+      ((std::filesystem::is_directory(memory) ? memory : std::filesystem::temp_directory_path()) /
+       "plumb-fuzz-XXXXXX")
+          .string();
   folder = mkdtemp(pattern.data());
   if (!once.empty()) {
     target(Slurp(once));
