@@ -8,5 +8,8 @@ function(plumb_test name)
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 120)
   endif()
+  if(PLUMB_SANITIZE)  # slower by so much, and more
+    math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 5")
+  endif()
   set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}")
 endfunction()

@@ -18,7 +18,7 @@ ensure_setup() {
 setup_stamp() { sha256sum script/setup | cut -d' ' -f1; }
 torch_dir() { if [ -n "${PLUMB_TORCH_DIR:-}" ]; then echo "$PLUMB_TORCH_DIR"; else cat .deps/torch_dir 2>/dev/null || echo none; fi; }
 
-# Configure and build; quiet when all is well, the log's end when not.
+# Configure and build (all, or the targets in $PLUMB_TARGETS); quiet when all is well, the log's end when not.
 build_all() {
   mkdir -p "$build"
   say "Building (the first time takes minutes; the log is $build/build.log)"
@@ -26,7 +26,7 @@ build_all() {
     tail -30 "$build/configure.log" >&2
     die "configuring failed ($build/configure.log)"
   fi
-  if ! cmake --build "$build" -j "${PLUMB_JOBS:-$(nproc)}" >"$build/build.log" 2>&1; then
+  if ! cmake --build "$build" -j "${PLUMB_JOBS:-$(nproc)}" ${PLUMB_TARGETS:+--target $PLUMB_TARGETS} >"$build/build.log" 2>&1; then
     grep -E 'error|FAILED' "$build/build.log" | head -30 >&2
     die "building failed ($build/build.log)"
   fi

@@ -16,12 +16,14 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "sweeps/expression.h"
 #include "sweeps/plan.h"
 #include "trainer/files/safetensors.h"
+#include "trainer/protocol/commands.h"
 #include "trainer/protocol/journal.h"
 #include "trainer/spec/parse.h"
 
@@ -93,8 +95,8 @@ void Trial(const std::string& text) {
 std::string folder;
 
 void WriteFile(const std::string& path, const std::string& text) {
-  std::ofstream(path, std::ios::binary | std::ios::trunc).write(text.data(),
-                                                               static_cast<std::streamsize>(text.size()));
+  std::ofstream(path, std::ios::binary | std::ios::trunc)
+      .write(text.data(), static_cast<std::streamsize>(text.size()));
 }
 
 // A journal, whatever is in its file, is read to the last newline, in order; a writer goes on after
@@ -125,12 +127,71 @@ void Journal(const std::string& text) {
       seq = writer.Append({{"event", "said"}});
     }
     const auto after = read();
-    Must(!after.empty() && after.back().seq == seq && after.back().json.value("event", "") == "said",
-         "what is appended is read");
+    Must(
+        !after.empty() && after.back().seq == seq && after.back().json.value("event", "") == "said",
+        "what is appended is read");
     Must(after.size() == before.size() + 1, "and nothing else has changed");
   } catch (const std::runtime_error&) {
     // Refused as a whole, with a reason.
   }
+}
+
+// What a trainer says of its rows, looked at: begun once, ended once.
+class RowsSaid : public plumb::trainer::EventSink {
+ public:
+  void RowStarted(const std::string& row, int64_t) override {
+    Must(live.insert(row).second, "a row that is live does not begin again");
+    ++said;
+  }
+  void RowEnded(const std::string& row, int64_t, plumb::trainer::RowOutcome outcome,
+                const std::string& cause, const std::string&) override {
+    using plumb::trainer::RowOutcome;
+    const bool was_live = live.erase(row) == 1;
+    Must(was_live != (outcome == RowOutcome::kInfeasible),
+         "only a row that never began is refused");
+    Must(was_live || !cause.empty(), "and with a cause");
+    ++said;
+  }
+  void Points(const std::string&, int64_t,
+              const std::vector<plumb::trainer::PointValue>&) override {}
+  void Documents(const std::string&, const std::string&,
+                 const std::vector<plumb::trainer::DocumentScore>&) override {}
+  void Record(const std::string&, int64_t, const std::string&, const std::string&, int64_t,
+              const std::string&) override {}
+  void Checkpoint(const std::string&, int64_t, const std::string&, const std::string&,
+                  int64_t) override {}
+  std::set<std::string> live;
+  int64_t said = 0;
+};
+
+// Every line is answered by an object; one that is refused has a reason and changes nothing.
+void Commands(const std::string& text) {
+  using nlohmann::json;
+  const std::string dir = folder + "/commands";
+  std::filesystem::remove_all(dir);
+  plumb::trainer::JournalWriter journal(dir);
+  RowsSaid rows;
+  const auto engine = plumb::trainer::MakeNoopEngine(rows);
+  plumb::trainer::Commands commands(journal, rows, *engine);
+  json state = json::parse(commands.Answer(R"({"command":"hello"})"));
+  for (size_t begin = 0, end; begin < text.size() && !commands.shutdown(); begin = end + 1) {
+    end = std::min(text.find('\n', begin), text.size());
+    const int64_t said = rows.said + journal.last_seq();
+    const std::string answer = commands.Answer(text.substr(begin, end - begin));
+    Must(answer.find('\n') == std::string::npos, "an answer is a line");
+    const json a = json::parse(answer, nullptr, false);
+    Must(a.is_object() && a.contains("ok") && a["ok"].is_boolean(), "an answer says ok or not");
+    const json now = json::parse(commands.Answer(R"({"command":"hello"})"));
+    if (!a["ok"]) Must(!a.value("error", "").empty(), "a refused command has a reason");
+    if (!a["ok"] || a.contains("repeated"))
+      Must(now == state && said == rows.said + journal.last_seq(),
+           "what is refused changes nothing");
+    Must(now["last_n"] >= state["last_n"], "numbers rise");
+    Must(json(rows.live) == now["rows"], "the rows that began and did not end are the live ones");
+    state = now;
+  }
+  commands.CloseBundle();
+  Must(rows.live.empty(), "what is closed has ended");
 }
 
 // A header is refused, or describes tensors that lie in the file.
@@ -151,11 +212,8 @@ void Safetensors(const std::string& text) {
 }
 
 const std::map<std::string, std::function<void(const std::string&)>> kTargets = {
-    {"yaml", Yaml},
-    {"expression", Expression},
-    {"trial", Trial},
-    {"journal", Journal},
-    {"safetensors", Safetensors}};
+    {"yaml", Yaml},       {"expression", Expression}, {"trial", Trial},
+    {"journal", Journal}, {"commands", Commands},     {"safetensors", Safetensors}};
 
 // ---- mutation ----
 
@@ -189,11 +247,52 @@ class Mutator {
     }
   }
   void Mutate(std::string& t) {
-    static const std::vector<std::string> kOdd = {
-        "0", "-1", "1e308", "1e-308", "nan", "inf", "9223372036854775807", "-9223372036854775808",
-        "18446744073709551616", "null", "true", "{}", "[]", "{", "[", "}", "]", "\"", "'", ":", "\n",
-        "  ", "\t", "&a", "*a", "<<", "!!int", "---", "%", "k", "M", "\xff", "\xc3", "\\u0000",
-        "((((((((", "))))", "min(", "max(", " and ", " or ", "not ", "==", "<=", ",", "|", ">"};
+    static const std::vector<std::string> kOdd = {"0",
+                                                  "-1",
+                                                  "1e308",
+                                                  "1e-308",
+                                                  "nan",
+                                                  "inf",
+                                                  "9223372036854775807",
+                                                  "-9223372036854775808",
+                                                  "18446744073709551616",
+                                                  "null",
+                                                  "true",
+                                                  "{}",
+                                                  "[]",
+                                                  "{",
+                                                  "[",
+                                                  "}",
+                                                  "]",
+                                                  "\"",
+                                                  "'",
+                                                  ":",
+                                                  "\n",
+                                                  "  ",
+                                                  "\t",
+                                                  "&a",
+                                                  "*a",
+                                                  "<<",
+                                                  "!!int",
+                                                  "---",
+                                                  "%",
+                                                  "k",
+                                                  "M",
+                                                  "\xff",
+                                                  "\xc3",
+                                                  "\\u0000",
+                                                  "((((((((",
+                                                  "))))",
+                                                  "min(",
+                                                  "max(",
+                                                  " and ",
+                                                  " or ",
+                                                  "not ",
+                                                  "==",
+                                                  "<=",
+                                                  ",",
+                                                  "|",
+                                                  ">"};
     const size_t at = Below(t.size() + 1);
     switch (Below(10)) {
       case 0:
@@ -256,7 +355,8 @@ std::string Slurp(const std::string& path) {
 
 int Usage() {
   std::fprintf(stderr,
-               "usage: plumb-fuzz yaml|expression|trial|journal|safetensors [--seconds 5] [--seed 1] "
+               "usage: plumb-fuzz yaml|expression|trial|journal|commands|safetensors [--seconds 5] "
+               "[--seed 1] "
                "[--last FILE] [--once FILE] SEED-FILE…\n");
   return 2;
 }
@@ -290,7 +390,12 @@ int main(int argc, char** argv) {
       seeds.push_back(Slurp(word));
     }
   }
-  std::string pattern = (std::filesystem::temp_directory_path() / "plumb-fuzz-XXXXXX").string();
+  // In memory where there is such a place: a disk would be what is measured.
+  const std::filesystem::path memory = "/dev/shm";
+  std::string pattern =
+      ((std::filesystem::is_directory(memory) ? memory : std::filesystem::temp_directory_path()) /
+       "plumb-fuzz-XXXXXX")
+          .string();
   folder = mkdtemp(pattern.data());
   if (!once.empty()) {
     target(Slurp(once));

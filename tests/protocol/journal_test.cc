@@ -103,6 +103,18 @@ TEST(Journal, SegmentWithoutACompleteLineDoesNotLetTheOneBeforeItGo) {
   EXPECT_EQ(JournalWriter(dir.path()).last_seq(), 1);
 }
 
+TEST(Journal, LinesWithANumberThatIsNoneAreSkippedByReadersAndWriters) {
+  TempDir dir;
+  JournalWriter(dir.path()).Append({{"event", "e"}});
+  for (const char* seq :
+       {"\"7\"", "1e300", "null", "[2]", "-5", "9223372036854775807", "18446744073709551615"})
+    AppendText(dir / "00000001.jsonl",
+               std::string(R"({"seq":)") + seq + R"(,"event":"no"})" + "\n");
+  EXPECT_EQ(JournalWriter(dir.path()).Append({{"event", "f"}}), 2);
+  JournalReader reader(dir.path());
+  EXPECT_THAT(Seqs(reader.Read()), ElementsAre(1, 2));
+}
+
 TEST(Journal, ReaderWhoseSegmentWasDeletedGoesOnWithTheNext) {
   TempDir dir;
   JournalWriter writer(dir.path(), 10);

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <stdexcept>
 
 namespace plumb::trainer {
@@ -48,6 +49,15 @@ int64_t FileSize(const std::string& path) {
   return stat(path.c_str(), &info) == 0 ? info.st_size : 0;
 }
 
+// The number of an event; 0 where it is none that a next one could follow.
+int64_t SeqOf(const nlohmann::json& event) {
+  if (!event.is_object()) return 0;
+  const auto it = event.find("seq");
+  if (it == event.end() || !it->is_number_integer()) return 0;
+  const auto seq = it->get<int64_t>();
+  return seq > 0 && seq < std::numeric_limits<int64_t>::max() ? seq : 0;
+}
+
 // The number of the last complete event of a segment; 0 where it has none.
 int64_t LastSeq(const std::string& text) {
   size_t end = text.rfind('\n');
@@ -56,7 +66,7 @@ int64_t LastSeq(const std::string& text) {
     const size_t begin = before == std::string::npos ? 0 : before + 1;
     const auto json = nlohmann::json::parse(text.begin() + static_cast<long>(begin),
                                             text.begin() + static_cast<long>(end), nullptr, false);
-    if (json.is_object() && json.contains("seq")) return json["seq"].get<int64_t>();
+    if (const int64_t seq = SeqOf(json); seq > 0) return seq;
     end = before;
   }
   return 0;
@@ -165,10 +175,8 @@ std::vector<JournalEvent> JournalReader::Read(int64_t max_bytes) {
       event.json = nlohmann::json::parse(text.begin() + static_cast<long>(begin),
                                          text.begin() + static_cast<long>(end), nullptr, false);
       begin = end + 1;
-      if (!event.json.is_object() || !event.json.contains("seq") ||
-          !event.json["seq"].is_number_integer())
-        continue;
-      event.seq = event.json["seq"].get<int64_t>();
+      event.seq = SeqOf(event.json);
+      if (event.seq == 0) continue;
       events.push_back(std::move(event));
     }
     budget -= static_cast<int64_t>(complete) + 1;

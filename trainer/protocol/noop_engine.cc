@@ -16,6 +16,8 @@ using Clock = std::chrono::steady_clock;
 // Commands wait for the end of a step, so a step never sleeps longer than this.
 constexpr auto kLongestStep = std::chrono::milliseconds(5);
 
+constexpr double kLongestRow = 1e9;  // seconds; a clock holds it
+
 struct Row {
   int64_t step = 0;
   int64_t target = 1;
@@ -34,6 +36,8 @@ class NoopEngine : public Engine {
   }
 
   void AddRow(const RowRequest& request) override {
+    if (rows_.contains(request.row))
+      throw std::runtime_error("row " + request.row + " is live already");
     if (static_cast<int64_t>(rows_.size()) >= capacity_)
       throw std::runtime_error("the bundle is full");
     if (request.kind != "noop") {
@@ -48,9 +52,9 @@ class NoopEngine : public Engine {
     row.step = request.checkpoint ? request.checkpoint->step : 0;
     row.target = request.until_step >= 0 ? request.until_step
                                          : std::max(row.step, stage.value("steps", int64_t{1}));
-    row.due = Clock::now() +
-              std::chrono::duration_cast<Clock::duration>(
-                  std::chrono::duration<double>(std::max(0.0, stage.value("seconds", 0.0))));
+    row.due =
+        Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(
+                           std::clamp(stage.value("seconds", 0.0), 0.0, kLongestRow)));
     row.start_time_us = std::chrono::duration_cast<std::chrono::microseconds>(
                             std::chrono::system_clock::now().time_since_epoch())
                             .count();
