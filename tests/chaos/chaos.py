@@ -42,6 +42,7 @@ axes:
   model.n_layers: [1, 2]
   train.lr: [{low}, {high}]
 replicates: 5
+resources: {{bundle: {bundle}}}
 stages:
   probes: {{probe: {{prompts: ["The "], top_k: 3, generate: {{tokens: 8}}}}}}
 """
@@ -74,9 +75,9 @@ class Chaos:
 
     # ---- the run ----
 
-    def file_of(self, k):
+    def file_of(self, k, bundle=4):
         path = self.cluster.folder / f"sweep-{k}.yaml"
-        path.write_text(SWEEP.format(k=k, steps=self.args.steps, low=1e-3 * (1 + k / 1000), high=3e-3 * (1 + k / 1000)))
+        path.write_text(SWEEP.format(k=k, bundle=bundle, steps=self.args.steps, low=1e-3 * (1 + k / 1000), high=3e-3 * (1 + k / 1000)))
         return path
 
     def submit_next(self):
@@ -234,7 +235,7 @@ def run_calm(cluster, chaos, deadline):
     """The same sweeps undisturbed."""
     cluster.start()
     for k in range(chaos.sweeps):
-        if not cluster.submit(chaos.file_of(k), f"request-{k}"):
+        if not cluster.submit(chaos.file_of(k, bundle=1), f"request-{k}"):  # and each trial alone
             raise Failed("the undisturbed run does not take a sweep")
     while cluster.query("SELECT count(*) FROM sweep WHERE state = 'completed'")[0][0] < chaos.sweeps:
         if time.monotonic() > deadline:
