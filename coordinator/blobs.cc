@@ -109,7 +109,7 @@ class BlobServerImpl final : public BlobServer, public v1::BlobService::Callback
           if (core.WorkerOfSession(session)) return;
           *said = core.SessionWasFenced(session)
                       ? absl::FailedPreconditionError("a newer session of this worker exists")
-                      : absl::NotFoundError("no such session; register again");
+                      : absl::UnauthenticatedError("no such session; register again");
         },
         [this, said, session, run, reactor](absl::Status s) {
           if (s.ok()) s = *said;
