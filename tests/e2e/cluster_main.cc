@@ -43,7 +43,7 @@ int RunServer(const std::string& db, const std::string& data_root, bool blobs,
                                   .max_failures = 1000,  // every failure here is the test's doing
                                   .retry_backoff = absl::Milliseconds(50),
                                   .blobs = {.quota_bytes = blobs ? int64_t{1} << 30 : 0,
-                                            .grace = absl::Seconds(1),
+                                            .grace = absl::Seconds(5),
                                             .collect_every = absl::Milliseconds(300)}});
   if (!server.ok()) return Fail(std::string(server.status().message()));
   // It ends by itself too: a disk that fails is fatal.
