@@ -132,6 +132,9 @@ void AddServe(Builder& b, CLI::App* root, Line& l) {
                 "Verified copies of the database go to this folder, again and again");
   c->add_option("--snapshot-every", l.server.snapshot_every, "Time between them (10m)");
   c->add_option("--snapshot-keep", l.server.snapshot_keep, "As many stay (24)");
+  c->add_option("--blobs-gib", l.server.blobs_gib,
+                "Room beside the database for checkpoints that workers send (100; 0: none)");
+  c->add_flag("--no-blobs", l.server.no_blobs, "Workers keep their checkpoints to themselves");
   c->add_option("--metrics", l.server.metrics,
                 "127.0.0.1:PORT serves /metrics (Prometheus) and /healthz");
   c->add_option("--parent", l.server.parent)->group("");
@@ -186,6 +189,8 @@ void AddServe(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--label", l.worker.labels, "A word that sweeps may ask for (resources: labels)");
   c->add_option("--memory-gib", l.worker.memory_gib,
                 "Memory for trials (0: nine tenths of what the devices have)");
+  c->add_flag("--shared-checkpoints", l.worker.shared_checkpoints,
+              "All workers see its folder: checkpoints are not sent to the server");
   c->add_option("--until", l.worker.until,
                 "When this machine is taken away, as 90m from now or @UNIX_SECONDS: trials "
                 "checkpoint and leave before");

@@ -15,6 +15,8 @@ struct ServerArgs {
   int parent = 0;
   std::string snapshot_dir, snapshot_every = "10m", metrics;
   int64_t snapshot_keep = 24;
+  double blobs_gib = 100;  // 0: none
+  bool no_blobs = false;
   std::string file;  // of backup and restore
 };
 int RunServerCommand(const Context& context, const ServerArgs& args);
@@ -40,6 +42,7 @@ struct WorkerArgs {
   std::string name, dir, data_root, trainer;
   int slots = 0, exit_when_idle = 0, parent = 0;
   std::vector<std::string> labels;
+  bool shared_checkpoints = false;
   double memory_gib = 0;  // 0: nine tenths of the devices'
   std::string until;      // "", "90m" from now, or seconds since 1970 with an @ before
 };

@@ -50,6 +50,10 @@ int RunServerCommand(const Context& context, const ServerArgs& args) {
   options.metrics = args.metrics;
   options.snapshots = {.dir = args.snapshot_dir.empty() ? "" : Absolute(args.snapshot_dir),
                        .keep = args.snapshot_keep};
+  if (!(args.blobs_gib >= 0 && args.blobs_gib < 1e9))
+    return Finish(absl::InvalidArgumentError("--blobs-gib: from 0 on"));
+  options.blobs.quota_bytes =
+      args.no_blobs ? 0 : static_cast<int64_t>(args.blobs_gib * (int64_t{1} << 30));
   if (!absl::ParseDuration(args.snapshot_every, &options.snapshots.every) ||
       options.snapshots.every < absl::Seconds(1) || args.snapshot_keep < 1) {
     return Finish(absl::InvalidArgumentError(
@@ -79,6 +83,7 @@ int RunWorkerCommand(const Context& context, const WorkerArgs& args) {
   options.trainer_path = args.trainer;
   options.slots = args.slots;
   options.labels = args.labels;
+  options.shared_checkpoints = args.shared_checkpoints;
   options.memory_bytes = static_cast<int64_t>(args.memory_gib * (1 << 30));
   if (!args.until.empty()) {
     absl::Duration from_now;
@@ -122,6 +127,8 @@ absl::Status StartCluster(const Context& context, const UpArgs& args, Children* 
   const bool had = stat(address_file.c_str(), &before) == 0;
   std::vector<std::string> server = {"server", "--db", context.db, "--listen", args.listen};
   std::vector<std::string> worker = {"worker", "start", "--db", context.db, "--trainer", trainer};
+  // One machine: whoever else comes is better served by `plumb server`.
+  worker.push_back("--shared-checkpoints");
   worker.insert(worker.end(),
                 {"--dir", args.dir.empty() ? DefaultWorkerDir(context.db) : args.dir});
   if (args.slots > 0) worker.insert(worker.end(), {"--slots", absl::StrCat(args.slots)});

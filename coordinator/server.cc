@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "coordinator/blobs.h"
 #include "coordinator/http.h"
 #include "coordinator/launch.h"
 #include "coordinator/metrics.h"
@@ -81,7 +82,11 @@ class ServerImpl final : public Server {
                                  .db_path = db_path,
                                  .version = PLUMB_VERSION,
                                  .lease = o.lease,
-                                 .report_interval = o.report_interval};
+                                 .report_interval = o.report_interval,
+                                 .blobs = o.blobs.quota_bytes > 0};
+    if (o.blobs.quota_bytes > 0) {
+      ASSIGN_OR_RETURN(s->blobs_, BlobServer::Start(s->owner_.get(), db_path, o.blobs));
+    }
     s->workers_ = MakeWorkerService(context);
     s->sweeps_ = MakeSweepService(context, std::move(reader));
     if (!o.snapshots.dir.empty()) {
@@ -167,6 +172,7 @@ class ServerImpl final : public Server {
                                0);  // two servers on one port: an error, not a lottery
     builder.RegisterService(workers_.get());
     builder.RegisterService(sweeps_.get());
+    if (blobs_) builder.RegisterService(blobs_->service());
     grpc_ = builder.BuildAndStart();
     if (grpc_ == nullptr || port == 0) {
       return absl::UnavailableError(
@@ -186,6 +192,7 @@ class ServerImpl final : public Server {
     http_.reset();
     planner_->Stop();
     if (owner_) owner_->Stop();
+    if (blobs_) blobs_->Stop();
     reads_.Stop();
     if (grpc_) grpc_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(5));
   }
@@ -197,6 +204,7 @@ class ServerImpl final : public Server {
   std::unique_ptr<Owner> owner_;
   std::unique_ptr<v1::WorkerService::CallbackService> workers_;
   std::unique_ptr<v1::SweepService::CallbackService> sweeps_;
+  std::unique_ptr<BlobServer> blobs_;
   std::unique_ptr<grpc::Server> grpc_;
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<Snapshots> snapshots_;

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "coordinator/blobs.h"
 #include "coordinator/snapshots.h"
 
 namespace plumb::coordinator {
@@ -22,6 +23,7 @@ struct ServerOptions {
   int max_failures = 3;  // attempts that may fail or be lost without progress
   absl::Duration retry_backoff = absl::Seconds(1);  // doubles, at most 1 minute
   SnapshotOptions snapshots;
+  BlobServiceOptions blobs;
   std::string metrics;  // "127.0.0.1:PORT" serves /metrics and /healthz; "": nothing
 };
 

@@ -22,6 +22,7 @@ struct ServiceContext {
   std::string version;
   absl::Duration lease;
   absl::Duration report_interval;
+  bool blobs = false;  // workers may send checkpoints
 };
 
 std::unique_ptr<v1::WorkerService::CallbackService> MakeWorkerService(

@@ -39,6 +39,7 @@ class WorkerServiceImpl final : public v1::WorkerService::CallbackService {
             response->set_protocol(kProtocol);
             response->set_report_interval_ms(Interval());
             response->set_lease_ms(absl::ToInt64Milliseconds(c_.lease));
+            response->set_blobs(c_.blobs);
           }
           reactor->Finish(ToGrpc(answer.status()));
         });

@@ -25,6 +25,7 @@
 #include "spdlog/spdlog.h"
 #include "trainer/protocol/retention.h"
 #include "worker/attempt.h"
+#include "worker/blobs.h"
 #include "worker/coordinator_client.h"
 #include "worker/devices.h"
 #include "worker/reconcile.h"
@@ -76,7 +77,11 @@ std::string ThisProgram() {
 class Agent {
  public:
   Agent(const WorkerOptions& options, Workspace workspace, const std::atomic<bool>* stop)
-      : options_(options), workspace_(std::move(workspace)), stop_(stop), client_(options.server) {
+      : options_(options),
+        workspace_(std::move(workspace)),
+        stop_(stop),
+        client_(options.server),
+        blobs_(options.server) {
     if (options_.name.empty()) options_.name = HostName();
     if (options_.guard_path.empty()) options_.guard_path = ThisProgram();
     if (options_.trainer_path.empty()) {
@@ -100,6 +105,7 @@ class Agent {
       for (CoordinatorClient::Event& event : client_.TakeEvents()) {
         std::visit([&](auto& done) { OnDone(done); }, event);
       }
+      for (const Blobs::Event& event : blobs_.TakeEvents()) OnBlob(event);
       if (!fatal_.ok() && !desired_.draining) Drain(std::string(fatal_.message()));
       OnInotify();
       ServeSockets();
@@ -186,7 +192,8 @@ class Agent {
   // ---- waiting ----
 
   void Wait() {
-    std::vector<pollfd> fds = {{client_.event_fd(), POLLIN, 0}, {inotify_, POLLIN, 0}};
+    std::vector<pollfd> fds = {
+        {client_.event_fd(), POLLIN, 0}, {inotify_, POLLIN, 0}, {blobs_.event_fd(), POLLIN, 0}};
     for (const auto& slot : slots_) {
       if (slot->process.fd() < 0) continue;
       fds.push_back({slot->process.fd(),
@@ -380,6 +387,7 @@ class Agent {
     if (attempt == nullptr) return;  // forgotten
     const bool had_ended = attempt->phase == Phase::kEnded;
     attempt->OnEvent(event);
+    if (kind == "checkpoint") SendCheckpoint(*attempt, event.json);
     if (!had_ended && attempt->phase == Phase::kEnded) {
       OnEnded(*attempt, attempt->outcome() == "failed" || attempt->outcome() == "out_of_memory");
     } else if (attempt->has_checkpoint_pending()) {
@@ -513,6 +521,8 @@ class Agent {
         if (attempt.acked_checkpoint >= 0)
           trainer::RetainCheckpoints(workspace_.CheckpointDir(action.key.stage), "");
         trainer::RemoveLeftovers(workspace_.CheckpointDir(action.key.stage));
+        blobs_.Cancel(action.key);
+        RemoveFetched(attempt);
         attempts_.erase(action.key);
         idle_since_ = Clock::now();
         return;
@@ -528,6 +538,85 @@ class Agent {
            !std::filesystem::exists(checkpoint / "DONE", error) && !error;
   }
 
+  // ---- checkpoints by way of the coordinator (worker/blobs.h) ----
+
+  // What is committed can be fetched: the fact waits until the coordinator has the files, or the
+  // sending was given up.
+  void SendCheckpoint(Attempt& attempt, const nlohmann::json& event) {
+    if (options_.shared_checkpoints || !attempt.has_checkpoint_pending()) return;
+    const int64_t step = event.value("step", int64_t{0});
+    attempt.sent_checkpoint = std::min(attempt.sent_checkpoint, step - 1);
+    blobs_.Send(attempt.key(), step, event.value("path", ""), event.value("digest", ""));
+  }
+
+  void OnBlob(const Blobs::Event& event) {
+    const auto it = attempts_.find(event.attempt);
+    if (it == attempts_.end()) return;
+    Attempt& attempt = *it->second;
+    if (!event.fetched) {
+      attempt.sent_checkpoint = std::max(attempt.sent_checkpoint, event.step);
+      ReportSoon(kCoalesce);
+      return;
+    }
+    attempt.fetch = event.status.ok()                     ? Fetch::kHere
+                    : absl::IsNotFound(event.status)      ? Fetch::kMissing
+                    : absl::IsUnimplemented(event.status) ? Fetch::kNone
+                                                          : Fetch::kFailed;
+    if (attempt.fetch == Fetch::kNone) takes_blobs_ = false;
+    if (attempt.fetch == Fetch::kHere && attempt.assignment) {
+      attempt.assignment->set_checkpoint_path(FetchedPath(*attempt.assignment));
+      spdlog::info("attempt {} goes on from step {}, fetched from the server",
+                   attempt.key().RowName(), attempt.assignment->checkpoint_step());
+    }
+    reconcile_ = true;
+  }
+
+  std::string FetchedPath(const v1::Assignment& a) const {
+    return absl::StrCat(workspace_.CheckpointDir(a.stage_id()), "/step-",
+                        absl::Dec(a.checkpoint_step(), absl::kZeroPad12));
+  }
+
+  // A stage that only reads has no use for its copy any more.
+  void RemoveFetched(const Attempt& attempt) {
+    if (attempt.fetch != Fetch::kHere || !attempt.assignment || attempt.assignment->resume())
+      return;
+    std::error_code ignored;
+    std::filesystem::remove_all(FetchedPath(*attempt.assignment), ignored);
+  }
+
+  // False: what it starts from is being fetched, or cannot be had and the attempt has ended.
+  // Without blobs the trainer is left to say what it finds.
+  bool CheckpointReady(Attempt& attempt) {
+    v1::Assignment& a = *attempt.assignment;
+    if (a.checkpoint_path().empty() || HasCheckpoint(a.checkpoint_path(), a.checkpoint_digest()))
+      return true;
+    if (takes_blobs_ && attempt.fetch == Fetch::kNone && !a.checkpoint_digest().empty()) {
+      if (HasCheckpoint(FetchedPath(a), a.checkpoint_digest())) {
+        a.set_checkpoint_path(FetchedPath(a));
+        return true;
+      }
+      attempt.fetch = Fetch::kUnderWay;
+      blobs_.Fetch(attempt.key(), a.checkpoint_digest(), FetchedPath(a));
+    }
+    if (attempt.fetch == Fetch::kUnderWay) return false;
+    if (attempt.fetch == Fetch::kFailed) {
+      EndAttempt(attempt, "failed",
+                 absl::StrCat("its checkpoint could not be fetched from the server to ",
+                              FetchedPath(a), ": is there room?"),
+                 std::nullopt, false);
+      return false;
+    }
+    const bool nowhere = attempt.fetch == Fetch::kMissing && !options_.shared_checkpoints;
+    if (a.resume() && (nowhere || CheckpointGone(a.checkpoint_path()))) {
+      attempt.checkpoint_gone = true;
+      EndAttempt(attempt, "failed",
+                 absl::StrCat("its checkpoint ", a.checkpoint_path(), " is not there any more"),
+                 std::nullopt, false);
+      return false;
+    }
+    return true;
+  }
+
   // Says in the stage's folder what the coordinator knows, so that its trainer keeps it.
   void Acknowledged(const Attempt& attempt) {
     const std::string dir = workspace_.CheckpointDir(attempt.key().stage);
@@ -537,14 +626,7 @@ class Agent {
 
   void Start(Attempt& attempt, Slot& slot) {
     const std::string row = attempt.key().RowName();
-    if (attempt.assignment->resume() && CheckpointGone(attempt.assignment->checkpoint_path())) {
-      attempt.checkpoint_gone = true;
-      EndAttempt(attempt, "failed",
-                 absl::StrCat("its checkpoint ", attempt.assignment->checkpoint_path(),
-                              " is not there any more"),
-                 std::nullopt, false);
-      return;
-    }
+    if (!CheckpointReady(attempt)) return;
     attempt.slot = slot.index;
     if (slot.process.state() == TrainerProcess::State::kAbsent) {
       ++attempt.launches;
@@ -704,6 +786,8 @@ class Agent {
     session_ = r.session_id();
     generation_ = 0;
     desired_.known = false;
+    takes_blobs_ = r.blobs();
+    blobs_.Open(session_, takes_blobs_);
     if (r.report_interval_ms() > 0) report_interval_ = milliseconds(r.report_interval_ms());
     if (const absl::Status s = workspace_.Join(r.cluster(), r.incarnation(), r.cluster_time_us());
         !s.ok()) {
@@ -848,7 +932,7 @@ class Agent {
     const bool live = std::any_of(attempts_.begin(), attempts_.end(), [](const auto& entry) {
       return entry.second->phase != Phase::kEnded;
     });
-    if (live) {
+    if (live || (fatal_.ok() && blobs_.Sending())) {
       drain_since_ = Clock::now();
       return false;
     }
@@ -888,6 +972,8 @@ class Agent {
   Workspace workspace_;
   const std::atomic<bool>* const stop_;
   CoordinatorClient client_;
+  Blobs blobs_;
+  bool takes_blobs_ = false;  // the coordinator, as it said at registration
   std::mt19937_64 random_{std::random_device{}()};
 
   std::vector<std::unique_ptr<Slot>> slots_;

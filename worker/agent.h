@@ -18,6 +18,7 @@ struct WorkerOptions {
   std::string trainer_path;  // plumb-trainer ("" : beside this program)
   std::string guard_path;    // the program whose "__guard" command is the guard ("" : this program)
   int slots = 0;             // attempts at once; 0: one per core
+  bool shared_checkpoints = false;  // all workers see `dir`: checkpoints are not sent to the server
   std::vector<std::string> labels;  // that trials may ask for it by
   int64_t memory_bytes = 0;         // that trials may take; 0: nine tenths of the devices'
   int64_t until_unix_seconds =

@@ -142,6 +142,10 @@ v1::AttemptState Attempt::State(bool with_log) const {
   return state;
 }
 
+bool Attempt::IsHeld(const Fact& fact) const {
+  return fact.is_checkpoint && fact.json.value("step", int64_t{0}) > sent_checkpoint;
+}
+
 v1::AttemptBatch Attempt::Batch(int64_t budget) const {
   v1::AttemptBatch batch;
   batch.set_incarnation(key_.incarnation);
@@ -150,6 +154,7 @@ v1::AttemptBatch Attempt::Batch(int64_t budget) const {
   batch.set_first_seq(acked_ + 1);
   std::map<SeriesKey, v1::SeriesPoints*> by_key;
   for (const Fact& fact : pending_) {
+    if (IsHeld(fact)) break;
     if (batch.last_seq() > 0 && fact.bytes > budget) break;
     budget -= fact.bytes;
     batch.set_last_seq(fact.seq);

@@ -39,6 +39,7 @@ enum class Phase {
   kLive,
   kEnded,
 };
+enum class Fetch { kNone, kUnderWay, kHere, kMissing, kFailed };
 enum class Stop { kNone, kPreempt, kCancel };
 
 class Attempt {
@@ -53,6 +54,9 @@ class Attempt {
   int64_t step = 0;
   bool checkpoint_gone = false;   // the one it was to go on from
   int64_t acked_checkpoint = -1;  // step of the last one that the coordinator has committed
+  // Facts from the first checkpoint past this step on wait: it is being sent to the coordinator.
+  int64_t sent_checkpoint = INT64_MAX;
+  Fetch fetch = Fetch::kNone;                // of the checkpoint it starts from
   std::optional<v1::Assignment> assignment;  // absent while only the journal speaks of it
 
   // Takes an event of its row in: facts are kept until acknowledged, row_ended ends it.
@@ -75,7 +79,9 @@ class Attempt {
   // Earliest place in the journal that is still needed; nullopt: none.
   std::optional<trainer::JournalPosition> KeepFrom() const;
   int64_t pending_bytes() const { return pending_bytes_; }
-  bool HasSomethingToSend() const { return acked_known_ && !pending_.empty(); }
+  bool HasSomethingToSend() const {
+    return acked_known_ && !pending_.empty() && !IsHeld(pending_.front());
+  }
   bool has_checkpoint_pending() const { return checkpoints_pending_ > 0; }
 
   // Its line in a Report. `with_log`: the end comes with the log's tail; an end that has one and is
@@ -93,6 +99,8 @@ class Attempt {
     nlohmann::json json;
     bool is_checkpoint;
   };
+
+  bool IsHeld(const Fact& fact) const;
 
   const AttemptKey key_;
   std::deque<Fact> pending_;

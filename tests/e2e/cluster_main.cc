@@ -1,7 +1,7 @@
 // Coordinator and worker with the short times a test of faults needs, each a process of its own
 // that can be killed.
-//   plumb-e2e server DB DATA_ROOT
-//   plumb-e2e worker SERVER DIR SLOTS TRAINER DATA_ROOT
+//   plumb-e2e server DB DATA_ROOT [no-blobs]
+//   plumb-e2e worker SERVER DIR SLOTS TRAINER DATA_ROOT [NAME]
 //   plumb-e2e submit SERVER FILE REQUEST_ID               prints the sweep's id; may be sent again
 //   plumb-e2e count KIND < CONFIG                         measurements a stage that succeeds leaves
 //   (trainer/measure_plan.h) plumb-e2e __guard DIR -- TRAINER ARGS...
@@ -33,14 +33,18 @@ int Fail(const std::string& what) {
   return 1;
 }
 
-int RunServer(const std::string& db, const std::string& data_root, const sigset_t& set) {
+int RunServer(const std::string& db, const std::string& data_root, bool blobs,
+              const sigset_t& set) {
   auto server =
       coordinator::Server::Start({.db_path = db,
                                   .data_root = data_root,
                                   .lease = absl::Seconds(5),
                                   .report_interval = absl::Milliseconds(200),
                                   .max_failures = 1000,  // every failure here is the test's doing
-                                  .retry_backoff = absl::Milliseconds(50)});
+                                  .retry_backoff = absl::Milliseconds(50),
+                                  .blobs = {.quota_bytes = blobs ? int64_t{1} << 30 : 0,
+                                            .grace = absl::Seconds(5),
+                                            .collect_every = absl::Milliseconds(300)}});
   if (!server.ok()) return Fail(std::string(server.status().message()));
   // It ends by itself too: a disk that fails is fatal.
   std::thread([set, raw = server->get()] {
@@ -105,10 +109,11 @@ int main(int argc, char** argv) {
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  if (mode == "server" && argc == 4) return plumb::RunServer(args[2], args[3], set);
-  if (mode == "worker" && argc == 7) {
+  if (mode == "server" && (argc == 4 || argc == 5))
+    return plumb::RunServer(args[2], args[3], argc == 4, set);
+  if (mode == "worker" && (argc == 7 || argc == 8)) {
     return plumb::RunWorker({.server = args[2],
-                             .name = "w",
+                             .name = argc == 8 ? args[7] : "w",
                              .dir = args[3],
                              .data_root = args[6],
                              .trainer_path = args[5],

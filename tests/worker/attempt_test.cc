@@ -50,6 +50,29 @@ TEST(Attempt, BatchGroupsPointsBySeriesFromWhatIsAcknowledgedOn) {
   EXPECT_FALSE(attempt.HasSomethingToSend());
 }
 
+TEST(Attempt, WhatComesFromACheckpointOnWaitsUntilItWasSent) {
+  Attempt attempt(kKey);
+  attempt.TrustAck();
+  const auto checkpoint = [](int64_t seq, int64_t step) {
+    return Event(
+        seq,
+        {{"event", "checkpoint"}, {"step", step}, {"path", "p"}, {"digest", "d"}, {"bytes", 1}});
+  };
+  attempt.OnEvent(Points(1, 10, 1.5));
+  attempt.OnEvent(checkpoint(2, 40));
+  attempt.OnEvent(Points(3, 50, 1.25));
+  attempt.OnEvent(checkpoint(4, 80));
+  EXPECT_EQ(attempt.Batch(1 << 20).last_seq(), 4);  // nothing is sent: nothing waits
+  attempt.sent_checkpoint = 39;
+  EXPECT_EQ(attempt.Batch(1 << 20).last_seq(), 1);
+  attempt.OnAck(1);
+  EXPECT_FALSE(attempt.HasSomethingToSend());
+  attempt.sent_checkpoint = 40;
+  EXPECT_EQ(attempt.Batch(1 << 20).last_seq(), 3);
+  attempt.sent_checkpoint = 80;
+  EXPECT_EQ(attempt.Batch(1 << 20).last_seq(), 4);
+}
+
 TEST(Attempt, RecordsGoIntoTheBatchAsTheyWereSaid) {
   Attempt attempt(kKey);
   attempt.TrustAck();

@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""Machines that come and go, with nothing but the coordinator between them.
+
+One trial with a stage after it. Its worker is ended once a checkpoint is committed (by SIGKILL with its trainers, or by SIGTERM, which
+writes one more), its folder is removed, and a worker of another name and folder takes over; so again and again. Every attempt
+must begin where the last committed checkpoint was, the last worker must go on with the training's result, and every value must be
+bit-equal to an undisturbed run on one machine. In the end the coordinator keeps what the final checkpoint consists of and nothing else.
+
+    blobs.py --bin BUILD/bin [--keep]
+"""
+import argparse
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+from kill_everything import Cluster, check, results, run_undisturbed, write_corpus
+
+LIMIT_SECONDS = 120
+SWEEP = """sweep: moving
+trial:
+  model: {preset: llama, d_model: 32, head_dim: 16, n_layers: 2}
+  data: {corpus: source, tokenizer: bytes, seq_len: 32}
+  train: {steps: STEPS, batch_tokens: 256, lr: 3e-3, log_every: 10}
+  eval: {points: 4, tokens: 2048, train_tokens: 1024, final_tokens: 4096}
+  execution: {threads: 1, checkpoint_steps: 40}
+stages:
+  again: {evaluate: {splits: [val]}}
+"""
+
+
+class Moving(Cluster):
+    """Workers one after the other, each on a machine of its own: name and folder are new, the folder is removed at its end."""
+    machine = 0
+
+    def start_worker(self):
+        self.machine += 1
+        self.dir = self.folder / f"machine{self.machine}"
+        self.worker = self.spawn("worker", self.address, self.dir, self.slots, self.trainer, self.data, f"machine{self.machine}")
+
+    def pids(self):
+        """Everything that stands for this machine: its worker, guards and trainers."""
+        found = []
+        for entry in pathlib.Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and str(self.dir).encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                pass
+        return found
+
+    def lose_machine(self, how):
+        if how == signal.SIGTERM:
+            self.worker.terminate()
+            check(self.worker.wait(60) == 0, self, "the worker did not leave well")
+        while pids := self.pids():
+            for pid in pids:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            self.worker.wait()
+        shutil.rmtree(self.dir)
+
+
+def wait_for(cluster, what, condition, deadline):
+    while not condition():
+        if time.monotonic() > deadline:
+            cluster.fail(f"{what}: not in time")
+        time.sleep(0.05)
+
+
+def committed(cluster):
+    rows = cluster.query("SELECT checkpoint_step FROM stage WHERE parent_id IS NULL")
+    return rows[0][0] if rows else -1
+
+
+def blobs_of(cluster):
+    return {p.name: p for p in pathlib.Path(f"{cluster.db}.blobs").rglob("*") if p.is_file()}
+
+
+def needed_in_the_end(cluster):
+    """The manifest of each stage's last checkpoint and what it names, read from the blobs."""
+    needed, blobs = set(), blobs_of(cluster)
+    for (digest,) in cluster.query("SELECT checkpoint_digest FROM stage WHERE checkpoint_step >= 0"):
+        check(digest in blobs, cluster, f"the manifest {digest} of a final checkpoint is not at the coordinator")
+        needed |= {digest} | {f["sha256"] for f in json.loads(blobs[digest].read_text())["files"].values()}
+    return needed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bin", type=pathlib.Path, required=True)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--keep", action="store_true", help="leave the folder")
+    args = parser.parse_args()
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="plumb-e2e-blobs-"))
+    deadline = time.monotonic() + LIMIT_SECONDS
+    write_corpus(folder / "data")
+    sweep = SWEEP.replace("STEPS", str(args.steps))
+    trainer = args.bin / "plumb-trainer"
+    calm = Cluster(folder / "calm", args.bin, trainer, folder / "data", sweep, slots=1)
+    moving = Moving(folder / "moving", args.bin, trainer, folder / "data", sweep, slots=1)
+    try:
+        run_undisturbed(calm, deadline)
+        moving.start_server()
+        moving.start_worker()
+        moving.submit()
+        begins = []  # the least that the next attempt may begin at
+        for how in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+            least = committed(moving)
+            wait_for(moving, "a further checkpoint", lambda: committed(moving) > max(least, 0), deadline)
+            least = committed(moving)
+            moving.lose_machine(how)
+            begins.append((least, committed(moving)))
+            moving.start_worker()
+            attempts = len(begins) + 1
+            wait_for(moving, f"attempt {attempts}", lambda: len(moving.query(
+                "SELECT 1 FROM attempt a JOIN stage g ON g.id = a.stage_id WHERE g.parent_id IS NULL")) >= attempts, deadline)
+        wait_for(moving, "the trained weights", lambda: moving.query(
+            "SELECT 1 FROM stage WHERE parent_id IS NULL AND state = 'succeeded'"), deadline)
+        wait_for(moving, "the end", lambda: moving.state() == "completed", deadline)
+        starts = [s for (s,) in moving.query("SELECT a.start_step FROM attempt a JOIN stage g ON g.id = a.stage_id "
+                                             "WHERE g.parent_id IS NULL ORDER BY a.number")]
+        check(len(starts) == len(begins) + 1 and starts[0] == 0, moving, f"attempts began at {starts}")
+        for start, (least, at_most) in zip(starts[1:], begins):
+            check(0 < least <= start == at_most, moving, f"attempts began at {starts}, checkpoints before them {begins}")
+        check(not moving.query("SELECT 1 FROM event WHERE kind = 'checkpoint_gone'"), moving, "a checkpoint was given up")
+        check(results(calm) == results(moving), moving, "values differ from the undisturbed run")
+        # What nobody needs goes, what is needed stays and is what its name says.
+        needed = needed_in_the_end(moving)
+        wait_for(moving, "the collection", lambda: set(blobs_of(moving)) <= needed, deadline)
+        check(set(blobs_of(moving)) == needed, moving, "something needed was collected")
+        for name, path in blobs_of(moving).items():
+            check(hashlib.sha256(path.read_bytes()).hexdigest() == name, moving, f"blob {name} is damaged")
+        print(f"{len(begins)} machines lost, attempts began at steps {starts}, values bit-equal to the undisturbed run; "
+              f"{len(needed)} blobs left at the coordinator, all needed")
+    finally:
+        for cluster in (calm, moving):
+            cluster.stop()
+        if not args.keep:
+            subprocess.run(["rm", "-rf", str(folder)], check=False)
+
+
+if __name__ == "__main__":
+    main()
