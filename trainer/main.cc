@@ -1,6 +1,7 @@
 // plumb-trainer: trains what a worker asks for, with LibTorch.
 #include <malloc.h>
 
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -19,6 +20,8 @@ int main(int argc, char** argv) {
   // step.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  // A peer that is gone is an error of the call, not the end of this process.
+  std::signal(SIGPIPE, SIG_IGN);
   try {
     if (argc > 1 && std::strcmp(argv[1], plumb::trainer::kRankArgument) == 0)
       return plumb::trainer::RankMain(argc, argv);

@@ -22,15 +22,17 @@ Core::Fusion Core::FusionOf(const Stage& stage) const {
   return {.priority = stage.spot.priority,
           .user = stage.spot.user,
           .need = stage.spot.need,
-          .key = stage.fusion};
+          .key = stage.fusion,
+          .most = stage.row.bundle};
 }
 
-int64_t Core::Capacity(const Worker& w, const Stage& stage) const {
+int64_t Core::Capacity(const Worker& w, const Stage& stage, int64_t given_back) const {
   if (!Shares(stage)) return 1;
   int64_t limit = stage.row.bundle;
   const int64_t memory = stage.spot.need.memory;
   if (memory > 0 && w.row.memory_bytes > 0)
-    limit = std::clamp<int64_t>((w.row.memory_bytes - w.memory_used) / memory, 1, limit);
+    limit =
+        std::clamp<int64_t>((w.row.memory_bytes - w.memory_used + given_back) / memory, 1, limit);
   const auto it = speeds_.find({trials_.at(stage.row.trial).row.fusion_key, w.row.devices_json});
   if (it == speeds_.end()) return 1;  // one row is measured first
   const std::map<int64_t, double>& speeds = it->second;
@@ -62,6 +64,9 @@ void Core::Learn(const Worker& w, const Stage& stage) {
   auto& speeds = speeds_[{trials_.at(stage.row.trial).row.fusion_key, w.row.devices_json}];
   const auto [it, is_new] = speeds.try_emplace(rung, speed);
   if (!is_new) it->second = (it->second + speed) / 2;
+  // One that is of another size than a new one would be comes to its end.
+  Bundle& b = bundles_.at(live.bundle);
+  if (b.rows_max > 1 && Capacity(w, stage, b.memory) != b.rows_max) b.closed = true;
 }
 
 int64_t Core::Open(Worker& w, const Stage& stage, int64_t id, int64_t rows_max) {

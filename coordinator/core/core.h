@@ -206,7 +206,8 @@ class Core {
     int64_t priority = 0;
     std::string user;
     Need need;
-    int64_t key = 0;  // the stage's kind and fusion key, by number
+    int64_t key = 0;   // the stage's kind and fusion key, by number
+    int64_t most = 1;  // rows that they allow
     auto operator<=>(const Fusion&) const = default;
   };
   struct Bundle {
@@ -353,7 +354,8 @@ class Core {
   // bundles.cc
   bool Shares(const Stage& stage) const;
   Fusion FusionOf(const Stage& stage) const;                         // of one that waits
-  int64_t Capacity(const Worker& worker, const Stage& stage) const;  // of a bundle it opens there
+  // Of a bundle that it opens there, were so many bytes more free.
+  int64_t Capacity(const Worker& worker, const Stage& stage, int64_t given_back) const;
   void Learn(const Worker& worker, const Stage& stage);              // from one that succeeded
   int64_t Open(Worker& worker, const Stage& stage, int64_t id, int64_t rows_max);
   void Join(int64_t bundle, Stage& stage, const std::string& user);

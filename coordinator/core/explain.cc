@@ -38,11 +38,13 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
                       stage.row.reason);
     } else {
       int64_t connected = 0, most = 0, slots = 0, used = 0, aside = 0, could = 0, drained = 0;
+      int64_t could_now = 0;
       for (const auto& [worker, w] : workers_) {
         drained += w.row.state == WorkerState::kDraining;
         if (w.row.state != WorkerState::kConnected) continue;
         if (w.suspect || w.row.quarantined_until_ct > now.cluster || w.row.on_probation) ++aside;
         ++connected;
+        could_now += CouldFit(w, need);
         could += (w.row.memory_bytes == 0 || need.memory <= w.row.memory_bytes) &&
                  w.row.slots >= need.slots && Covers(w.labels, need.labels);
         most = std::max(most, w.row.slots);
@@ -64,7 +66,7 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
       if (connected == 0 && drained > 0) {
         absl::StrAppend(&line, ": all workers are draining; `plumb worker undrain` lets one go on");
       } else if (connected == 0) {
-        absl::StrAppend(&line, ": no worker is connected; start one with `plumb worker`");
+        absl::StrAppend(&line, ": no worker is connected; start one with `plumb worker start`");
       } else if (most < need.slots) {
         absl::StrAppend(
             &line, ": it needs ", need.slots, " slots on one worker and the largest has ", most,
@@ -75,6 +77,11 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
         if (need.labels != 0) absl::StrAppend(&line, ", labels ", labels_[need.labels]);
         if (need.memory > 0) absl::StrAppend(&line, ", ", need.memory >> 20, " MiB of memory");
         absl::StrAppend(&line, " (`plumb worker list` shows what they have)");
+      } else if (could_now == 0) {
+        absl::StrAppend(&line, ": the workers that have what it needs (", need.slots,
+                        need.slots == 1 ? " slot" : " slots");
+        if (need.labels != 0) absl::StrAppend(&line, ", labels ", labels_[need.labels]);
+        absl::StrAppend(&line, ") get nothing now (`plumb worker explain NAME` says why)");
       } else if (user != users_.end() && OverQuota(user->second, need.slots)) {
         absl::StrAppend(&line, ": user ", stage.spot.user, " has ", user->second.slots,
                         " of at most ", user->second.row.max_slots, " slots (`plumb user list`)");

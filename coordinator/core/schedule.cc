@@ -458,7 +458,7 @@ void Core::GrantTo(Worker& w, Stage& stage, int64_t into) {
                     .start = now_.cluster,
                     .start_step = start};
   // A generation is given once in the life of the file.
-  if (into == 0) into = Open(w, stage, w.generation, Capacity(w, stage));
+  if (into == 0) into = Open(w, stage, w.generation, Capacity(w, stage, 0));
   const Bundle& bundle = bundles_.at(into);
   Join(into, stage, stage.spot.user);
   Running(stage, true);

@@ -343,8 +343,11 @@ void Core::Judge(Worker& w, Stage& stage, bool progress, bool at_fault) {
   Note("worker_quarantined", nullptr, w.row.id,
        absl::StrCat(w.strikes.size(), " trials in a row ended there without progress; for ",
                     absl::FormatDuration(length)));
-  // What the machine is to blame for is not the trials' fault.
-  for (const auto& [trial, id] : std::exchange(w.strikes, {})) {
+  // What the machine is to blame for is not the trials' fault. One trial alone is no witness
+  // against it: that may be what brings machines down, and must come to an end.
+  const auto strikes = std::exchange(w.strikes, {});
+  if (static_cast<int>(strikes.size()) < options_.strikes) return;
+  for (const auto& [trial, id] : strikes) {
     const auto it = stages_.find(id);
     if (it == stages_.end()) continue;
     StageRow& row = it->second.row;

@@ -122,6 +122,29 @@ TEST(Bundles, AFreedRowIsRefilledFromItsKey) {
               HasSubstr("one of 2 rows (at most 2) of bundle"));
 }
 
+TEST(Bundles, AStageThatAllowsFewerRowsJoinsNoLargerBundle) {
+  Picture p;
+  KnowTwo(p);
+  p.Sweep(Trials("t", 1, "f", 8));
+  ASSERT_EQ(p.Desired("w")[0].bundle_rows, 4);
+  p.Sweep(Trials("few", 1, "f", 2));
+  p.Sweep(Trials("u", 1, "f", 8));
+  EXPECT_THAT(Bundles(p, "w"), ElementsAre("t0+u0"));
+}
+
+TEST(Bundles, OneThatIsTooSmallByNowIsNotRefilledButFollowedByALargerOne) {
+  Picture p;
+  p.Register("w", 1);
+  p.Sweep(Trials("t", 20));
+  Round(p, "w", 10);
+  ASSERT_THAT(Bundles(p, "w"), ElementsAre("t1+t2"));
+  p.now_ += absl::Seconds(11);
+  p.Says("w", {p.Ended("t1", Outcome::kSucceeded), p.Running("t2")});  // two are worth it
+  EXPECT_THAT(Bundles(p, "w"), ElementsAre("t2"));
+  p.Says("w", {p.Ended("t2", Outcome::kSucceeded)});
+  EXPECT_THAT(Bundles(p, "w"), ElementsAre("t3+t4+t5+t6"));
+}
+
 TEST(Bundles, OneIsRefilledForAWhileOnlyWhileAnotherKeyWaits) {
   Picture p({.refill = absl::Seconds(30)});
   KnowTwo(p);

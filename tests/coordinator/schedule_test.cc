@@ -342,6 +342,35 @@ TEST(Workers, OneWhereTrialAfterTrialFailsIsQuarantinedTriedAndReleased) {
   EXPECT_THAT(p.journal_, HasSubstr("worker_released"));
 }
 
+TEST(Workers, ATrialThatBringsMachinesDownComesToAnEnd) {
+  // Only `a` and `b` have its label, and each is in quarantine or on probation after a while.
+  Picture p({.max_losses = 6, .strikes = 2});
+  for (const char* other : {"v", "x", "y", "z"}) p.Register(other, 1);
+  p.Register(WorkerRow{.name = "a", .slots = 1, .labels = "gpu"});
+  p.Register(WorkerRow{.name = "b", .slots = 1, .labels = "gpu"});
+  p.Sweep(Trials("killer", 1, {.labels = "gpu"}));
+  p.Sweep(Trials("other", 3, {.labels = "gpu"}));
+  for (int i = 0; i < 60 && p.Row("killer0").state != StageState::kFailed; ++i) {
+    for (const char* name : {"a", "b"}) {
+      const std::vector<Grant> grants = p.Desired(name);
+      if (grants.empty()) continue;
+      p.Says(name, {{.incarnation = 1, .attempt = grants[0].attempt}});
+      p.Register(WorkerRow{.name = name, .slots = 1, .labels = "gpu"});  // it came back without it
+    }
+    for (const char* name : {"a", "b", "v", "x", "y", "z"}) p.Says(name, {});
+    for (int k = 0; k < 40; ++k) {  // hours, heard all the while
+      p.Pass(absl::Minutes(10));
+      for (const char* name : {"a", "b", "v", "x", "y", "z"}) {
+        std::vector<AttemptReport> running;
+        for (const Grant& g : p.Desired(name))
+          running.push_back({.incarnation = 1, .attempt = g.attempt});
+        p.Says(name, running);
+      }
+    }
+  }
+  EXPECT_EQ(p.Row("killer0").state, StageState::kFailed);
+}
+
 TEST(Workers, BadWorkQuarantinesNobody) {
   Picture p({.retry_backoff = absl::ZeroDuration()});
   p.Register("w", 1);
