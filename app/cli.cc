@@ -137,6 +137,9 @@ void AddServe(Builder& b, CLI::App* root, Line& l) {
   c->add_flag("--no-blobs", l.server.no_blobs, "Workers keep their checkpoints to themselves");
   c->add_option("--metrics", l.server.metrics,
                 "127.0.0.1:PORT serves /metrics (Prometheus) and /healthz");
+  c->add_option("--log-format", l.server.log_format,
+                "text, or json: a line for each message and each committed event, with its ids")
+      ->check(CLI::IsMember({"text", "json"}));
   c->add_option("--parent", l.server.parent)->group("");
   CLI::App* server = c;
   // CLI11 calls a group's callback after that of its command: alone, it is the server.

@@ -13,7 +13,7 @@ struct ServerArgs {
   std::string listen = "127.0.0.1:0", data_root;
   double lease_seconds = 60, report_seconds = 1;
   int parent = 0;
-  std::string snapshot_dir, snapshot_every = "10m", metrics;
+  std::string snapshot_dir, snapshot_every = "10m", metrics, log_format = "text";
   int64_t snapshot_keep = 24;
   double blobs_gib = 100;  // 0: none
   bool no_blobs = false;

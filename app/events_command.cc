@@ -2,12 +2,14 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "app/client.h"
 #include "app/commands.h"
 #include "app/exit_code.h"
 #include "app/results.h"
 #include "app/table.h"
+#include "coordinator/convert.h"
 #include "domain/status_macros.h"
-#include "store/sqlite.h"
+#include "store/read.h"
 
 namespace plumb::app {
 namespace {
@@ -23,20 +25,30 @@ absl::StatusOr<Table> ReadEvents(const Context& context, const EventArgs& args) 
     since_us = absl::ToUnixMicros(absl::Now() - ago);
   }
   if (args.limit < 1) return absl::InvalidArgumentError("--limit from 1");
-  ASSIGN_OR_RETURN(store::Database db,
-                   store::Database::Open(context.db, store::Database::Mode::kReadOnly));
-  ASSIGN_OR_RETURN(
-      store::Statement s,
-      db.Prepare(
-          "SELECT * FROM (SELECT e.id, e.time_us, e.kind, coalesce(e.sweep_id, (SELECT "
-          "min(sweep_id) FROM sweep_trial WHERE trial_id = e.trial_id)), e.trial_id, s.name, "
-          "e.attempt, w.name, e.detail FROM event e LEFT JOIN stage s ON s.id = e.stage_id LEFT "
-          "JOIN worker w ON w.id = e.worker_id WHERE (?1 = 0 OR e.sweep_id = ?1 OR e.trial_id IN "
-          "(SELECT trial_id FROM sweep_trial WHERE sweep_id = ?1)) AND (?2 = 0 OR e.trial_id = "
-          "?2) AND (?3 = '' OR e.kind GLOB ?3) AND e.time_us >= ?4 AND (?5 = '' OR w.name = ?5) "
-          "ORDER BY e.id DESC LIMIT ?6) ORDER BY id"));
-  s.Bind(1, args.sweep).Bind(2, args.trial).Bind(3, args.kind).Bind(4, since_us);
-  s.Bind(5, args.worker).Bind(6, args.limit);
+  std::vector<v1::Event> events;
+  if (ReadFromFile(context)) {
+    ASSIGN_OR_RETURN(store::Reader reader, store::Reader::Open(context.db));
+    ASSIGN_OR_RETURN(const std::vector<store::EventView> views,
+                     reader.Events({.sweep = SweepId{args.sweep},
+                                    .trial = TrialId{args.trial},
+                                    .kind = args.kind,
+                                    .since_us = since_us,
+                                    .worker = args.worker,
+                                    .limit = args.limit}));
+    for (const store::EventView& v : views) coordinator::ToProto(v, &events.emplace_back());
+  } else {
+    ASSIGN_OR_RETURN(Client client, Client::Connect(context));
+    v1::ListEventsRequest request;
+    request.set_sweep_id(args.sweep);
+    request.set_trial_id(args.trial);
+    request.set_kind(args.kind);
+    request.set_since_us(since_us);
+    request.set_worker(args.worker);
+    request.set_limit(args.limit);
+    ASSIGN_OR_RETURN(v1::ListEventsResponse response,
+                     client.Call(&v1::SweepService::Stub::ListEvents, request));
+    events.assign(response.events().begin(), response.events().end());
+  }
   Table table{.columns = {{"event"},
                           {"time"},
                           {"kind"},
@@ -46,15 +58,14 @@ absl::StatusOr<Table> ReadEvents(const Context& context, const EventArgs& args) 
                           {"attempt"},
                           {"worker"},
                           {"detail"}}};
-  const auto number = [&](int column) { return s.IsNull(column) ? Value{} : Value{s.Int(column)}; };
-  const auto text = [&](int column) { return s.IsNull(column) ? Value{} : Value{s.Text(column)}; };
-  while (true) {
-    ASSIGN_OR_RETURN(const bool more, s.Step());
-    if (!more) break;
-    table.rows.push_back({s.Int(0),
-                          absl::FormatTime("%Y-%m-%d %H:%M:%E3S", absl::FromUnixMicros(s.Int(1)),
+  const auto number = [](int64_t n) { return n == 0 ? Value{} : Value{n}; };
+  const auto text = [](const std::string& t) { return t.empty() ? Value{} : Value{t}; };
+  for (const v1::Event& e : events) {
+    table.rows.push_back({e.id(),
+                          absl::FormatTime("%Y-%m-%d %H:%M:%E3S", absl::FromUnixMicros(e.time_us()),
                                            absl::LocalTimeZone()),
-                          s.Text(2), number(3), number(4), text(5), number(6), text(7), s.Text(8)});
+                          e.kind(), number(e.sweep_id()), number(e.trial_id()), text(e.stage()),
+                          number(e.attempt()), text(e.worker()), e.detail()});
   }
   return table;
 }

@@ -19,6 +19,7 @@
 #include "app/exit_code.h"
 #include "app/signals.h"
 #include "app/up.h"
+#include "coordinator/event_log.h"
 #include "coordinator/server.h"
 #include "worker/agent.h"
 
@@ -48,6 +49,7 @@ int RunServerCommand(const Context& context, const ServerArgs& args) {
   options.lease = absl::Seconds(args.lease_seconds);
   options.report_interval = absl::Seconds(args.report_seconds);
   options.metrics = args.metrics;
+  if (args.log_format == "json") coordinator::LogAsJson();
   options.snapshots = {.dir = args.snapshot_dir.empty() ? "" : Absolute(args.snapshot_dir),
                        .keep = args.snapshot_keep};
   if (!(args.blobs_gib >= 0 && args.blobs_gib < 1e9))

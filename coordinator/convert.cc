@@ -228,6 +228,18 @@ void ToProto(const core::Grant& g, v1::Assignment* out) {
   out->set_bundle_rows(g.bundle_rows);
 }
 
+void ToProto(const store::EventView& v, v1::Event* out) {
+  out->set_id(v.id);
+  out->set_time_us(v.row.time_us);
+  out->set_kind(v.row.kind);
+  out->set_sweep_id(v.row.sweep.value);
+  out->set_trial_id(v.row.trial.value);
+  out->set_stage(v.stage);
+  out->set_attempt(v.row.attempt);
+  out->set_worker(v.worker);
+  out->set_detail(v.row.detail);
+}
+
 void ToProto(const core::Core::UserView& v, v1::User* out) {
   out->set_name(v.row.name);
   out->set_weight(v.row.weight);

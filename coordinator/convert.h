@@ -21,6 +21,8 @@ absl::StatusOr<core::RegisterWorker> FromProto(const v1::RegisterWorkerRequest& 
 absl::StatusOr<core::Report> FromProto(const v1::ReportRequest& request);
 
 void ToProto(const core::Grant& grant, v1::Assignment* out);
+void ToProto(const store::EventView& v, v1::Event* out);
+void ToProto(const store::EventView& view, v1::Event* out);
 void ToProto(const core::Core::UserView& view, v1::User* out);
 void ToProto(const store::SweepView& view, v1::Sweep* out);
 void ToProto(const store::TrialView& view, v1::Trial* out);

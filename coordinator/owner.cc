@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "coordinator/event_log.h"
 #include "domain/status_macros.h"
 
 namespace plumb::coordinator {
@@ -406,6 +407,7 @@ void Owner::StoreLoop() {
       if (!changes.empty()) {
         last_error_ = absl::StatusCode::kOk;
         committed_us_ = absl::ToInt64Microseconds(group.back().cluster_time);
+        LogEvents(changes);
       }
       for (Batch& b : group) {
         for (ItemPtr& item : b.items) {

@@ -199,6 +199,24 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
     return reactor;
   }
 
+  grpc::ServerUnaryReactor* ListEvents(grpc::CallbackServerContext* context,
+                                       const v1::ListEventsRequest* request,
+                                       v1::ListEventsResponse* response) override {
+    return Read(context, [this, request, response]() -> absl::Status {
+      const int64_t limit = request->limit() <= 0 ? 100 : request->limit();
+      absl::StatusOr<std::vector<store::EventView>> views =
+          reader_.Events({.sweep = SweepId{request->sweep_id()},
+                          .trial = TrialId{request->trial_id()},
+                          .kind = request->kind(),
+                          .since_us = request->since_us(),
+                          .worker = request->worker(),
+                          .limit = std::min<int64_t>(limit, 100'000)});
+      if (!views.ok()) return views.status();
+      for (const store::EventView& v : *views) ToProto(v, response->add_events());
+      return absl::OkStatus();
+    });
+  }
+
   grpc::ServerUnaryReactor* ExplainWorker(grpc::CallbackServerContext* context,
                                           const v1::ExplainWorkerRequest* request,
                                           v1::ExplainWorkerResponse* response) override {

@@ -260,4 +260,31 @@ absl::StatusOr<std::vector<EventRow>> Reader::Events(TrialId trial, int64_t limi
   return out;
 }
 
+absl::StatusOr<std::vector<EventView>> Reader::Events(const EventQuery& query) {
+  ASSIGN_OR_RETURN(
+      Statement * s,
+      Cached("SELECT * FROM (SELECT e.id, e.time_us, e.kind, coalesce(e.sweep_id, (SELECT "
+             "min(sweep_id) FROM sweep_trial WHERE trial_id = e.trial_id)), e.trial_id, s.name, "
+             "e.attempt, w.name, e.detail FROM event e LEFT JOIN stage s ON s.id = e.stage_id LEFT "
+             "JOIN worker w ON w.id = e.worker_id WHERE (?1 = 0 OR e.sweep_id = ?1 OR e.trial_id "
+             "IN (SELECT trial_id FROM sweep_trial WHERE sweep_id = ?1)) AND (?2 = 0 OR e.trial_id "
+             "= ?2) AND (?3 = '' OR e.kind GLOB ?3) AND e.time_us >= ?4 AND (?5 = '' OR w.name = "
+             "?5) ORDER BY e.id DESC LIMIT ?6) ORDER BY id"));
+  s->Bind(1, query.sweep.value).Bind(2, query.trial.value).Bind(3, query.kind);
+  s->Bind(4, query.since_us).Bind(5, query.worker).Bind(6, query.limit);
+  std::vector<EventView> out;
+  RETURN_IF_ERROR(Rows(*s, [&](Statement& row) {
+    out.push_back({.id = row.Int(0),
+                   .row = {.time_us = row.Int(1),
+                           .kind = row.Text(2),
+                           .sweep = SweepId{row.Int(3)},
+                           .trial = TrialId{row.Int(4)},
+                           .attempt = row.Int(6),
+                           .detail = row.Text(8)},
+                   .stage = row.Text(5),
+                   .worker = row.Text(7)});
+  }));
+  return out;
+}
+
 }  // namespace plumb::store

@@ -39,6 +39,21 @@ struct TrialView {
   std::string worker;                                      // of the running attempt
 };
 
+// Of an empty field: any.
+struct EventQuery {
+  SweepId sweep;
+  TrialId trial;
+  std::string kind;  // a pattern, as "worker_*"
+  int64_t since_us = 0;
+  std::string worker;
+  int64_t limit = 100;  // the newest so many
+};
+struct EventView {
+  int64_t id = 0;
+  EventRow row;  // the sweep is the trial's first one where the event names none
+  std::string stage, worker;
+};
+
 class Reader {
  public:
   static absl::StatusOr<Reader> Open(const std::string& path);
@@ -51,6 +66,7 @@ class Reader {
   absl::StatusOr<TrialView> Trial(
       TrialId trial);  // with attempts, as in the newest sweep that holds it
   absl::StatusOr<std::vector<EventRow>> Events(TrialId trial, int64_t limit);  // newest first
+  absl::StatusOr<std::vector<EventView>> Events(const EventQuery& query);      // oldest first
   absl::StatusOr<std::string> SweepYaml(SweepId sweep);
 
  private:

@@ -362,8 +362,28 @@ class Agent {
       }
       const std::vector<JournalEvent> events = slot.reader.Read();
       if (events.empty()) return;
-      for (const JournalEvent& event : events) OnJournal(slot, event, of);
+      for (const JournalEvent& event : events) {
+        try {
+          OnJournal(slot, event, of);
+        } catch (const nlohmann::json::exception& e) {
+          NotUnderstood(slot, event, e.what());
+        }
+      }
     }
+  }
+
+  // A line with a field of another kind than it should have. Its row cannot be trusted any more.
+  void NotUnderstood(Slot& slot, const JournalEvent& event, const std::string& why) {
+    spdlog::error("trainer {}: line {} of its journal: {}", slot.index, event.seq, why);
+    const auto row = event.json.is_object() ? event.json.find("row") : event.json.end();
+    if (row == event.json.end() || !row->is_string()) return;
+    Attempt* attempt = FindRow(row->get<std::string>());
+    if (attempt == nullptr || attempt->phase == Phase::kEnded) return;
+    slot.process.Command({{"command", "stop_row"}, {"row", *row}, {"mode", "cancel"}}, "");
+    EndAttempt(
+        *attempt, "failed",
+        absl::StrCat("line ", event.seq, " of its trainer's journal is not understood: ", why),
+        event.begin, true);
   }
 
   void OnJournal(Slot& slot, const JournalEvent& event, JournalOf of) {

@@ -59,6 +59,16 @@ void AddCheckpoint(const json& event, v1::AttemptBatch& batch) {
   commit->set_bytes(event.at("bytes"));
 }
 
+// Throws nlohmann's exceptions where a field is not what it should be.
+void AddFact(const json& event, std::map<SeriesKey, v1::SeriesPoints*>& by_key,
+             v1::AttemptBatch& batch) {
+  const std::string kind = event.at("event");
+  if (kind == "points") AddPoints(event, by_key, batch);
+  if (kind == "documents") AddDocuments(event, batch);
+  if (kind == "record") AddRecord(event, batch);
+  if (kind == "checkpoint") AddCheckpoint(event, batch);
+}
+
 }  // namespace
 
 std::string AttemptKey::RowName() const {
@@ -86,6 +96,10 @@ void Attempt::OnEvent(const trainer::JournalEvent& event) {
   step = std::max(step, event.json.value("step", int64_t{0}));
   if (phase == Phase::kWaiting || phase == Phase::kSent) phase = Phase::kLive;
   if (kind == "points" || kind == "documents" || kind == "record" || kind == "checkpoint") {
+    // What cannot be sent is refused here, before anything depends on it.
+    v1::AttemptBatch scratch;
+    std::map<SeriesKey, v1::SeriesPoints*> by_key;
+    AddFact(event.json, by_key, scratch);
     through_seq_ = event.seq;
     if (event.seq <= acked_) return;
     const bool is_checkpoint = kind == "checkpoint";
@@ -158,11 +172,7 @@ v1::AttemptBatch Attempt::Batch(int64_t budget) const {
     if (batch.last_seq() > 0 && fact.bytes > budget) break;
     budget -= fact.bytes;
     batch.set_last_seq(fact.seq);
-    const std::string kind = fact.json.at("event");
-    if (kind == "points") AddPoints(fact.json, by_key, batch);
-    if (kind == "documents") AddDocuments(fact.json, batch);
-    if (kind == "record") AddRecord(fact.json, batch);
-    if (kind == "checkpoint") AddCheckpoint(fact.json, batch);
+    AddFact(fact.json, by_key, batch);
   }
   return batch;
 }

@@ -59,7 +59,8 @@ class Attempt {
   Fetch fetch = Fetch::kNone;                // of the checkpoint it starts from
   std::optional<v1::Assignment> assignment;  // absent while only the journal speaks of it
 
-  // Takes an event of its row in: facts are kept until acknowledged, row_ended ends it.
+  // Takes an event of its row in: facts are kept until acknowledged, row_ended ends it. Throws
+  // nlohmann's exceptions where a field is not what it should be, and then has not taken it.
   void OnEvent(const trainer::JournalEvent& event);
   // Ends it, unless it has ended. `at`: the event that tells so, for trimming.
   void End(const std::string& outcome, const std::string& cause,

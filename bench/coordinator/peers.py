@@ -21,7 +21,7 @@ with LocalCluster() as cluster:
         for _ in range(count):
             job.program(["true"], stdout=None, stderr=None)
         begin = time.monotonic()
-        client.wait_for_jobs([client.submit(job)], progress=False)
+        client.wait_for_jobs([client.submit(job)])
         return count / (time.monotonic() - begin)
     run(50)
     print(run(n))
@@ -68,8 +68,9 @@ SCRIPTS = {"HyperQueue, a process a task": ("hyperqueue", HYPERQUEUE, 1000), "Op
 
 def python_with(folder, package):
     """An interpreter that has the package: this one, PLUMB_PEERS's, or a fresh environment in `folder`."""
+    module = {"ray": "ray.tune"}.get(package, package)
     for python in (sys.executable, os.environ.get("PLUMB_PEERS")):
-        if python and subprocess.run([python, "-c", f"import {package}"], capture_output=True, check=False).returncode == 0:
+        if python and subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False).returncode == 0:
             return python
     home = pathlib.Path(folder) / f"peer-{package}"
     if not home.exists():

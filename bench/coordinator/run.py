@@ -59,16 +59,15 @@ def trials(folder, quick):
 
 def latency(folder, quick):
     n = 100 if quick else 300
-    with Cluster(folder) as cluster:
+    (folder / "idle").mkdir()
+    with Cluster(folder / "idle") as cluster:
         cluster.swarm(2)
         starts, ends = cluster.singles(n, "idle")
         for what, values in (("start", starts), ("result committed", ends)):
             for p in (0.5, 0.99):
                 report(f"submission to {what}, idle cluster, p{p * 100:.0f}", percentile(values, p), "ms", n)
-    shutil.rmtree(folder / "workers")
-    for path in folder.glob("plumb.db*"):
-        path.unlink()
-    with Cluster(folder) as cluster:
+    (folder / "busy").mkdir()
+    with Cluster(folder / "busy") as cluster:
         cluster.submit("ballast", 2048)
         load = cluster.load("--workers", 32, "--slots", 64, "--seconds", 600, "--rate", 50_000)
         cluster.wait_for(lambda: cluster.query("SELECT count(*) FROM stage WHERE state = 'running'")[0][0] == 2048, "the ballast")
@@ -214,7 +213,7 @@ def timed(what):
 
 
 def cluster(folder, quick):
-    n, seconds = (1000, 60) if quick else (10_000, 180)
+    n, seconds = (1000, 60) if quick else (10_000, 240)
     with Cluster(folder) as c:
         for name in ("a", "b"):
             c.submit(name, n * 49 // 100)  # some workers stay idle: they take what the dead leave

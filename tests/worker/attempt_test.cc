@@ -94,6 +94,24 @@ TEST(Attempt, RecordsGoIntoTheBatchAsTheyWereSaid) {
   EXPECT_FALSE(attempt.HasSomethingToSend());
 }
 
+TEST(Attempt, AFactThatCannotBeSentIsRefusedWhereItComes) {
+  Attempt attempt(kKey);
+  attempt.TrustAck();
+  const nlohmann::json bad[] = {
+      {{"event", "points"}, {"step", "ten"}, {"values", nlohmann::json::array()}},
+      {{"event", "points"}, {"step", 1}, {"values", {{"train/loss", "x", 1, 0.5}}}},
+      {{"event", "checkpoint"}, {"step", 1}, {"path", 7}, {"digest", "d"}, {"bytes", 1}},
+      {{"event", "record"}, {"step", 1}, {"kind", "k"}, {"name", {}}, {"index", 0}, {"data", {}}},
+      {{"event", "documents"}, {"split", "test"}, {"scores", {{1, 2.0}}}},
+      {{"event", 7}},
+  };
+  int64_t seq = 0;
+  for (const nlohmann::json& line : bad) {
+    EXPECT_THROW(attempt.OnEvent(Event(++seq, line)), nlohmann::json::exception) << line;
+  }
+  EXPECT_FALSE(attempt.HasSomethingToSend());
+}
+
 TEST(Attempt, BatchKeepsToItsBudgetButAlwaysMovesOn) {
   Attempt attempt(kKey);
   attempt.TrustAck();
