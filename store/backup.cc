@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -276,12 +277,21 @@ std::string SnapshotName(absl::Time time) {
 
 absl::Status PruneSnapshots(const std::string& dir, int64_t keep) {
   std::vector<std::string> names;
+  std::vector<fs::path> leftovers;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(dir, error)) {
     const std::string name = entry.path().filename().string();
-    if (absl::StartsWith(name, "plumb-") && absl::EndsWith(name, ".db")) names.push_back(name);
+    if (!absl::StartsWith(name, "plumb-")) continue;
+    if (absl::EndsWith(name, ".db")) names.push_back(name);
+    // Of a server that was killed while it copied. A day is longer than any copy takes.
+    std::error_code unknown;
+    const auto written = fs::last_write_time(entry.path(), unknown);
+    if (absl::StrContains(name, ".db.partial") && !unknown &&
+        fs::file_time_type::clock::now() - written > std::chrono::hours(24))
+      leftovers.push_back(entry.path());
   }
   if (error) return absl::NotFoundError(absl::StrCat("cannot list ", dir, ": ", error.message()));
+  for (const fs::path& path : leftovers) fs::remove(path, error);
   std::sort(names.rbegin(), names.rend());
   for (size_t i = static_cast<size_t>(std::max<int64_t>(keep, 1)); i < names.size(); ++i) {
     fs::remove(fs::path(dir) / names[i], error);

@@ -235,8 +235,17 @@ TEST_F(BackupTest, OldSnapshotsGoAndOtherFilesStay) {
     touch(name);
     touch(name + ".sha256");
   }
+  // Half a copy of a server that was killed two days ago, and one that is being made.
+  const std::string dead = SnapshotName(absl::FromUnixSeconds(900'000)) + ".partial";
+  const std::string made = SnapshotName(absl::FromUnixSeconds(1'000'009)) + ".partial";
+  touch(dead);
+  touch(made);
+  std::filesystem::last_write_time(
+      dir_ + "/" + dead, std::filesystem::file_time_type::clock::now() - std::chrono::hours(48));
   touch("mine.db");
   ASSERT_TRUE(PruneSnapshots(dir_, 2).ok());
+  EXPECT_FALSE(std::filesystem::exists(dir_ + "/" + dead));
+  EXPECT_TRUE(std::filesystem::exists(dir_ + "/" + made));
   EXPECT_FALSE(fs::exists(dir_ + "/" + SnapshotName(absl::FromUnixSeconds(1'000'002))));
   EXPECT_TRUE(fs::exists(dir_ + "/" + SnapshotName(absl::FromUnixSeconds(1'000'003)) + ".sha256"));
   EXPECT_TRUE(fs::exists(dir_ + "/mine.db"));
