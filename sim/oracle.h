@@ -16,6 +16,7 @@
 //  H. When faults stop, everything ends, and sweeps end with it.
 //     Without a fault nothing is lost.
 //  I. The core's own invariants (core.h).
+//  K. A gang is granted whole: each rank to one worker.
 #pragma once
 
 #include <map>
@@ -70,12 +71,14 @@ class Oracle : public Watcher {
     bool root = false;
     absl::Duration since;  // when it came
     TrialId trial;
-    int64_t threads = 0, memory = 0;
+    int64_t threads = 0, memory = 0, ranks = 1;
     std::string labels, fusion;
     int64_t bundle_most = 1;
     // Of the open attempt:
     WorkerId worker;
     int64_t bundle = 0, bundle_rows = 1;
+    std::map<WorkerId, int64_t> ranks_on;  // of a gang, on each of its workers
+    int64_t RanksOn(WorkerId on) const { return ranks_on.empty() ? ranks : ranks_on.at(on); }
     absl::Duration opened;
   };
   struct Book {
@@ -97,6 +100,7 @@ class Oracle : public Watcher {
   };
   void See(const OpenAttempt& c);
   void MayHave(StageId id, const Stage& stage, WorkerId worker);
+  void MayBeGang(const OpenAttempt& open, const Stage& stage);
   void Close(StageId id, Stage& stage);
   void See(const ApplyBatch& c);
   void See(const CloseAttempt& c);

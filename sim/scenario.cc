@@ -47,6 +47,17 @@ Scenario Draw(uint64_t seed, const Size& size) {
   }
   Random shares(seed * 2 + 1000003);
   if (shares.Chance(0.6)) out.work.bundles = 0.3 + 0.7 * shares.Unit();
+  if (size.workers >= 4 && shares.Chance(0.5)) {
+    out.work.gangs = 0.1 + 0.4 * shares.Unit();
+    int64_t reached = 0;  // each of them can hold one rank, and few a whole trial
+    for (int64_t i = 0; i < size.workers; ++i) {
+      Machine& m = out.machines[i];
+      m.slots = std::min<int64_t>(m.slots, i == 0 ? 2 : shares.Between(1, 3));
+      m.gang = i < 4 || shares.Chance(0.8) ? "net" : shares.Chance(0.5) ? "lan" : "";
+      reached += m.gang == "net";
+    }
+    out.work.most_ranks = std::min<int64_t>(reached * 2 / 3, 12);
+  }
   int64_t slots = 0;
   for (const Machine& m : out.machines) slots += m.slots;
   // Enough work for half the time, so that faults meet a busy cluster and an idle one.

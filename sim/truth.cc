@@ -61,15 +61,19 @@ core::NewTrial TrialOf(const Work& work, const std::string& key, int64_t cell_id
           : 0;
   Random shares(HashOf(key, 7));
   const int64_t bundle = shares.Chance(work.bundles) ? shares.Between(2, 8) : 1;
+  const int64_t ranks = shares.Chance(work.gangs) ? shares.Between(2, work.most_ranks) : 1;
   const auto add = [&](const char* name, const char* kind, const char* parent) {
+    const bool trains = std::string(kind) != "evaluate";
+    const int64_t processes = trains ? ranks : 1;
     const Truth t = TruthOf(work, key, name);
     out.stages.push_back({.name = name,
                           .kind = kind,
                           .target_step = t.target_step,
-                          .threads = threads,
-                          .memory_bytes = memory,
-                          .labels = labels,
-                          .bundle = std::string(kind) == "pretrain" ? bundle : 1});
+                          .threads = (ranks > 1 ? 1 : threads) * processes,
+                          .memory_bytes = memory * processes,
+                          .labels = ranks > 1 ? "" : labels,
+                          .bundle = std::string(kind) == "pretrain" && ranks == 1 ? bundle : 1,
+                          .ranks = processes});
     out.parents.push_back(parent);
   };
   add("pretrain", "pretrain", "");
