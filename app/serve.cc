@@ -86,6 +86,7 @@ int RunWorkerCommand(const Context& context, const WorkerArgs& args) {
   options.slots = args.slots;
   options.labels = args.labels;
   options.shared_checkpoints = args.shared_checkpoints;
+  options.gang_address = args.gang_address;
   options.memory_bytes = static_cast<int64_t>(args.memory_gib * (1 << 30));
   if (!args.until.empty()) {
     absl::Duration from_now;

@@ -345,6 +345,8 @@ class Core {
   // `by`: the worker of a gang that says so; none: the one with rank 0.
   void EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause,
                   absl::string_view log_tail, absl::string_view summary_json, WorkerId by = {});
+  // The checkpoint to go on from is not there: the stage begins again.
+  bool CheckpointGone(Worker& worker, Stage& stage, const AttemptReport& report);
   // What a worker says of its part of a gang.
   void OnMember(Worker& worker, Stage& stage, const AttemptReport& report);
   void LoseAll(Worker& worker, absl::string_view why);

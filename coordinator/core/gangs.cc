@@ -224,7 +224,7 @@ void Core::OnMember(Worker& w, Stage& stage, const AttemptReport& a) {
   for (Member& m : stage.live->members) {
     if (m.worker == w.row.id) m.seen = true;
   }
-  if (!a.outcome || a.outcome == Outcome::kSucceeded) return;
+  if (!a.outcome || a.outcome == Outcome::kSucceeded || CheckpointGone(w, stage, a)) return;
   const bool own = a.outcome == Outcome::kFailed || a.outcome == Outcome::kOutOfMemory ||
                    a.outcome == Outcome::kInfeasible || a.outcome == Outcome::kPreempted;
   EndAttempt(stage, own ? *a.outcome : Outcome::kLost,

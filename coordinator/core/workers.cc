@@ -249,22 +249,26 @@ Ack Core::OnAttempt(Worker& w, const AttemptReport& a) {
     stage.row.step = a.step;
     dirty_stages_.insert(stage.row.id);
   }
-  if (a.outcome == Outcome::kFailed && a.checkpoint_gone && stage.row.checkpoint_step >= 0 &&
-      !stage.live->progress) {
-    // Nobody's fault, and it cannot happen twice without a checkpoint in between.
-    Note("checkpoint_gone", &stage, w.row.id,
-         absl::StrCat(stage.row.checkpoint_path, "; it begins again"));
-    stage.row.checkpoint_step = -1;
-    stage.row.checkpoint_path.clear();
-    stage.row.checkpoint_digest.clear();
-    dirty_stages_.insert(stage.row.id);
-    EndAttempt(stage, Outcome::kPreempted, a.cause, a.log_tail, a.summary_json);
-    return ack;
-  }
+  if (CheckpointGone(w, stage, a)) return ack;
   if (a.outcome && a.through_seq <= stage.live->acked_seq) {
     EndAttempt(stage, *a.outcome, a.cause, a.log_tail, a.summary_json);
   }
   return ack;
+}
+
+bool Core::CheckpointGone(Worker& w, Stage& stage, const AttemptReport& a) {
+  if (a.outcome != Outcome::kFailed || !a.checkpoint_gone || stage.row.checkpoint_step < 0 ||
+      stage.live->progress)
+    return false;
+  // Nobody's fault, and it cannot happen twice without a checkpoint in between.
+  Note("checkpoint_gone", &stage, w.row.id,
+       absl::StrCat(stage.row.checkpoint_path, "; it begins again"));
+  stage.row.checkpoint_step = -1;
+  stage.row.checkpoint_path.clear();
+  stage.row.checkpoint_digest.clear();
+  dirty_stages_.insert(stage.row.id);
+  EndAttempt(stage, Outcome::kPreempted, a.cause, a.log_tail, a.summary_json, w.row.id);
+  return true;
 }
 
 absl::StatusOr<Answer> Core::On(const QuarantineAttempts& e) {

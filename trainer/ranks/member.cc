@@ -20,6 +20,8 @@ using nlohmann::json;
 
 Member::Member(const RowRequest& request, const std::string& data_dir) : row_(request.row) {
   const GangPart& part = *request.gang;
+  std::string secret = kRankSecret;
+  secret.append("=").append(part.secret);
   try {
     for (int64_t i = 0; i < part.ranks_here; ++i) {
       const int64_t rank = part.first_rank + i;
@@ -38,7 +40,7 @@ Member::Member(const RowRequest& request, const std::string& data_dir) : row_(re
             StartRank({kRankArgument, "tcp:" + part.rendezvous,
                        std::to_string(rank) + "/" + std::to_string(request.spec.train.ranks), row_,
                        here.dump()},
-                      {words[1]}, {std::string(kRankSecret) + "=" + part.secret});
+                      {words[1]}, {secret});
       } catch (...) {
         close(words[1]);
         throw;

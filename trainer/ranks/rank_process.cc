@@ -35,8 +35,8 @@ namespace {
 
 using nlohmann::json;
 
-// Rank 0 may be starting; it waits for longer.
-constexpr std::chrono::seconds kKnocking(60);
+// Rank 0 listens before anybody is told where.
+constexpr std::chrono::seconds kKnocking(20);
 
 // Waits for the next message; none once rank 0 is gone.
 std::optional<json> Hear(Channel& channel) {
