@@ -44,7 +44,8 @@ struct WorkerArgs {
   std::vector<std::string> labels;
   bool shared_checkpoints = false;
   double memory_gib = 0;  // 0: nine tenths of the devices'
-  std::string until;      // "", "90m" from now, or seconds since 1970 with an @ before
+  double corpora_gib = 50;
+  std::string until;  // "", "90m" from now, or seconds since 1970 with an @ before
 };
 int RunWorkerCommand(const Context& context, const WorkerArgs& args);
 int ListWorkers(const Context& context);
