@@ -195,6 +195,8 @@ void AddServe(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--gang-address", l.worker.gang_address,
                 "Where other machines reach this one: it then takes part in trials whose ranks "
                 "fit no one worker, and listens there while they meet");
+  c->add_option("--corpora-gib", l.worker.corpora_gib,
+                "What corpora fetched from the server may take in its folder (50)");
   c->add_flag("--shared-checkpoints", l.worker.shared_checkpoints,
               "All workers see its folder: checkpoints are not sent to the server");
   c->add_option("--until", l.worker.until,

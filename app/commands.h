@@ -45,7 +45,8 @@ struct WorkerArgs {
   bool shared_checkpoints = false;
   std::string gang_address;
   double memory_gib = 0;  // 0: nine tenths of the devices'
-  std::string until;      // "", "90m" from now, or seconds since 1970 with an @ before
+  double corpora_gib = 50;
+  std::string until;  // "", "90m" from now, or seconds since 1970 with an @ before
 };
 int RunWorkerCommand(const Context& context, const WorkerArgs& args);
 int ListWorkers(const Context& context);

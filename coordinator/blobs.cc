@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "coordinator/corpora.h"
 #include "coordinator/services.h"
 #include "coordinator/task_thread.h"
 #include "domain/status_macros.h"
@@ -30,6 +31,7 @@ class BlobServerImpl final : public BlobServer, public v1::BlobService::Callback
         db_path_(std::move(db_path)),
         options_(options),
         blobs_(std::move(blobs)),
+        corpora_(options.data_root),
         collector_([this] { CollectAgainAndAgain(); }) {}
   ~BlobServerImpl() override { Stop(); }
 
@@ -79,9 +81,26 @@ class BlobServerImpl final : public BlobServer, public v1::BlobService::Callback
                                      const v1::ReadBlobRequest* request,
                                      v1::ReadBlobResponse* response) override {
     return Answer(context, *request, [this, request, response]() -> absl::Status {
-      ASSIGN_OR_RETURN(*response->mutable_data(),
-                       blobs_->Read(request->digest(), request->offset(),
-                                    std::min(request->limit(), kMaxPiece)));
+      ASSIGN_OR_RETURN(*response->mutable_data(), ReadAny(request->digest(), request->offset(),
+                                                          std::min(request->limit(), kMaxPiece)));
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::ServerUnaryReactor* ListCorpus(grpc::CallbackServerContext* context,
+                                       const v1::ListCorpusRequest* request,
+                                       v1::ListCorpusResponse* response) override {
+    return Answer(context, *request, [this, request, response]() -> absl::Status {
+      if (options_.data_root.empty())
+        return absl::NotFoundError("this server gives no corpora away");
+      ASSIGN_OR_RETURN(const std::vector<CorpusFile> files,
+                       corpora_.List(request->corpus(), request->tokenizer(), request->digest()));
+      for (const CorpusFile& file : files) {
+        v1::CorpusFile* out = response->add_files();
+        out->set_name(file.name);
+        out->set_sha256(file.sha256);
+        out->set_bytes(file.bytes);
+      }
       return absl::OkStatus();
     });
   }
@@ -121,6 +140,11 @@ class BlobServerImpl final : public BlobServer, public v1::BlobService::Callback
           run();
         });
     return reactor;
+  }
+
+  absl::StatusOr<std::string> ReadAny(const std::string& digest, int64_t offset, int64_t limit) {
+    absl::StatusOr<std::string> bytes = blobs_->Read(digest, offset, limit);
+    return absl::IsNotFound(bytes.status()) ? corpora_.Read(digest, offset, limit) : bytes;
   }
 
   size_t ThreadOf(const std::string& digest) const {
@@ -171,6 +195,7 @@ class BlobServerImpl final : public BlobServer, public v1::BlobService::Callback
   const std::string db_path_;
   const BlobServiceOptions options_;
   const std::unique_ptr<store::Blobs> blobs_;
+  Corpora corpora_;
   std::array<TaskThread, 4> threads_;
 
   std::mutex collect_mutex_;

@@ -29,6 +29,7 @@ struct BlobServiceOptions {
   // lease.
   absl::Duration grace = absl::Minutes(20);
   absl::Duration collect_every = absl::Minutes(1);
+  std::string data_root;  // whose corpora workers may fetch; "": none
 };
 
 // Digests of the manifests that `db_path`'s stages need and of the files that those name; a

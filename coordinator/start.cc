@@ -38,7 +38,9 @@ absl::StatusOr<sweeps::CorpusInfo> LookUpCorpus(const std::string& root, const s
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
   const std::string root = options.data_root.empty() ? data::DefaultRoot() : options.data_root;
-  return Launch(options, [root](const std::string& yaml, const std::string& file_name) {
+  ServerOptions with_corpora = options;
+  with_corpora.blobs.data_root = root;
+  return Launch(with_corpora, [root](const std::string& yaml, const std::string& file_name) {
     return sweeps::PlanSweep(yaml, file_name,
                              [&root](const std::string& corpus, const std::string& tokenizer) {
                                return LookUpCorpus(root, corpus, tokenizer);

@@ -9,6 +9,7 @@
 
 #include "data/building.h"
 #include "data/compressor.h"
+#include "data/content_digest.h"
 #include "data/manifest_json.h"
 #include "data/nanogpt.h"
 #include "data/near_duplicates.h"
@@ -129,34 +130,16 @@ bool IsPrepared(const std::string& dir, const std::string& input_digest, Manifes
   }
 }
 
-// Collects the shards' digests into the manifest's.
-class ResultDigest {
- public:
-  ResultDigest(const std::string& tokenizer, const std::string& model) {
-    hash_.Update("tokenizer " + tokenizer + " " + spec::Sha256Hex(model) + "\n");
-  }
-  SplitInfo Finish(Split s, ShardWriter* writer) {
-    const SplitInfo info = writer->Finish();
-    hash_.Update(std::string(Name(s)) + " " + info.sha256 + " " + writer->docs_sha256() + "\n");
-    return info;
-  }
-  // Which documents are whose.
-  void Add(const Part& part) {
-    hash_.Update("part " + part.name);
-    for (Split s : kAllSplits)
-      hash_.Update(std::string(" ") + Name(s) + " " + std::to_string(part.split(s).documents));
-    hash_.Update("\n");
-  }
-  std::string HexDigest() { return hash_.HexDigest(); }
-
- private:
-  spec::Sha256 hash_;
-};
+SplitInfo FinishInto(ContentDigest* digest, Split s, ShardWriter* writer) {
+  const SplitInfo info = writer->Finish();
+  digest->Add(s, info.sha256, writer->docs_sha256());
+  return info;
+}
 
 // Fills the manifest's splits, its parts' where it has some, digest and `reversible`.
 void WriteShards(const std::string& dir, const SplitDocuments& split, const Tokenizer& tokenizer,
                  const std::string& model, Manifest* manifest) {
-  ResultDigest digest(manifest->tokenizer, model);
+  ContentDigest digest(manifest->tokenizer, model);
   manifest->reversible = true;
   for (Split s : kAllSplits) {
     ShardWriter writer(dir, s, tokenizer.vocab_size());
@@ -171,7 +154,7 @@ void WriteShards(const std::string& dir, const SplitDocuments& split, const Toke
       part.documents += 1, part.bytes += bytes, part.characters += characters;
       part.tokens += 1 + static_cast<int64_t>(tokens.size());
     }
-    manifest->splits[static_cast<int>(s)] = digest.Finish(s, &writer);
+    manifest->splits[static_cast<int>(s)] = FinishInto(&digest, s, &writer);
   }
   for (const Part& part : manifest->parts) digest.Add(part);
   manifest->digest = digest.HexDigest();
@@ -256,12 +239,12 @@ Manifest ImportNanoGpt(const PrepareOptions& options, const std::string& root) {
           "imported token ids: no bits per byte; tune, val and test are the three parts of val.bin "
           "in order, and the first token of each split is not scored"}};
   Building building(DatasetDir(root, manifest.corpus, manifest.tokenizer));
-  ResultDigest digest(manifest.tokenizer, "");
+  ContentDigest digest(manifest.tokenizer, "");
   for (Split s : kAllSplits) {
     const std::vector<int64_t>& part = ids.splits[static_cast<int>(s)];
     ShardWriter writer(building.dir(), s, ids.vocab_size);
     writer.Add(part.front(), {part.begin() + 1, part.end()}, 0, 0);
-    manifest.splits[static_cast<int>(s)] = digest.Finish(s, &writer);
+    manifest.splits[static_cast<int>(s)] = FinishInto(&digest, s, &writer);
   }
   manifest.digest = digest.HexDigest();
   building.Write("manifest.json", ManifestJson(manifest));

@@ -18,6 +18,7 @@
 #include <filesystem>
 #include <map>
 #include <random>
+#include <set>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -574,6 +575,15 @@ class Agent {
     const auto it = attempts_.find(event.attempt);
     if (it == attempts_.end()) return;
     Attempt& attempt = *it->second;
+    if (event.corpus) {
+      attempt.corpus_fetch = event.status.ok()                     ? Fetch::kHere
+                             : absl::IsNotFound(event.status)      ? Fetch::kMissing
+                             : absl::IsUnimplemented(event.status) ? Fetch::kMissing
+                                                                   : Fetch::kFailed;
+      attempt.corpus_problem = std::string(event.status.message());
+      reconcile_ = true;
+      return;
+    }
     if (!event.fetched) {
       attempt.sent_checkpoint = std::max(attempt.sent_checkpoint, event.step);
       ReportSoon(kCoalesce);
@@ -604,6 +614,39 @@ class Agent {
       return;
     std::error_code ignored;
     std::filesystem::remove_all(FetchedPath(*attempt.assignment), ignored);
+  }
+
+  CorpusRoots CorporaHere() const {
+    return {.prepared = options_.data_root, .fetched = workspace_.dir() + "/corpora"};
+  }
+
+  // False: the corpus that it reads is being fetched, or cannot be had and the attempt has ended.
+  bool CorpusReady(Attempt& attempt) {
+    const auto corpus = CorpusOf(*attempt.assignment);
+    if (!corpus || corpus->digest.empty()) return true;
+    const CorpusRoots roots = CorporaHere();
+    const absl::Status here = FindCorpus(*corpus, roots).status();
+    if (here.ok()) return true;
+    if (attempt.corpus_fetch == Fetch::kUnderWay) return false;
+    if (takes_blobs_ && attempt.corpus_fetch == Fetch::kNone) {
+      std::set<std::string> in_use;
+      for (const auto& [key, other] : attempts_) {
+        if (!other->assignment || other->phase == Phase::kEnded) continue;
+        if (const auto of = CorpusOf(*other->assignment)) in_use.insert(of->digest);
+      }
+      attempt.corpus_fetch = Fetch::kUnderWay;
+      blobs_.FetchCorpus(attempt.key(), corpus->corpus, corpus->tokenizer, corpus->digest,
+                         absl::StrCat(roots.fetched, "/", corpus->digest), options_.corpora_bytes,
+                         std::move(in_use));
+      return false;
+    }
+    const bool failed = attempt.corpus_fetch == Fetch::kFailed;
+    EndAttempt(attempt, failed ? "failed" : "infeasible",
+               absl::StrCat(std::string(here.message()),
+                            attempt.corpus_problem.empty() ? "" : "; from the server: ",
+                            attempt.corpus_problem),
+               std::nullopt, false);
+    return false;
   }
 
   // False: what it starts from is being fetched, or cannot be had and the attempt has ended.
@@ -648,14 +691,14 @@ class Agent {
 
   void Start(Attempt& attempt, Slot& slot) {
     const std::string row = attempt.key().RowName();
-    if (!CheckpointReady(attempt)) return;
+    if (!CorpusReady(attempt) || !CheckpointReady(attempt)) return;
     attempt.slot = slot.index;
     if (slot.process.state() == TrainerProcess::State::kAbsent) {
       ++attempt.launches;
       Launch(slot);
     }
     auto commands =
-        CommandsFor(*attempt.assignment, row, slot.bundle, options_.data_root,
+        CommandsFor(*attempt.assignment, row, slot.bundle, CorporaHere(),
                     workspace_.CheckpointDir(attempt.key().stage), options_.gang_address);
     if (!commands.ok()) {
       EndAttempt(attempt, "infeasible", std::string(commands.status().message()), std::nullopt,

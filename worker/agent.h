@@ -17,7 +17,8 @@ struct WorkerOptions {
   std::string data_root;     // prepared corpora ("" : data::DefaultRoot())
   std::string trainer_path;  // plumb-trainer ("" : beside this program)
   std::string guard_path;    // the program whose "__guard" command is the guard ("" : this program)
-  int slots = 0;             // attempts at once; 0: one per core
+  int64_t corpora_bytes = int64_t{50} << 30;  // that corpora from the server may take in `dir`
+  int slots = 0;                              // attempts at once; 0: one per core
   bool shared_checkpoints = false;  // all workers see `dir`: checkpoints are not sent to the server
   std::vector<std::string> labels;  // that trials may ask for it by
   int64_t memory_bytes = 0;         // that trials may take; 0: nine tenths of the devices'

@@ -57,6 +57,8 @@ class Attempt {
   // Facts from the first checkpoint past this step on wait: it is being sent to the coordinator.
   int64_t sent_checkpoint = INT64_MAX;
   Fetch fetch = Fetch::kNone;                // of the checkpoint it starts from
+  Fetch corpus_fetch = Fetch::kNone;         // of the corpus it reads
+  std::string corpus_problem;                // why that could not be had
   std::optional<v1::Assignment> assignment;  // absent while only the journal speaks of it
 
   // Takes an event of its row in: facts are kept until acknowledged, row_ended ends it. Throws

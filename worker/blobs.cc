@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "data/content_digest.h"
 #include "domain/status_macros.h"
 #include "plumb/v1/blob_service.grpc.pb.h"
 #include "spdlog/spdlog.h"
@@ -37,6 +38,7 @@ constexpr seconds kNoProgress{30};
 constexpr seconds kLongestSend{600};
 constexpr milliseconds kPauseFirst{100}, kPauseMost{2000};
 constexpr int kDamagedTries = 3;
+constexpr int64_t kReserve = int64_t{1} << 30;  // of the disk, left free
 
 absl::Status Errno(absl::string_view what, const std::string& path) {
   return absl::InternalError(absl::StrCat(what, " ", path, ": ", std::strerror(errno)));
@@ -49,6 +51,8 @@ absl::StatusOr<std::string> ReadText(const std::string& path) {
   return out.str();
 }
 
+bool IsPlainName(const std::string& name);
+
 struct ListedFile {
   std::string name, sha256;
   int64_t bytes = 0;
@@ -60,8 +64,7 @@ absl::StatusOr<std::vector<ListedFile>> FilesOf(const std::string& manifest_json
   const json manifest = json::parse(manifest_json, nullptr, false);
   try {
     for (const auto& [name, file] : manifest.at("files").items()) {
-      if (name.empty() || name[0] == '.' || name.find('/') != std::string::npos ||
-          name.find('\0') != std::string::npos || name == "DONE" || name == "manifest.json")
+      if (!IsPlainName(name) || name == "manifest.json")
         return absl::DataLossError("the manifest names a file \"" + name + "\"");
       out.push_back({name, file.at("sha256").get<std::string>(), file.at("bytes").get<int64_t>()});
     }
@@ -69,6 +72,55 @@ absl::StatusOr<std::vector<ListedFile>> FilesOf(const std::string& manifest_json
     return absl::DataLossError(absl::StrCat("damaged manifest: ", e.what()));
   }
   return out;
+}
+
+bool IsPlainName(const std::string& name) {
+  return !name.empty() && name[0] != '.' && name.find('/') == std::string::npos &&
+         name.find('\0') == std::string::npos && name != "DONE";
+}
+
+int64_t BytesIn(const fs::path& folder) {
+  int64_t bytes = 0;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    std::error_code gone;
+    const auto size = entry.file_size(gone);
+    if (!gone) bytes += static_cast<int64_t>(size);
+  }
+  return bytes;
+}
+
+// Removes corpora from `folder` until `bytes` more stay within `room` and the disk has them.
+absl::Status MakeRoom(const fs::path& folder, int64_t bytes, int64_t room,
+                      const std::set<std::string>& in_use) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  std::vector<std::pair<fs::file_time_type, fs::path>> corpora;
+  int64_t taken = 0;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    taken += BytesIn(entry.path());
+    std::error_code unknown;
+    auto used = fs::last_write_time(entry.path() / "DONE", unknown);
+    if (unknown) used = fs::file_time_type::min();
+    if (!in_use.contains(entry.path().filename().string()))
+      corpora.emplace_back(used, entry.path());
+  }
+  if (error)
+    return absl::InternalError(absl::StrCat("list ", folder.string(), ": ", error.message()));
+  std::sort(corpora.begin(), corpora.end());
+  for (const auto& [used, path] : corpora) {
+    const auto disk = fs::space(folder, error);
+    const bool fits = error || static_cast<int64_t>(disk.available) > bytes + kReserve;
+    if (taken + bytes <= room && fits) break;
+    spdlog::info("corpus {} makes room for another", path.string());
+    taken -= BytesIn(path);
+    fs::remove_all(path, error);
+  }
+  if (taken + bytes > room)
+    return absl::ResourceExhaustedError(
+        absl::StrCat("a corpus of ", bytes >> 20, " MiB does not fit beside ", taken >> 20,
+                     " MiB in use: plumb worker start --corpora-gib says how much they may take"));
+  return absl::OkStatus();
 }
 
 absl::Status SyncPath(const std::string& path) {
@@ -115,6 +167,14 @@ absl::Status WriteVerified(
 }
 
 }  // namespace
+
+bool HasCorpus(const std::string& dir, const std::string& digest) {
+  std::error_code error;
+  const absl::StatusOr<std::string> is = ReadText(dir + "/DONE");
+  if (!is.ok() || *is != digest) return false;
+  fs::last_write_time(dir + "/DONE", fs::file_time_type::clock::now(), error);
+  return true;
+}
 
 bool HasCheckpoint(const std::string& path, const std::string& digest) {
   std::error_code error;
@@ -183,6 +243,17 @@ class Blobs::Connection {
       blobs_->changed_.wait_for(lock, pause, [&] { return blobs_->stop_ || lane_->cancelled; });
       pause = std::min(kPauseMost, pause * 2);
     }
+  }
+  // Of the blob of this digest, from an offset on.
+  std::function<absl::StatusOr<std::string>(int64_t)> Pieces(const std::string& digest) {
+    return [this, digest](int64_t at) -> absl::StatusOr<std::string> {
+      v1::ReadBlobRequest ask;
+      ask.set_digest(digest);
+      ask.set_offset(at);
+      ask.set_limit(kPiece);
+      ASSIGN_OR_RETURN(v1::ReadBlobResponse piece, Call(ask, &v1::BlobService::Stub::ReadBlob));
+      return std::move(*piece.mutable_data());
+    };
   }
   bool OutOfTime() const { return gives_up_ && Clock::now() > since_ + kLongestSend; }
 
@@ -254,7 +325,8 @@ void Blobs::Send(const AttemptKey& attempt, int64_t step, const std::string& pat
                  const std::string& digest) {
   {
     std::lock_guard lock(mutex_);
-    Job job{attempt, step, path, digest, Clock::now()};
+    Job job{
+        .attempt = attempt, .step = step, .path = path, .digest = digest, .since = Clock::now()};
     const auto older = std::find_if(sends_.waiting.begin(), sends_.waiting.end(),
                                     [&](const Job& j) { return j.attempt == attempt; });
     if (older != sends_.waiting.end()) {
@@ -270,7 +342,25 @@ void Blobs::Send(const AttemptKey& attempt, int64_t step, const std::string& pat
 void Blobs::Fetch(const AttemptKey& attempt, const std::string& digest, const std::string& path) {
   {
     std::lock_guard lock(mutex_);
-    fetches_.waiting.push_back({attempt, 0, path, digest, Clock::now()});
+    fetches_.waiting.push_back(
+        {.attempt = attempt, .path = path, .digest = digest, .since = Clock::now()});
+  }
+  changed_.notify_all();
+}
+
+void Blobs::FetchCorpus(const AttemptKey& attempt, const std::string& corpus,
+                        const std::string& tokenizer, const std::string& digest,
+                        const std::string& dir, int64_t room, std::set<std::string> in_use) {
+  {
+    std::lock_guard lock(mutex_);
+    fetches_.waiting.push_back({.attempt = attempt,
+                                .path = dir,
+                                .digest = digest,
+                                .corpus = corpus,
+                                .tokenizer = tokenizer,
+                                .room = room,
+                                .in_use = std::move(in_use),
+                                .since = Clock::now()});
   }
   changed_.notify_all();
 }
@@ -325,18 +415,24 @@ void Blobs::Run(Lane& lane, bool fetches) {
       lane.now = job.attempt;
       takes = takes_blobs_;
     }
-    Event event{.fetched = fetches, .attempt = job.attempt, .step = job.step};
+    Event event{.fetched = fetches,
+                .corpus = !job.corpus.empty(),
+                .attempt = job.attempt,
+                .step = job.step};
     connection.Begin(Clock::now(), !fetches);
     if (!takes) {
-      event.status = absl::UnimplementedError("the server keeps no checkpoints");
+      event.status = absl::UnimplementedError("the server keeps no blobs");
     } else {
-      event.status = fetches ? FetchCheckpoint(connection, job) : SendCheckpoint(connection, job);
+      event.status = event.corpus ? FetchCorpusNow(connection, job)
+                     : fetches    ? FetchCheckpoint(connection, job)
+                                  : SendCheckpoint(connection, job);
       const bool failed =
           !event.status.ok() && !absl::IsCancelled(event.status) && !absl::IsNotFound(event.status);
       // Said when it begins.
       if (failed && (fetches || !refused)) {
-        spdlog::warn("checkpoint {} is not {} the server: {}", job.path,
-                     fetches ? "fetched from" : "sent to", std::string(event.status.message()));
+        spdlog::warn("{} {} is not {} the server: {}", event.corpus ? "corpus" : "checkpoint",
+                     job.path, fetches ? "fetched from" : "sent to",
+                     std::string(event.status.message()));
       }
       if (!fetches) refused = failed;
     }
@@ -389,17 +485,7 @@ absl::Status Blobs::SendCheckpoint(Connection& to, const Job& job) {
 }
 
 absl::Status Blobs::FetchCheckpoint(Connection& from, const Job& job) {
-  const auto pieces_of = [&](const std::string& digest) {
-    return [&from, digest](int64_t at) -> absl::StatusOr<std::string> {
-      v1::ReadBlobRequest ask;
-      ask.set_digest(digest);
-      ask.set_offset(at);
-      ask.set_limit(kPiece);
-      ASSIGN_OR_RETURN(v1::ReadBlobResponse piece,
-                       from.Call(ask, &v1::BlobService::Stub::ReadBlob));
-      return std::move(*piece.mutable_data());
-    };
-  };
+  const auto pieces_of = [&](const std::string& digest) { return from.Pieces(digest); };
   const fs::path final = job.path;
   // As a trainer names what it writes; the worker removes it once this process is gone.
   const std::string temporary = absl::StrCat(job.path, ".tmp-", getpid());
@@ -429,6 +515,62 @@ absl::Status Blobs::FetchCheckpoint(Connection& from, const Job& job) {
   for (int damaged = 0; damaged < kDamagedTries; ++damaged) {
     status = fetch();
     if (!absl::IsDataLoss(status)) break;
+  }
+  if (!status.ok()) {
+    std::error_code ignored;
+    fs::remove_all(temporary, ignored);
+  }
+  return status;
+}
+
+absl::Status Blobs::FetchCorpusNow(Connection& from, const Job& job) {
+  if (HasCorpus(job.path, job.digest)) return absl::OkStatus();  // another attempt's fetch
+  const fs::path parent = fs::path(job.path).parent_path();
+  const std::string temporary = absl::StrCat(job.path, ".tmp");
+  const auto fetch = [&]() -> absl::Status {
+    v1::ListCorpusRequest ask;
+    ask.set_digest(job.digest);
+    ask.set_corpus(job.corpus);
+    ask.set_tokenizer(job.tokenizer);
+    ASSIGN_OR_RETURN(const v1::ListCorpusResponse list,
+                     from.Call(ask, &v1::BlobService::Stub::ListCorpus));
+    int64_t bytes = 0;
+    for (const v1::CorpusFile& file : list.files()) {
+      if (!IsPlainName(file.name()))
+        return absl::DataLossError("the corpus has a file \"" + file.name() + "\"");
+      bytes += file.bytes();
+    }
+    std::error_code error;
+    fs::remove_all(temporary, error);
+    RETURN_IF_ERROR(MakeRoom(parent, bytes, job.room, job.in_use));
+    fs::create_directories(temporary, error);
+    if (error) return absl::InternalError(absl::StrCat("make ", temporary, ": ", error.message()));
+    spdlog::info("corpus {} ({}, {} MiB) is fetched from the server", job.corpus, job.tokenizer,
+                 bytes >> 20);
+    for (const v1::CorpusFile& file : list.files())
+      RETURN_IF_ERROR(WriteVerified(absl::StrCat(temporary, "/", file.name()), file.sha256(),
+                                    from.Pieces(file.sha256())));
+    try {  // the data room throws; statuses begin here
+      const std::string is = data::ReadContentDigest(temporary);
+      if (is != job.digest)
+        return absl::DataLossError(absl::StrCat("what came has content digest ", is));
+    } catch (const std::exception& e) {
+      return absl::DataLossError(e.what());
+    }
+    RETURN_IF_ERROR(SyncPath(temporary));
+    fs::remove_all(job.path, error);
+    fs::rename(temporary, job.path, error);
+    if (error) return absl::InternalError(absl::StrCat("make ", job.path, ": ", error.message()));
+    RETURN_IF_ERROR(SyncPath(parent));
+    if (!(std::ofstream(job.path + "/DONE") << job.digest).flush())
+      return Errno("make DONE in", job.path);
+    return SyncPath(job.path + "/DONE");
+  };
+  absl::Status status;
+  // A file that is no longer as it was listed is listed again.
+  for (int tries = 0; tries < kDamagedTries; ++tries) {
+    status = fetch();
+    if (!absl::IsDataLoss(status) && !absl::IsNotFound(status)) break;
   }
   if (!status.ok()) {
     std::error_code ignored;

@@ -1,5 +1,6 @@
-// Checkpoints to and from the coordinator, on a channel and threads of its own: bulk does not delay
-// reports. A checkpoint is the files that its manifest.json names; the manifest's digest names it.
+// Checkpoints to and from the coordinator, and corpora from it, on a channel and threads of its
+// own: bulk does not delay reports. A checkpoint is the files that its manifest.json names; the
+// manifest's digest names it.
 //
 //   1. A manifest is sent after its files: what can be fetched is whole.
 //   2. Of a stage's checkpoints at most one is under way and one, the newest, waits.
@@ -15,6 +16,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -45,11 +47,18 @@ class Blobs {
             const std::string& digest);
   // Makes the checkpoint `digest` be at `path` (its parent folder is made), as a trainer writes it.
   void Fetch(const AttemptKey& attempt, const std::string& digest, const std::string& path);
+  // Makes the corpus of this content digest be at `dir` (its parent folder is made). `room` bytes
+  // are what corpora in that parent folder may take together; what is not in `in_use` (digests)
+  // goes for it, the one that was last used longest ago first.
+  void FetchCorpus(const AttemptKey& attempt, const std::string& corpus,
+                   const std::string& tokenizer, const std::string& digest, const std::string& dir,
+                   int64_t room, std::set<std::string> in_use);
   // Its events no longer matter.
   void Cancel(const AttemptKey& attempt);
 
   struct Event {
     bool fetched = false;  // else: sent
+    bool corpus = false;   // and not a checkpoint
     AttemptKey attempt;
     int64_t step = 0;     // of a Send
     absl::Status status;  // of a Fetch, NotFound: the coordinator has no such checkpoint
@@ -64,6 +73,9 @@ class Blobs {
     AttemptKey attempt;
     int64_t step = 0;
     std::string path, digest;
+    std::string corpus, tokenizer;  // "": it is a checkpoint
+    int64_t room = 0;
+    std::set<std::string> in_use;
     std::chrono::steady_clock::time_point since;  // set when the first of its queue was put there
   };
   struct Lane {  // one thread's queue
@@ -77,6 +89,7 @@ class Blobs {
   void Run(Lane& lane, bool fetches);
   absl::Status SendCheckpoint(Connection& to, const Job& job);
   absl::Status FetchCheckpoint(Connection& from, const Job& job);
+  absl::Status FetchCorpusNow(Connection& from, const Job& job);
   void Say(Event event);
 
   const std::string server_;
@@ -92,6 +105,10 @@ class Blobs {
   std::vector<Event> events_;
   std::thread sender_, fetcher_;  // last: start when everything above is made
 };
+
+// Whether the corpus of this content digest was fetched to `dir`, whole and verified. Counts as a
+// use of it.
+bool HasCorpus(const std::string& dir, const std::string& digest);
 
 // Whether `path` is a committed checkpoint whose manifest has this digest ("": any).
 bool HasCheckpoint(const std::string& path, const std::string& digest);

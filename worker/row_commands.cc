@@ -4,7 +4,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "data/dataset.h"
+#include "domain/status_macros.h"
 #include "trainer/spec/parse.h"
+#include "worker/blobs.h"
 
 namespace plumb::worker {
 namespace {
@@ -15,32 +17,38 @@ using nlohmann::json;
 // memory.
 constexpr char kNoopBundle[] = "noop";
 
-absl::StatusOr<std::string> CheckedDataDir(const spec::TrialSpec& spec,
-                                           const std::string& data_root) {
-  const std::string root = data_root.empty() ? data::DefaultRoot() : data_root;
-  const std::string dir = data::DatasetDir(root, spec.data.corpus, spec.data.tokenizer);
-  data::Manifest manifest;
-  try {
-    manifest = data::ReadManifest(dir);
-  } catch (const data::DataError& e) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("this worker lacks corpus ", spec.data.corpus, " (", spec.data.tokenizer,
-                     "): ", e.what(), "; prepare it there with `plumb data prepare`"));
-  }
-  if (!spec.data.digest.empty() && manifest.digest != spec.data.digest) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("corpus ", spec.data.corpus, " at ", dir, " has digest ", manifest.digest,
-                     ", the trial was planned on ", spec.data.digest,
-                     "; prepare the same corpus there, or submit the sweep again to use this one"));
-  }
-  return dir;
-}
-
 }  // namespace
 
+std::optional<CorpusName> CorpusOf(const v1::Assignment& a) {
+  spec::TrialSpec spec;
+  if (a.kind() == "noop" || !spec::ParseResolved(a.config_json(), &spec).empty())
+    return std::nullopt;
+  return CorpusName{spec.data.corpus, spec.data.tokenizer, spec.data.digest};
+}
+
+absl::StatusOr<std::string> FindCorpus(const CorpusName& c, const CorpusRoots& roots) {
+  if (!c.digest.empty()) {
+    const std::string dir = absl::StrCat(roots.fetched, "/", c.digest);
+    if (HasCorpus(dir, c.digest)) return dir;
+  }
+  const std::string root = roots.prepared.empty() ? data::DefaultRoot() : roots.prepared;
+  std::string dir, is;
+  try {  // the data room throws; statuses begin here
+    dir = data::DatasetDir(root, c.corpus, c.tokenizer);
+    is = data::ReadManifest(dir).digest;
+  } catch (const data::DataError& e) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("this worker lacks corpus ", c.corpus, " (", c.tokenizer, "): ", e.what(),
+                     "; prepare it there with `plumb data prepare`"));
+  }
+  if (c.digest.empty() || is == c.digest) return dir;
+  return absl::FailedPreconditionError(absl::StrCat(
+      "corpus ", c.corpus, " at ", dir, " has digest ", is, ", the trial was planned on ", c.digest,
+      "; prepare the same corpus there, or submit the sweep again to use this one"));
+}
+
 absl::StatusOr<RowCommands> CommandsFor(const v1::Assignment& a, const std::string& row,
-                                        const std::string& open_bundle,
-                                        const std::string& data_root,
+                                        const std::string& open_bundle, const CorpusRoots& corpora,
                                         const std::string& checkpoint_dir,
                                         const std::string& gang_address) {
   RowCommands out;
@@ -66,9 +74,8 @@ absl::StatusOr<RowCommands> CommandsFor(const v1::Assignment& a, const std::stri
     const auto errors = spec::ParseResolved(a.config_json(), &spec);
     if (!errors.empty())
       return absl::FailedPreconditionError(absl::StrCat("config: ", spec::Format(errors)));
-    auto dir = CheckedDataDir(spec, data_root);
-    if (!dir.ok()) return dir.status();
-    data_dir = *std::move(dir);
+    ASSIGN_OR_RETURN(
+        data_dir, FindCorpus({spec.data.corpus, spec.data.tokenizer, spec.data.digest}, corpora));
     threads = spec.execution.threads;
   }
   if (open_bundle != out.bundle) {

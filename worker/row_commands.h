@@ -2,6 +2,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,12 +16,26 @@ struct RowCommands {
   std::vector<nlohmann::json> commands;  // in order
 };
 
+// Where corpora lie on this worker: by name as `plumb data prepare` puts them ("": at
+// data::DefaultRoot()), and by content digest those that came from the server.
+struct CorpusRoots {
+  std::string prepared, fetched;
+};
+
+struct CorpusName {
+  std::string corpus, tokenizer, digest;
+};
+// What the assignment reads; none for a noop, or where its config cannot be read.
+std::optional<CorpusName> CorpusOf(const v1::Assignment& assignment);
+
+// Its folder. FailedPrecondition: nowhere with this digest; the message names the fix.
+absl::StatusOr<std::string> FindCorpus(const CorpusName& corpus, const CorpusRoots& roots);
+
 // `open_bundle`: the one that is open at the trainer, "" for none. FailedPrecondition: this worker
 // cannot run it (no such corpus, another digest, a config it does not read); the message names the
 // fix. `gang_address`: where this worker's ranks are reached.
 absl::StatusOr<RowCommands> CommandsFor(const v1::Assignment& assignment, const std::string& row,
-                                        const std::string& open_bundle,
-                                        const std::string& data_root,
+                                        const std::string& open_bundle, const CorpusRoots& corpora,
                                         const std::string& checkpoint_dir,
                                         const std::string& gang_address = "");
 

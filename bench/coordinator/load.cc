@@ -4,8 +4,9 @@
 // SERVER is "file:PATH" of the server's address. With --points each attempt always has one batch of
 // P points under way; with --rate all attempts together make R points a second, sent with the
 // reports at the interval that the server asks for. --die: this part of the workers falls silent
-// after a quarter of the time. Follows the server through restarts. Prints JSON lines; the last
-// ones, {"stage", "attempt", "points"}, say what of each attempt was acknowledged.
+// after a quarter of the time. Time is taken after --settle seconds (5). Follows the server through
+// restarts. Prints JSON lines; the last ones, {"stage", "attempt", "points"}, say what of each
+// attempt was acknowledged.
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
@@ -39,7 +40,7 @@ double Seconds(Clock::duration d) { return std::chrono::duration<double>(d).coun
 struct Options {
   std::string server;
   int workers = 32, slots = 64;
-  double seconds = 60, rate = 0, die = 0;
+  double seconds = 60, rate = 0, die = 0, settle = 5;
   int points = 0;
 };
 
@@ -403,7 +404,7 @@ int Run(const Options& o) {
     std::this_thread::sleep_for(milliseconds(10));
   say("registered", Seconds(Clock::now() - begin));
   // Once what was there to grant is granted, time is taken.
-  std::this_thread::sleep_for(std::chrono::seconds(5));
+  std::this_thread::sleep_for(milliseconds(static_cast<int64_t>(1e3 * o.settle)));
   {
     std::lock_guard lock(totals.mutex);
     totals.report_ms.clear();
@@ -472,6 +473,7 @@ int main(int argc, char** argv) {
     if (name == "--points") o.points = static_cast<int>(value);
     if (name == "--rate") o.rate = value;
     if (name == "--die") o.die = value;
+    if (name == "--settle") o.settle = value;
   }
   if (o.server.empty()) {
     std::fprintf(stderr, "see bench/coordinator/load.cc; run script/bench coordinator\n");

@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "data/content_digest.h"
 #include "data/manifest_json.h"
 #include "data/prepare.h"
 #include "data/tokenizer.h"
@@ -59,6 +60,7 @@ TEST_F(PartsTest, EachPartIsSplitAsItIsAlone) {
   const Manifest manifest = Prepare(options_);
   EXPECT_EQ(manifest.description, "Parts: en, ja");
   EXPECT_EQ(ReadManifest(dir_ / "root/mixed/bytes").parts.size(), 2u);
+  EXPECT_EQ(ReadContentDigest(dir_ / "root/mixed/bytes"), manifest.digest);
   const Dataset mixed = Open();
   ASSERT_EQ(mixed.parts().size(), 2u);
   for (size_t p = 0; p < 2; ++p) {

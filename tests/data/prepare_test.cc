@@ -5,6 +5,7 @@
 
 #include <set>
 
+#include "data/content_digest.h"
 #include "data/manifest_json.h"
 #include "data/tokenizer.h"
 #include "tests/data/texts.h"
@@ -65,6 +66,7 @@ TEST_F(PrepareTest, WhatItWroteDecodesToTheDocuments) {
     const Manifest manifest = Prepare(options_);
     EXPECT_TRUE(manifest.reversible);
     EXPECT_EQ(Texts(DatasetDir(options_.root, "mine", tokenizer)), documents) << tokenizer;
+    EXPECT_EQ(ReadContentDigest(DatasetDir(options_.root, "mine", tokenizer)), manifest.digest);
   }
 }
 
@@ -109,6 +111,7 @@ TEST_F(PrepareTest, EqualInputIsNotPreparedAgainUnlessAFileWasDamaged) {
   std::string bin = Read(Place() + "/val.bin");
   bin.back() ^= 1;
   Write(Place() + "/val.bin", bin);
+  EXPECT_NE(ReadContentDigest(Place()), first.digest);
   EXPECT_EQ(Prepare(options_).digest, first.digest);
   EXPECT_GT(steps.size(), 2u);
   EXPECT_EQ(spec::Sha256HexOfFile(Place() + "/val.bin"), first.split(Split::kVal).sha256);
@@ -215,6 +218,7 @@ TEST_F(PrepareTest, ANanoGptFolderIsImportedIdById) {
   }
   EXPECT_EQ(expected, 100);
   EXPECT_EQ(Prepare(options_).digest, m.digest);
+  EXPECT_EQ(ReadContentDigest(DatasetDir(options_.root, "shakespeare", "ids:65")), m.digest);
 
   options_.vocab_size = 64;
   EXPECT_THAT(Error(), HasSubstr("outside a vocabulary of 64"));

@@ -4,7 +4,7 @@
 One trial with a stage after it. Its worker is ended once a checkpoint is committed (by SIGKILL with its trainers, or by SIGTERM, which
 writes one more), its folder is removed, and a worker of another name and folder takes over; so again and again. Every attempt
 must begin where the last committed checkpoint was, the last worker must go on with the training's result, and every value must be
-bit-equal to an undisturbed run on one machine. In the end the coordinator keeps what the final checkpoint consists of and nothing else.
+bit-equal to an undisturbed run on one machine. The corpus lies beside the coordinator alone: each machine fetches it. In the end the coordinator keeps what the final checkpoint consists of and nothing else.
 
     blobs.py --bin BUILD/bin [--keep]
 """
@@ -41,7 +41,7 @@ class Moving(Cluster):
     def start_worker(self, _=0):
         self.machine += 1
         self.dir = self.folder / f"machine{self.machine}"
-        self.workers[0] = self.worker = self.spawn("worker", self.address, self.dir, self.slots, self.trainer, self.data, f"machine{self.machine}")
+        self.workers[0] = self.worker = self.spawn("worker", self.address, self.dir, self.slots, self.trainer, self.folder / "nothing", f"machine{self.machine}")
 
     def pids(self):
         """Everything that stands for this machine: its worker, guards and trainers."""
@@ -132,6 +132,8 @@ def main():
             check(0 < least <= start == at_most, moving, f"attempts began at {starts}, checkpoints before them {begins}")
         check(not moving.query("SELECT 1 FROM event WHERE kind = 'checkpoint_gone'"), moving, "a checkpoint was given up")
         check(results(calm) == results(moving), moving, "values differ from the undisturbed run")
+        corpora = [p.name for p in (moving.dir / "corpora").iterdir()]
+        check(corpora == [json.loads((folder / "data" / "source" / "bytes" / "manifest.json").read_text())["digest"]], moving, f"corpora {corpora}")
         # What nobody needs goes, what is needed stays and is what its name says.
         needed = needed_in_the_end(moving)
         wait_for(moving, "the collection", lambda: set(blobs_of(moving)) <= needed, deadline)

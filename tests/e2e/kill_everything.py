@@ -54,7 +54,8 @@ def write_corpus(root):
     folder.mkdir(parents=True)
     files = sorted(p for d in ("docs", "trainer/spec") for p in (ROOT / d).rglob("*") if p.suffix in (".md", ".h", ".cc"))
     texts = [p.read_bytes()[:12000] for p in files]
-    splits, whole = {}, hashlib.sha256()
+    sha = lambda data: hashlib.sha256(data).hexdigest()
+    splits, whole = {}, hashlib.sha256(f"tokenizer bytes {sha(b'')}\n".encode())  # as data/content_digest.h
     shares = {"train": texts[3:], "tune": texts[0:1], "val": texts[1:2], "test": texts[2:3]}
     for name in ("train", "tune", "val", "test"):
         tokens, documents = array.array("H"), []
@@ -67,7 +68,7 @@ def write_corpus(root):
         (folder / f"{name}.bin").write_bytes(binary)
         docs = struct.pack("<Q", len(documents)) + b"".join(struct.pack("<QQ", *d) for d in documents)
         (folder / f"{name}.docs").write_bytes(docs)
-        whole.update(binary + docs)
+        whole.update(f"{name} {sha(binary)} {sha(docs)}\n".encode())
         size = sum(len(t) for t in shares[name])
         splits[name] = {"documents": len(documents), "bytes": size, "characters": size, "tokens": len(tokens),
                         "sha256": hashlib.sha256(binary).hexdigest()}

@@ -12,20 +12,24 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <iomanip>
 #include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 
+#include "store/blobs.h"
 #include "sweeps/expression.h"
 #include "sweeps/plan.h"
 #include "trainer/files/safetensors.h"
 #include "trainer/protocol/commands.h"
 #include "trainer/protocol/journal.h"
 #include "trainer/spec/parse.h"
+#include "trainer/spec/sha256.h"
 
 namespace {
 
@@ -211,9 +215,63 @@ void Safetensors(const std::string& text) {
   }
 }
 
+// Each line asks a store of blobs for something, under a name from outside. Only names that are
+// digests get anywhere, nothing is written outside the folder, and what is complete is what its
+// name says.
+void BlobNames(const std::string& text) {
+  namespace fs = std::filesystem;
+  const std::string outer = folder + "/blobs", inner = outer + "/a/b";
+  fs::remove_all(outer);
+  const auto blobs = plumb::store::Blobs::Open(inner, {.quota_bytes = 4096, .reserve_bytes = 0});
+  Must(blobs.ok(), "a new folder can be made");
+  plumb::store::Blobs& store = **blobs;
+  const auto is_digest = [](const std::string& name) {
+    return name.size() == 64 && name.find_first_not_of("0123456789abcdef") == std::string::npos;
+  };
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string what, name;
+    int64_t number = 0;
+    words >> what >> std::quoted(name) >> number;
+    std::string rest;
+    std::getline(words, rest);
+    if (!rest.empty()) rest.erase(0, 1);
+    // "=" stands for the digest of what is written: mutations do not find one.
+    if (name == "=") name = plumb::spec::Sha256Hex(rest);
+    bool ok = false;
+    if (what == "append") {
+      ok = store.Append(name, number, rest).ok();
+    } else if (what == "finish") {
+      ok = store.Finish(name, number).ok();
+    } else if (what == "read") {
+      const auto bytes = store.Read(name, number, 100);
+      ok = bytes.ok();
+      Must(!ok || bytes->size() <= 100, "no more is read than was asked for");
+    } else if (what == "collect") {
+      Must(store.Collect({name}, absl::ZeroDuration()).ok(), "tidying up goes well");
+    } else {
+      ok = store.Stat(name).ok();
+      Must(ok == is_digest(name), "every digest may be asked for");
+    }
+    Must(!ok || is_digest(name), "only digests are names");
+    Must(plumb::store::CheckDigest(name).ok() == is_digest(name), "a digest is 64 hex digits");
+  }
+  int64_t bytes = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(outer)) {
+    if (entry.is_directory()) continue;
+    const std::string path = entry.path().string(), file = entry.path().filename().string();
+    Must(path.compare(0, inner.size(), inner) == 0, "nothing is written elsewhere");
+    bytes += static_cast<int64_t>(entry.file_size());
+    if (is_digest(file))
+      Must(plumb::spec::Sha256HexOfFile(path) == file, "a blob is what its name says");
+  }
+  Must(bytes <= 4096, "the quota holds");
+}
+
 const std::map<std::string, std::function<void(const std::string&)>> kTargets = {
-    {"yaml", Yaml},       {"expression", Expression}, {"trial", Trial},
-    {"journal", Journal}, {"commands", Commands},     {"safetensors", Safetensors}};
+    {"yaml", Yaml},         {"expression", Expression},   {"trial", Trial},    {"journal", Journal},
+    {"commands", Commands}, {"safetensors", Safetensors}, {"blobs", BlobNames}};
 
 // ---- mutation ----
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CORE, WORKERS, SUBMIT, SCHEDULE, GANGS = (f"coordinator/core/{n}.cc" for n in ("core", "workers", "submit", "schedule", "gangs"))
+CORE, WORKERS, SUBMIT, SCHEDULE, BUNDLES, GANGS = (f"coordinator/core/{n}.cc" for n in ("core", "workers", "submit", "schedule", "bundles", "gangs"))
 
 MUTATIONS = [  # name, file, from, to
     ("stale_attempt_number", WORKERS,
@@ -32,19 +32,25 @@ MUTATIONS = [  # name, file, from, to
     ("raised_but_nothing_lost", WORKERS,
      "LoseAll(w, \"the database is an older copy: a worker remembers more than it\");", ""),
     ("sessions_of_a_forgotten_time", WORKERS, "by_session_.clear();\n  incarnation_", "incarnation_"),
-    ("slots_are_not_given_back", WORKERS, "} else {\n    w.used -= stage.row.threads;\n    w.memory_used -= stage.live->memory;\n  }", "}"),
-    ("rebuilt_without_used_slots", CORE, "w.used += stage.row.threads;", ""),
+    ("slots_are_not_given_back", BUNDLES, "w.used -= b.slots;", ""),
+    ("memory_is_not_given_back", BUNDLES, "w.memory_used -= b.memory;", ""),
+    ("opened_without_taking_slots", BUNDLES, "w.used += stage.row.threads;", ""),
+    ("a_bundle_takes_more_rows_than_it_has", BUNDLES, "static_cast<int64_t>(b.rows.size()) + b.stopping < b.rows_max", "true"),
+    ("a_row_still_stopping_is_forgotten", BUNDLES, "b.stopping += stopping;", ""),
+    ("a_bundle_is_charged_once_a_row", BUNDLES, "live.slot_us += us * b.slots / rows;", "live.slot_us += us * b.slots; live.row_us += 0;"),
+    ("rows_of_another_kind_share_a_trainer", BUNDLES, ".key = stage.fusion,", ".key = 0,"),
+    ("rebuilt_bundles_have_one_row", CORE, "Open(w, stage, bundle, a.bundle_rows);", "Open(w, stage, bundle, 1);"),
     ("rebuilt_attempts_forget_acks", CORE, ".acked_seq = a.acked_seq,", ".acked_seq = 0,"),
     ("children_are_not_queued", CORE, "} else {\n      Place(child);\n    }", "}"),
     ("sessions_start_again_from_one", CORE, "return (incarnation - 1) << kSessionShift;", "return 0;"),
     ("attempt_numbers_are_given_twice", SCHEDULE, "++stage.row.attempts;", "stage.row.attempts += stage.row.failures > 1 ? 0 : 1;"),
     ("more_than_the_slots", SCHEDULE, "w.row.slots - w.used >= need.slots", "w.row.slots >= need.slots"),
     ("more_than_the_memory", SCHEDULE, "w.memory_used + need.memory <= w.row.memory_bytes", "true"),
-    ("labels_are_not_looked_at", SCHEDULE, "if (needed.empty()) return true;", "return true;"),
+    ("labels_are_not_looked_at", SCHEDULE, "return needed == 0 || covers_.contains({labels, needed});", "return true;"),
     ("paused_sweeps_are_granted", SCHEDULE, "if (sponsor.paused) return;", ""),
     ("paused_sweeps_run_on", SCHEDULE, "Preempt(stage, \"its sweep is paused\");", ""),
     ("quotas_are_not_looked_at", SCHEDULE, "blocked.contains(need) || OverQuota(user, need.slots)", "blocked.contains(need)"),
-    ("users_keep_the_slots_of_ended_attempts", "coordinator/core/users.cc", "user.slots -= stage.row.threads;", ""),
+    ("users_keep_the_slots_of_ended_attempts", BUNDLES, "UserOf(stage.live->user).slots -= b.slots;", ""),
     ("a_generation_never_given_is_believed", WORKERS, "e.generation > generation_ &&", "false &&"),
     ("attempt_starts_past_its_checkpoint", SCHEDULE,
      "const int64_t start = stage.row.checkpoint_step >= 0 ? stage.row.checkpoint_step : 0;",
@@ -75,7 +81,7 @@ def main() -> int:
     commands = subprocess.run(["ninja", "-C", build, "-t", "commands", "plumb-sim-hunt"], capture_output=True, text=True,
                               check=True).stdout.splitlines()
     link = next(c for c in commands if "-o bin/plumb-sim-hunt " in c).removeprefix(": && ").removesuffix(" && :")
-    seeds = 100
+    seeds = int(os.environ.get("PLUMB_SEEDS", "100"))
     clean = hunt(str(build / "bin/plumb-sim-hunt"), 20, 10)
     if clean.returncode != 0:
         print("the unchanged program goes wrong:\n" + clean.stdout)

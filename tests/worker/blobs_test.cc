@@ -11,8 +11,11 @@
 #include <sstream>
 
 #include "absl/strings/str_cat.h"
+#include "data/content_digest.h"
+#include "data/prepare.h"
 #include "plumb/v1/blob_service.grpc.pb.h"
 #include "tests/coordinator/cluster.h"
+#include "tests/data/texts.h"
 #include "trainer/spec/sha256.h"
 
 namespace plumb::worker {
@@ -137,6 +140,79 @@ TEST_F(BlobsTest, AServerThatTakesNoneEndsASendAtOnce) {
   a.Send(kKey, 40, dir_ / "nowhere", std::string(64, 'a'));
   a.Open(1, false);
   EXPECT_EQ(Next(a).status.code(), absl::StatusCode::kUnimplemented);
+}
+
+// A server with the prepared corpora "one" and "two" of about 60 kB each, whose workers fetch them.
+class CorporaTest : public BlobsTest {
+ protected:
+  CorporaTest() {
+    const std::string root = dir_ / "data";
+    for (int which = 0; which < 2; ++which) {
+      const std::string text = absl::StrCat(dir_ / "text", which);
+      for (int i = 0; i < 80; ++i)
+        data::Write(absl::StrCat(text, "/", i, ".txt"), data::Words(100, 1000 * which + i));
+      const data::Manifest made =
+          data::Prepare({.corpus = which == 0 ? "one" : "two", .text = {text}, .root = root});
+      (which == 0 ? one_ : two_) = made.digest;
+    }
+    Start({.db_path = dir_ / "db", .blobs = {.data_root = root}});
+    blobs_ = std::make_unique<Blobs>(File());
+    blobs_->Open(session_, true);
+  }
+  std::string Place(const std::string& digest) const { return dir_ / ("w/corpora/" + digest); }
+  absl::Status Fetch(const std::string& corpus, const std::string& digest, int64_t room = 1 << 30,
+                     const std::set<std::string>& in_use = {}) {
+    blobs_->FetchCorpus(kKey, corpus, "bytes", digest, Place(digest), room, in_use);
+    const Blobs::Event event = Next(*blobs_);
+    EXPECT_TRUE(event.fetched && event.corpus);
+    return event.status;
+  }
+  std::vector<std::string> Here() const {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(dir_ / "w/corpora"))
+      names.push_back(entry.path().filename());
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  std::string one_, two_;
+  std::unique_ptr<Blobs> blobs_;
+};
+
+TEST_F(CorporaTest, ACorpusIsAtTheOtherMachineAndIsWhatItsDigestSays) {
+  ASSERT_TRUE(Fetch("one", one_).ok());
+  EXPECT_TRUE(HasCorpus(Place(one_), one_));
+  EXPECT_EQ(data::ReadContentDigest(Place(one_)), one_);
+  EXPECT_THAT(Here(), testing::ElementsAre(one_));
+  for (const auto& entry : fs::directory_iterator(dir_ / "data/one/bytes"))
+    EXPECT_EQ(ReadText(fs::path(Place(one_)) / entry.path().filename()), ReadText(entry.path()));
+}
+
+TEST_F(CorporaTest, WhatTheServerHasNotIsNotFoundAndLeavesNothing) {
+  const absl::Status other = Fetch("one", two_);
+  EXPECT_EQ(other.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(other.message()), testing::HasSubstr(one_));
+  EXPECT_EQ(Fetch("three", two_).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Fetch("../data/one", one_).code(), absl::StatusCode::kNotFound);
+  EXPECT_FALSE(fs::exists(Place(two_)));
+  EXPECT_FALSE(fs::exists(Place(one_)));
+}
+
+TEST_F(CorporaTest, AByteThatChangedAtTheServerIsNotTaken) {
+  std::string bin = ReadText(dir_ / "data/one/bytes/train.bin");
+  bin[100] ^= 1;
+  data::Write(dir_ / "data/one/bytes/train.bin", bin);
+  EXPECT_EQ(Fetch("one", one_).code(), absl::StatusCode::kDataLoss);
+  EXPECT_TRUE(Here().empty());
+}
+
+TEST_F(CorporaTest, ThoseThatNobodyUsesMakeRoom) {
+  ASSERT_TRUE(Fetch("one", one_).ok());
+  EXPECT_EQ(Fetch("two", two_, 100'000, {one_}).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(Here(), testing::ElementsAre(one_));
+  ASSERT_TRUE(Fetch("two", two_, 100'000).ok());
+  EXPECT_THAT(Here(), testing::ElementsAre(two_));
+  EXPECT_EQ(Fetch("one", one_, 1000).code(), absl::StatusCode::kResourceExhausted);
 }
 
 TEST_F(BlobsTest, SessionsAndPiecesAreChecked) {
