@@ -47,6 +47,7 @@ void Oracle::See(const OpenAttempt& c) {
   s.bundle = r.bundle;
   s.bundle_rows = r.bundle_rows;
   s.opened = loop_.now();
+  book_.bundles.try_emplace(r.bundle, Book::Charged{.opened = s.opened, .slots = s.threads});
   s.ranks_on.clear();
   if (!r.members.empty()) MayBeGang(c, s);
   int64_t first = s.ranks;
@@ -189,6 +190,12 @@ void Oracle::See(const CloseAttempt& c) {
       c.slot_us > s.threads * absl::ToInt64Microseconds(loop_.now() - s.opened + kCommitTakes))
     OnWrong(absl::StrCat("J: stage ", c.fence.attempt.stage.value, " is charged ", c.slot_us,
                          " us for ", absl::FormatDuration(loop_.now() - s.opened)));
+  Book::Charged& bundle = book_.bundles[s.bundle];
+  bundle.us += c.slot_us;
+  if (bundle.us >
+      bundle.slots * absl::ToInt64Microseconds(loop_.now() - bundle.opened + kCommitTakes))
+    OnWrong(absl::StrCat("J: the rows of bundle ", s.bundle, " are charged ", bundle.us,
+                         " us together for ", absl::FormatDuration(loop_.now() - bundle.opened)));
   s.failures += c.outcome == Outcome::kFailed || c.outcome == Outcome::kLost;
   s.ooms += c.outcome == Outcome::kOutOfMemory;
   Close(c.fence.attempt.stage, s);

@@ -16,6 +16,7 @@
 //  H. When faults stop, everything ends, and sweeps end with it.
 //     Without a fault nothing is lost.
 //  I. The core's own invariants (core.h).
+//  J. What a bundle's rows are charged is no more than the time of its slots.
 //  K. A gang is granted whole: each rank to one worker.
 #pragma once
 
@@ -94,7 +95,12 @@ class Oracle : public Watcher {
     std::set<SweepId> ended;
     std::map<std::string, int64_t> quotas;
     std::map<WorkerId, WorkerRow> workers;
-    std::map<WorkerId, std::set<StageId>> on;                // open attempts
+    std::map<WorkerId, std::set<StageId>> on;  // open attempts
+    struct Charged {
+      absl::Duration opened;
+      int64_t slots = 0, us = 0;
+    };
+    std::map<int64_t, Charged> bundles;                      // what their rows were charged
     std::map<std::string, std::set<StageId>> by_user;        // the same, where the user is certain
     std::map<std::pair<int64_t, AttemptId>, int64_t> acked;  // told to a worker
   };

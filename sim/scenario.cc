@@ -46,7 +46,11 @@ Scenario Draw(uint64_t seed, const Size& size) {
       m.memory_bytes = (int64_t{8} << 30) + (m.slots << 30) * random.Between(0, 2);
   }
   Random shares(seed * 2 + 1000003);
-  if (shares.Chance(0.6)) out.work.bundles = 0.3 + 0.7 * shares.Unit();
+  if (shares.Chance(0.6)) {
+    out.work.bundles = 0.3 + 0.7 * shares.Unit();
+    if (shares.Chance(0.8)) out.work.alike = 0.5 + 0.5 * shares.Unit();
+    out.work.alike_rows = shares.Between(2, 8);
+  }
   if (size.workers >= 4 && shares.Chance(0.5)) {
     out.work.gangs = 0.1 + 0.4 * shares.Unit();
     int64_t reached = 0;  // each of them can hold one rank, and few a whole trial

@@ -76,7 +76,9 @@ struct Work {
   double exclusive = 0.02;  // has a timing stage
   double two_threads = 0.1;
   double bundles = 0;  // of trials that may share a trainer
-  double gangs = 0;    // of trials that train on several ranks
+  double alike = 0;    // of those, one kind that `alike_rows` of may
+  int64_t alike_rows = 2;
+  double gangs = 0;  // of trials that train on several ranks
   int64_t most_ranks = 2;
   double child = 0.3;  // has an evaluation after its training
   double special = 0;  // needs a machine with a label

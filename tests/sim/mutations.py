@@ -62,11 +62,9 @@ MUTATIONS = [  # name, file, from, to
     ("a_lost_member_does_not_end_the_attempt", WORKERS,
      "    EndAttempt(At(id), Outcome::kLost, why, \"\", \"{}\", w.row.id);",
      "    if (At(id).live->worker == w.row.id) EndAttempt(At(id), Outcome::kLost, why, \"\", \"{}\", w.row.id);"),
-    ("a_gone_part_does_not_end_the_attempt", WORKERS, "if (e.generation >= m->granted_generation &&", "if (false &&"),
     ("half_a_gang_is_granted", GANGS, "    if (placed == need.ranks) return out;\n  }\n  return {};", "    if (placed == need.ranks) return out;\n  }\n  return out;"),
     ("gangs_across_networks", GANGS, "if (p.gang != gang) out.clear(), placed = 0, gang = p.gang;", "gang = p.gang;"),
     ("members_are_forgotten_at_a_restart", CORE, "    for (const AttemptMember& m : a.members) {", "    for (const AttemptMember& m : std::vector<AttemptMember>{}) {"),
-    ("a_lead_that_ends_leaves_its_members_room_at_once", WORKERS, "outcome == Outcome::kCancelled || id != by;", "outcome == Outcome::kCancelled;"),
 ]
 
 

@@ -76,7 +76,7 @@ class GangTest : public EngineTest {
 };
 
 TEST_F(GangTest, EndsOnTheBitsOfRanksOnOneMachine) {
-  for (const auto [ranks, here] : {std::pair{2, 1}, {3, 2}, {3, 1}}) {
+  for (const auto& [ranks, here] : {std::pair{2, 1}, {3, 2}, {3, 1}}) {
     const std::string row = "r" + std::to_string(ranks) + std::to_string(here);
     const Told together = Alone(Lead(row, ranks, ranks));
     ASSERT_EQ(together.outcome, RowOutcome::kSucceeded) << together.cause;
