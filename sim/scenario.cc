@@ -37,14 +37,14 @@ Scenario Draw(uint64_t seed, const Size& size) {
     for (int64_t i = 0; i < size.workers; ++i) {
       if (i == 0 || random.Chance(0.3)) out.machines[i].labels = "gpu";
     }
-    // A trial may want both the label and two threads.
-    out.machines[0].slots = std::max<int64_t>(out.machines[0].slots, 2);
   }
   if (random.Chance(0.5)) {
     out.work.memory = 1 + random.Unit();
     for (Machine& m : out.machines)
       m.memory_bytes = (int64_t{8} << 30) + (m.slots << 30) * random.Between(0, 2);
   }
+  // A trial of two threads must fit somewhere.
+  out.machines[0].slots = std::max<int64_t>(out.machines[0].slots, 2);
   Random shares(seed * 2 + 1000003);
   if (shares.Chance(0.6)) {
     out.work.bundles = 0.3 + 0.7 * shares.Unit();
@@ -56,7 +56,7 @@ Scenario Draw(uint64_t seed, const Size& size) {
     int64_t reached = 0;  // each of them can hold one rank, and few a whole trial
     for (int64_t i = 0; i < size.workers; ++i) {
       Machine& m = out.machines[i];
-      m.slots = std::min<int64_t>(m.slots, i == 0 ? 2 : shares.Between(1, 3));
+      m.slots = i == 0 ? 2 : std::min<int64_t>(m.slots, shares.Between(1, 3));
       m.gang = i < 4 || shares.Chance(0.8) ? "net" : shares.Chance(0.5) ? "lan" : "";
       reached += m.gang == "net";
     }
