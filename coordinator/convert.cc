@@ -163,7 +163,7 @@ absl::StatusOr<core::RegisterWorker> FromProto(const v1::RegisterWorkerRequest& 
   core::RegisterWorker out{
       .worker = {.name = r.worker_name(), .host = r.host(), .slots = r.slots(), .build = r.build()},
       .known_incarnation = r.known_incarnation(),
-      .known_cluster = absl::Microseconds(r.known_cluster_time_us()),
+      .known = {r.known_run(), absl::Microseconds(r.known_cluster_time_us())},
       .remaining = Remaining(r.remaining_ms())};
   out.worker.labels = absl::StrJoin(labels, ",");
   out.worker.memory_bytes = r.memory_bytes();
@@ -188,7 +188,7 @@ absl::StatusOr<core::Report> FromProto(const v1::ReportRequest& r) {
   core::Report out{.session = SessionId{r.session_id()},
                    .generation = r.generation(),
                    .known_incarnation = r.known_incarnation(),
-                   .known_cluster = absl::Microseconds(r.known_cluster_time_us()),
+                   .known = {r.known_run(), absl::Microseconds(r.known_cluster_time_us())},
                    .draining = r.draining(),
                    .remaining = Remaining(r.remaining_ms())};
   for (const v1::AttemptState& a : r.attempts()) {

@@ -161,7 +161,7 @@ class Cluster : public Network {
       return;
     }
     server_.Post(event, [this, &sweep, answered, again](const absl::StatusOr<core::Answer>& answer,
-                                                        absl::Duration) {
+                                                        core::Moment) {
       if (!answer.ok()) {
         again();
         return;
@@ -174,7 +174,7 @@ class Cluster : public Network {
   }
 
   void Ask(core::Event event) {
-    if (server_.up()) server_.Post(std::move(event), [](const auto&, absl::Duration) {});
+    if (server_.up()) server_.Post(std::move(event), [](const auto&, core::Moment) {});
   }
 
   // ---- faults ----

@@ -74,7 +74,7 @@ void Worker::CrashMachine(bool wipe) {
     }
     attempts_.clear();
     known_incarnation_ = 0;
-    known_cluster_ = absl::ZeroDuration();
+    known_ = {};
     return;
   }
   for (auto& [key, a] : attempts_) {
@@ -324,28 +324,26 @@ void Worker::Talk() {
 template <typename Answer>
 void Worker::Call(
     absl::Duration deadline,
-    std::function<void(std::function<void(absl::StatusOr<Answer>, absl::Duration)>)> serve,
-    std::function<void(absl::StatusOr<Answer>, absl::Duration)> reply) {
+    std::function<void(std::function<void(absl::StatusOr<Answer>, core::Moment)>)> serve,
+    std::function<void(absl::StatusOr<Answer>, core::Moment)> reply) {
   auto open = std::make_shared<bool>(true);
   const int64_t life = life_;
   // What comes back is of use only to the process that asked, and only once.
-  auto back = [this, open, life, reply](absl::StatusOr<Answer> answer, absl::Duration cluster) {
+  auto back = [this, open, life, reply](absl::StatusOr<Answer> answer, core::Moment told) {
     if (!*open || life != life_) return;
     *open = false;
-    Later(absl::ZeroDuration(), [reply, answer, cluster] { reply(answer, cluster); });
+    Later(absl::ZeroDuration(), [reply, answer, told] { reply(answer, told); });
   };
   network_.Send(number_, true, [this, serve, back] {
     if (!server_.up()) {
-      network_.Send(number_, false,
-                    [back] { back(absl::UnavailableError("no server"), absl::ZeroDuration()); });
+      network_.Send(number_, false, [back] { back(absl::UnavailableError("no server"), {}); });
       return;
     }
-    serve([this, back](absl::StatusOr<Answer> answer, absl::Duration cluster) {
-      network_.Send(number_, false, [back, answer, cluster] { back(answer, cluster); });
+    serve([this, back](absl::StatusOr<Answer> answer, core::Moment told) {
+      network_.Send(number_, false, [back, answer, told] { back(answer, told); });
     });
   });
-  loop_.After(deadline,
-              [back] { back(absl::DeadlineExceededError("no answer"), absl::ZeroDuration()); });
+  loop_.After(deadline, [back] { back(absl::DeadlineExceededError("no answer"), {}); });
 }
 
 core::AttemptReport Worker::StateOf(const Key& key, const Attempt& a) const {
@@ -364,7 +362,7 @@ void Worker::Register() {
   core::RegisterWorker event{
       .worker = {.name = name_, .host = name_, .slots = machine_.slots, .build = "sim"},
       .known_incarnation = known_incarnation_,
-      .known_cluster = known_cluster_,
+      .known = known_,
       .remaining = Remaining()};
   event.worker.labels = machine_.labels;
   event.worker.memory_bytes = machine_.memory_bytes;
@@ -373,10 +371,9 @@ void Worker::Register() {
   Call<core::Answer>(
       kDeadline,
       [this, event](auto done) {
-        server_.Post(event,
-                     [done](auto answer, auto cluster) { done(std::move(answer), cluster); });
+        server_.Post(event, [done](auto answer, auto told) { done(std::move(answer), told); });
       },
-      [this](absl::StatusOr<core::Answer> answer, absl::Duration cluster) {
+      [this](absl::StatusOr<core::Answer> answer, core::Moment told) {
         register_pending_ = false;
         if (!answer.ok()) {
           Broken(answer.status());
@@ -388,10 +385,10 @@ void Worker::Register() {
         desired_.reset();
         if (r.incarnation > known_incarnation_) {
           known_incarnation_ = r.incarnation;
-          known_cluster_ = cluster;
+          known_ = told;
         }
         for (auto& [key, a] : attempts_) a.acked_known = false;
-        Heard(cluster);
+        Heard(told);
         report_due_ = loop_.now();
         Soon();
       });
@@ -403,7 +400,7 @@ void Worker::Report() {
   core::Report event{.session = session_,
                      .generation = generation_,
                      .known_incarnation = known_incarnation_,
-                     .known_cluster = known_cluster_,
+                     .known = known_,
                      .draining = draining_,
                      .remaining = Remaining()};
   for (const auto& [key, a] : attempts_) {
@@ -432,12 +429,11 @@ void Worker::Report() {
   Call<core::Answer>(
       kDeadline,
       [this, event](auto done) {
-        server_.Post(event,
-                     [done](auto answer, auto cluster) { done(std::move(answer), cluster); });
+        server_.Post(event, [done](auto answer, auto told) { done(std::move(answer), told); });
       },
-      [this](absl::StatusOr<core::Answer> answer, absl::Duration cluster) {
+      [this](absl::StatusOr<core::Answer> answer, core::Moment told) {
         report_pending_ = false;
-        if (answer.ok()) Heard(cluster);
+        if (answer.ok()) Heard(told);
         OnReported(answer);
       });
 }
@@ -470,11 +466,11 @@ void Worker::Poll() {
       kPollWait + kDeadline,
       [this, session = session_, generation = generation_](auto done) {
         server_.Poll(session, generation, kPollWait,
-                     [done](auto answer, auto cluster) { done(std::move(answer), cluster); });
+                     [done](auto answer, auto told) { done(std::move(answer), told); });
       },
-      [this](absl::StatusOr<Server::Desired> answer, absl::Duration cluster) {
+      [this](absl::StatusOr<Server::Desired> answer, core::Moment told) {
         poll_pending_ = false;
-        if (answer.ok()) known_cluster_ = std::max(known_cluster_, cluster);
+        if (answer.ok() && told.cluster > known_.cluster) known_ = told;
         OnDesired(answer);
       });
 }
@@ -497,9 +493,9 @@ void Worker::OnDesired(const absl::StatusOr<Server::Desired>& answer) {
   Soon();
 }
 
-void Worker::Heard(absl::Duration known_cluster) {
+void Worker::Heard(const core::Moment& told) {
   backoff_ = absl::Milliseconds(100);
-  known_cluster_ = std::max(known_cluster_, known_cluster);
+  if (told.cluster > known_.cluster) known_ = told;
 }
 
 void Worker::Broken(const absl::Status& why) {

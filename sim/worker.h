@@ -111,13 +111,13 @@ class Worker {
   void Advance(const Key& key, int64_t run, int64_t step);
   void End(const Key& key, Attempt& attempt, Outcome outcome, std::string cause);
   core::AttemptReport StateOf(const Key& key, const Attempt& attempt) const;
-  void Heard(absl::Duration known_cluster);
+  void Heard(const core::Moment& told);
   void LeaveIfDone();
   // Sends a call; `reply` runs once, with what came or, after the deadline, with an error.
   template <typename Answer>
   void Call(absl::Duration deadline,
-            std::function<void(std::function<void(absl::StatusOr<Answer>, absl::Duration)>)> serve,
-            std::function<void(absl::StatusOr<Answer>, absl::Duration)> reply);
+            std::function<void(std::function<void(absl::StatusOr<Answer>, core::Moment)>)> serve,
+            std::function<void(absl::StatusOr<Answer>, core::Moment)> reply);
   void Later(absl::Duration wait, std::function<void()> what);
 
   const int64_t number_;
@@ -133,7 +133,7 @@ class Worker {
   // On its disk, or in its trainers.
   std::map<Key, Attempt> attempts_;
   int64_t known_incarnation_ = 0;
-  absl::Duration known_cluster_;
+  core::Moment known_;
   absl::Duration spoiled_until_;
   double seconds_computed_ = 0;
   int64_t meetings_opened_ = 0;

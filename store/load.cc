@@ -32,6 +32,13 @@ absl::StatusOr<ClusterSnapshot> Store::Load() {
                             out.cluster_time = absl::Microseconds(s.Int(2));
                             out.uid = s.Text(3);
                           }));
+  int64_t before = 0;
+  RETURN_IF_ERROR(ForEach(db_, "SELECT run, cluster_time_us FROM server_start ORDER BY start",
+                          [&](Statement& s) {
+                            out.run = s.Int(0);
+                            if (before != 0) out.run_ends[before] = absl::Microseconds(s.Int(1));
+                            before = out.run;
+                          }));
   RETURN_IF_ERROR(ForEach(
       db_,
       "SELECT (SELECT coalesce(max(id), 0) FROM sweep), (SELECT coalesce(max(id), 0) FROM trial), "

@@ -783,6 +783,7 @@ class Agent {
     request.set_known_cluster(workspace_.known().cluster);
     request.set_known_incarnation(workspace_.known().incarnation);
     request.set_known_cluster_time_us(workspace_.known().cluster_time_us);
+    request.set_known_run(workspace_.known().run);
     static const std::vector<v1::Device> devices = ListDevices();
     int64_t ram = 0, gpu = 0;
     for (const v1::Device& device : devices) {
@@ -813,6 +814,7 @@ class Agent {
     request.set_cluster(workspace_.known().cluster);
     request.set_known_incarnation(workspace_.known().incarnation);
     request.set_known_cluster_time_us(workspace_.known().cluster_time_us);
+    request.set_known_run(workspace_.known().run);
     int64_t log_budget = kLogBytesPerReport, budget = kReportBytes;
     for (const auto& [key, attempt] : attempts_) {
       const bool with_log = attempt->LogBytes() <= log_budget;
@@ -861,7 +863,8 @@ class Agent {
     takes_blobs_ = r.blobs();
     blobs_.Open(session_, takes_blobs_);
     if (r.report_interval_ms() > 0) report_interval_ = milliseconds(r.report_interval_ms());
-    if (const absl::Status s = workspace_.Join(r.cluster(), r.incarnation(), r.cluster_time_us());
+    if (const absl::Status s =
+            workspace_.Join({r.cluster(), r.incarnation(), r.cluster_time_us(), r.run()});
         !s.ok()) {
       spdlog::warn("{}", std::string(s.message()));
     }
@@ -880,7 +883,7 @@ class Agent {
       return;
     }
     Heard();
-    workspace_.Heard(done.response.cluster_time_us());
+    workspace_.Heard(done.response.cluster_time_us(), done.response.run());
     if (done.response.report_interval_ms() > 0)
       report_interval_ = milliseconds(done.response.report_interval_ms());
     bool more = false;

@@ -14,6 +14,8 @@ constexpr int kSessionShift = 32;  // a session is ((incarnation - 1) << 32) + c
 Core::Core(const Options& options, const ClusterSnapshot& s)
     : options_(options),
       incarnation_(s.incarnation),
+      run_(s.run),
+      run_ends_(s.run_ends),
       generation_(std::max(s.starts << kStartShift, s.min_generation)),
       last_sweep_(s.last_sweep),
       last_trial_(s.last_trial),

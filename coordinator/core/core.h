@@ -116,6 +116,7 @@ class Core {
 
   // ---- reads of state; what they say is true once the changes made so far are committed ----
   int64_t incarnation() const { return incarnation_; }
+  int64_t run() const { return run_; }
   int64_t generation() const { return generation_; }  // the last one given
   // The sweep to materialise next and its cursor; none: nothing to do.
   struct Cursor {
@@ -337,7 +338,7 @@ class Core {
   absl::StatusOr<Answer> On(const Tick& e);
   // True, after raising the incarnation, if the worker remembers more of this cluster than the
   // database does: the file is an older copy put back.
-  bool RaisedFor(int64_t known_incarnation, absl::Duration known_cluster);
+  bool RaisedFor(int64_t known_incarnation, const Moment& known);
   void RaiseIncarnation(int64_t known);
   Ack OnBatch(Worker& worker, const MeasurementBatchPtr& batch);
   Ack OnAttempt(Worker& worker, const AttemptReport& report);
@@ -456,6 +457,8 @@ class Core {
 
   const Options options_;
   int64_t incarnation_;
+  int64_t run_ = 0;
+  std::map<int64_t, absl::Duration> run_ends_;  // of earlier starts on this file
   int64_t generation_;  // last given: rises through the whole life of the file
   SweepId last_sweep_;
   TrialId last_trial_;

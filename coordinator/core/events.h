@@ -21,6 +21,12 @@ struct Now {
   int64_t wall_us = 0;
 };
 
+// Cluster time as a start of a server told it, after a commit.
+struct Moment {
+  int64_t run = 0;  // ClusterSnapshot::run; 0: told by a server of an older release
+  absl::Duration cluster;
+};
+
 // ---- events ----
 
 // A planned sweep. The same request_id and request_hash answer with the sweep made before; the same
@@ -78,7 +84,7 @@ struct AttemptReport {
 struct RegisterWorker {
   WorkerRow worker;  // name, host, slots, build, devices, labels, memory
   int64_t known_incarnation = 0;
-  absl::Duration known_cluster;         // the latest cluster time it heard under that incarnation
+  Moment known;                         // the latest that it heard under that incarnation
   std::vector<AttemptReport> attempts;  // still at the worker
   absl::Duration remaining = absl::InfiniteDuration();  // until its machine is taken from it
 };
@@ -87,7 +93,7 @@ struct Report {
   SessionId session;
   int64_t generation = 0;
   int64_t known_incarnation = 0;
-  absl::Duration known_cluster;
+  Moment known;
   std::vector<AttemptReport> attempts;
   std::vector<MeasurementBatchPtr> batches;
   bool draining = false;

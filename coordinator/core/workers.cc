@@ -12,7 +12,7 @@ constexpr size_t kMostRemembered = 10'000;
 }  // namespace
 
 absl::StatusOr<Answer> Core::On(const RegisterWorker& e) {
-  RaisedFor(e.known_incarnation, e.known_cluster);
+  RaisedFor(e.known_incarnation, e.known);
   const auto [it, is_new] = by_name_.try_emplace(e.worker.name, WorkerId{});
   if (is_new) it->second = WorkerId{++last_worker_.value};
   Worker& w = workers_[it->second];
@@ -99,7 +99,7 @@ absl::StatusOr<Answer> Core::On(const RegisterWorker& e) {
 absl::StatusOr<Answer> Core::On(const Report& e) {
   // A generation that was never given is of a start that the file has forgotten, even if nothing
   // else was written then: by it, what is granted now could be taken for gone.
-  if (!RaisedFor(e.known_incarnation, e.known_cluster) && e.generation > generation_ &&
+  if (!RaisedFor(e.known_incarnation, e.known) && e.generation > generation_ &&
       e.known_incarnation == incarnation_)
     RaiseIncarnation(e.known_incarnation);
   const std::optional<WorkerId> id = WorkerOfSession(e.session);
@@ -332,10 +332,16 @@ void Core::LoseAll(Worker& w, absl::string_view why) {
     EndAttempt(At(id), Outcome::kLost, why, "", "{}", w.row.id);
 }
 
-bool Core::RaisedFor(int64_t known_incarnation, absl::Duration known_cluster) {
-  // Workers are told of cluster time only once it is committed, so none can be ahead of the file.
+bool Core::RaisedFor(int64_t known_incarnation, const Moment& known) {
+  // Workers are told of cluster time only once it is committed, so none can be ahead of the file:
+  // not of what this start has said, and not of where an earlier one had come to when it ended.
+  absl::Duration said = now_.cluster;
+  if (known.run != 0 && known.run != run_) {
+    const auto it = run_ends_.find(known.run);
+    said = it == run_ends_.end() ? -absl::InfiniteDuration() : it->second;
+  }
   const bool later = known_incarnation > incarnation_ ||
-                     (known_incarnation == incarnation_ && known_cluster > now_.cluster);
+                     (known_incarnation == incarnation_ && known.cluster > said);
   if (later) RaiseIncarnation(known_incarnation);
   return later;
 }

@@ -28,7 +28,7 @@ MUTATIONS = [  # name, file, from, to
     ("failures_do_not_count", WORKERS, "stage.row.failures += failed;", ""),
     ("losses_do_not_count", WORKERS, "stage.row.losses += lost;", "stage.row.losses += 8 * lost;"),
     ("progress_does_not_reset_the_budget", WORKERS, "stage.row.failures = stage.row.losses = 0;\n    stage.failed_on.clear();", ""),
-    ("older_copy_not_noticed_by_workers", WORKERS, "known_cluster > now_.cluster", "false"),
+    ("older_copy_not_noticed_by_workers", WORKERS, "known.cluster > said", "false"),
     ("raised_but_nothing_lost", WORKERS,
      "LoseAll(w, \"the database is an older copy: a worker remembers more than it\");", ""),
     ("sessions_of_a_forgotten_time", WORKERS, "by_session_.clear();\n  incarnation_", "incarnation_"),

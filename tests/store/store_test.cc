@@ -509,8 +509,9 @@ TEST_F(StoreTest, SchemaSixWithRowsGetsGangsAndKeepsThem) {
   store_.reset();
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute("DROP TABLE attempt_member; ALTER TABLE stage DROP COLUMN ranks; "
-                            "ALTER TABLE worker DROP COLUMN gang; PRAGMA user_version = 6;")
+    ASSERT_TRUE(db->Execute("DROP TABLE server_start; DROP TABLE attempt_member; "
+                            "ALTER TABLE stage DROP COLUMN ranks; ALTER TABLE worker DROP COLUMN "
+                            "gang; PRAGMA user_version = 6;")
                     .ok());
   }
   Open();
@@ -519,6 +520,25 @@ TEST_F(StoreTest, SchemaSixWithRowsGetsGangsAndKeepsThem) {
   ASSERT_TRUE(s.ok()) << s.status();
   ASSERT_EQ(s->attempts.size(), 1);
   EXPECT_THAT(s->attempts[0].members, IsEmpty());
+}
+
+TEST_F(StoreTest, EachStartHasAPlaceInTheFileAndANameOfItsOwn) {
+  Open();
+  const int64_t first = store_->Load()->run;
+  ASSERT_TRUE(store_->Commit(absl::Seconds(5), {}).ok());
+  store_.reset();
+  Open();
+  const absl::StatusOr<ClusterSnapshot> s = store_->Load();
+  EXPECT_NE(s->run, first);
+  EXPECT_EQ(s->run_ends, (std::map<int64_t, absl::Duration>{{first, absl::Seconds(5)}}));
+  store_.reset();
+  {  // as schema 7 left it
+    absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
+    ASSERT_TRUE(db->Execute("DROP TABLE server_start; PRAGMA user_version = 7;").ok());
+  }
+  Open();
+  EXPECT_NE(store_->Load()->run, 0);
+  EXPECT_TRUE(store_->Load()->run_ends.empty());
 }
 
 TEST_F(StoreTest, TheMembersOfAGangAreLoadedWithTheirAttempt) {
