@@ -193,6 +193,9 @@ void AddServe(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--label", l.worker.labels, "A word that sweeps may ask for (resources: labels)");
   c->add_option("--memory-gib", l.worker.memory_gib,
                 "Memory for trials (0: nine tenths of what the devices have)");
+  c->add_option("--gang-address", l.worker.gang_address,
+                "Where other machines reach this one: it then takes part in trials whose ranks "
+                "fit no one worker, and listens there while they meet");
   c->add_option("--corpora-gib", l.worker.corpora_gib,
                 "What corpora fetched from the server may take in its folder (50)");
   c->add_flag("--shared-checkpoints", l.worker.shared_checkpoints,

@@ -43,6 +43,7 @@ struct WorkerArgs {
   int slots = 0, exit_when_idle = 0, parent = 0;
   std::vector<std::string> labels;
   bool shared_checkpoints = false;
+  std::string gang_address;
   double memory_gib = 0;  // 0: nine tenths of the devices'
   double corpora_gib = 50;
   std::string until;  // "", "90m" from now, or seconds since 1970 with an @ before

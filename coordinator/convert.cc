@@ -49,11 +49,15 @@ absl::StatusOr<core::AttemptReport> FromProto(const v1::AttemptState& a) {
                         "attempts: step and through_seq are not negative"));
   RETURN_IF_ERROR(CheckText(a.summary_json(), kMaxJson, "attempts.summary_json"));
   RETURN_IF_ERROR(CheckText(a.cause(), kMaxLog + 4096, "attempts.cause"));
+  RETURN_IF_ERROR(CheckText(a.rendezvous(), 300, "attempts.rendezvous"));
+  RETURN_IF_ERROR(CheckText(a.gang_secret(), 300, "attempts.gang_secret"));
   core::AttemptReport out{.incarnation = a.incarnation(),
                           .attempt = {StageId{a.stage_id()}, a.attempt()},
                           .step = a.step(),
                           .through_seq = a.through_seq(),
-                          .checkpoint_gone = a.checkpoint_gone()};
+                          .checkpoint_gone = a.checkpoint_gone(),
+                          .rendezvous = a.rendezvous(),
+                          .secret = a.gang_secret()};
   if (!a.outcome().empty()) {
     out.outcome = OutcomeFromName(a.outcome());
     if (!out.outcome) {
@@ -163,6 +167,8 @@ absl::StatusOr<core::RegisterWorker> FromProto(const v1::RegisterWorkerRequest& 
       .remaining = Remaining(r.remaining_ms())};
   out.worker.labels = absl::StrJoin(labels, ",");
   out.worker.memory_bytes = r.memory_bytes();
+  RETURN_IF_ERROR(CheckText(r.gang(), 300, "gang"));
+  out.worker.gang = r.gang();
   nlohmann::json devices = nlohmann::json::array();
   for (const v1::Device& d : r.devices()) {
     devices.push_back({{"kind", d.kind()}, {"name", d.name()}, {"memory_bytes", d.memory_bytes()}});
@@ -226,6 +232,12 @@ void ToProto(const core::Grant& g, v1::Assignment* out) {
   out->set_fusion_key(g.fusion_key);
   out->set_bundle(g.bundle);
   out->set_bundle_rows(g.bundle_rows);
+  if (g.ranks_here < g.ranks) {
+    out->set_ranks_here(g.ranks_here);
+    out->set_first_rank(g.first_rank);
+    out->set_rendezvous(g.rendezvous);
+    out->set_gang_secret(g.secret);
+  }
 }
 
 void ToProto(const store::EventView& v, v1::Event* out) {

@@ -11,6 +11,7 @@ namespace {
 constexpr absl::Duration kDeadline = absl::Seconds(10);
 constexpr absl::Duration kPollWait = absl::Seconds(20);
 constexpr size_t kFactsPerBatch = 40;
+constexpr absl::Duration kMeetingPatience = absl::Minutes(10);
 
 std::string KeyIn(const std::string& config_json) {  // {"key":"t12"}
   const size_t from = config_json.find(":\"") + 2;
@@ -67,7 +68,10 @@ void Worker::KillAgent() {
 void Worker::CrashMachine(bool wipe) {
   KillAgent();
   if (wipe) {
-    for (auto& [key, a] : attempts_) ++a.run;
+    for (auto& [key, a] : attempts_) {
+      ++a.run;
+      if (a.phase == Attempt::Phase::kLive) LeaveMeeting(a);
+    }
     attempts_.clear();
     known_incarnation_ = 0;
     known_cluster_ = absl::ZeroDuration();
@@ -130,23 +134,85 @@ void Worker::Begin(const Key& key, Attempt& a) {
   a.phase = Attempt::Phase::kLive;
   a.step = a.grant.resume ? a.grant.checkpoint_step : 0;
   ++a.run;
+  if (a.member()) {
+    JoinMeeting(key, a);
+    return;
+  }
   if (a.truth.fate == Fate::kInfeasible) {
     End(key, a, Outcome::kInfeasible, "it cannot be run");
     return;
   }
   if (loop_.now() < spoiled_until_) {
-    loop_.After(absl::Seconds(1 + random_.Exponential(5)), [this, key, run = a.run] {
-      const auto it = attempts_.find(key);
-      if (it == attempts_.end() || it->second.run != run ||
-          it->second.phase != Attempt::Phase::kLive)
-        return;
-      End(key, it->second, Outcome::kFailed, "device error");
-      report_due_ = loop_.now();
-      if (up_) Soon();
-    });
+    EndAfter(absl::Seconds(1 + random_.Exponential(5)), key, Outcome::kFailed, "device error");
+    return;
+  }
+  if (a.grant.ranks_here < a.grant.ranks) {
+    OpenMeeting(key, a);
     return;
   }
   NextFact(key);
+}
+
+void Worker::EndAfter(absl::Duration wait, const Key& key, Outcome outcome,
+                      const std::string& cause) {
+  loop_.After(wait, [this, key, run = attempts_.at(key).run, outcome, cause] {
+    const auto it = attempts_.find(key);
+    if (it == attempts_.end() || it->second.run != run || it->second.phase != Attempt::Phase::kLive)
+      return;
+    End(key, it->second, outcome, cause);
+    report_due_ = loop_.now();
+    if (up_) Soon();
+  });
+}
+
+// ---- gangs: rank 0 begins when the others are there, and ends when one is gone ----
+
+void Worker::OpenMeeting(const Key& key, Attempt& a) {
+  a.meeting = absl::StrCat(name_, ":", ++meetings_opened_);
+  a.secret = absl::StrCat("secret ", random_.Between(0, 1 << 30));
+  const auto live = [this, key, run = a.run] {
+    const auto it = attempts_.find(key);
+    return it != attempts_.end() && it->second.run == run &&
+           it->second.phase == Attempt::Phase::kLive;
+  };
+  meetings_.Open(
+      a.meeting, a.secret, a.grant.ranks - a.grant.ranks_here,
+      [this, key, live] {
+        if (!live()) return;
+        ++attempts_.at(key).run;  // nobody is waited for any more
+        NextFact(key);
+      },
+      [this, key] {
+        const auto it = attempts_.find(key);
+        if (it == attempts_.end() || it->second.phase != Attempt::Phase::kLive) return;
+        End(key, it->second, Outcome::kFailed, "a rank is gone");
+        report_due_ = loop_.now();
+        if (up_) Soon();
+      });
+  EndAfter(kMeetingPatience, key, Outcome::kFailed, "a rank did not come");
+  report_due_ = std::min(report_due_, loop_.now() + absl::Milliseconds(3));
+}
+
+void Worker::JoinMeeting(const Key& key, Attempt& a) {
+  a.joined = meetings_.Join(a.grant.rendezvous, a.grant.secret, a.grant.ranks_here, [this, key] {
+    const auto it = attempts_.find(key);
+    if (it == attempts_.end() || it->second.phase != Attempt::Phase::kLive) return;
+    it->second.joined = false;
+    End(key, it->second, Outcome::kSucceeded, "rank 0 has ended");
+    report_due_ = loop_.now();
+    if (up_) Soon();
+  });
+  if (loop_.now() < spoiled_until_) {
+    EndAfter(absl::Seconds(1 + random_.Exponential(5)), key, Outcome::kFailed, "device error");
+  } else if (!a.joined) {
+    EndAfter(absl::Seconds(random_.Between(1, 20)), key, Outcome::kFailed,
+             "rank 0 cannot be reached");
+  }
+}
+
+void Worker::LeaveMeeting(const Attempt& a) {
+  if (!a.meeting.empty()) meetings_.Close(a.meeting);
+  if (a.joined) meetings_.Leave(a.grant.rendezvous);
 }
 
 void Worker::NextFact(const Key& key) {
@@ -219,6 +285,8 @@ void Worker::End(const Key& key, Attempt& a, Outcome outcome, std::string cause)
   ++a.run;
   a.outcome = outcome;
   a.cause = std::move(cause);
+  LeaveMeeting(a);
+  if (a.member() && outcome == Outcome::kSucceeded) return;  // how it ended, rank 0 says
   if (on_ended) on_ended(key.incarnation, key.attempt, outcome);
 }
 
@@ -286,7 +354,9 @@ core::AttemptReport Worker::StateOf(const Key& key, const Attempt& a) const {
           .step = a.step,
           .outcome = a.outcome,
           .through_seq = a.last_seq,
-          .cause = a.cause};
+          .cause = a.cause,
+          .rendezvous = a.phase == Attempt::Phase::kLive ? a.meeting : "",
+          .secret = a.phase == Attempt::Phase::kLive ? a.secret : ""};
 }
 
 void Worker::Register() {
@@ -298,6 +368,7 @@ void Worker::Register() {
       .remaining = Remaining()};
   event.worker.labels = machine_.labels;
   event.worker.memory_bytes = machine_.memory_bytes;
+  event.worker.gang = machine_.gang;
   for (const auto& [key, a] : attempts_) event.attempts.push_back(StateOf(key, a));
   Call<core::Answer>(
       kDeadline,
@@ -456,6 +527,10 @@ void Worker::Reconcile() {
       wanted.insert(key);
       if (const auto it = attempts_.find(key); it != attempts_.end()) {
         it->second.grant.preempt = g.preempt;
+        if (it->second.phase == Attempt::Phase::kWaiting) {
+          it->second.grant.rendezvous = g.rendezvous;
+          it->second.grant.secret = g.secret;
+        }
         continue;
       }
       Attempt a{.grant = g, .key = KeyIn(g.config_json), .stage = g.kind};
@@ -486,7 +561,7 @@ void Worker::Reconcile() {
                   });
     }
     const bool leave = draining_ || (known && !gone && a.grant.preempt);
-    if (!gone && live && leave && a.stop == Stop::kNone) {
+    if (!gone && live && leave && a.stop == Stop::kNone && !a.member()) {
       a.stop = Stop::kPreempt;
       ++a.run;
       loop_.After(absl::Seconds(a.truth.seconds_per_step * random_.Unit()),
@@ -509,6 +584,7 @@ void Worker::Reconcile() {
   int64_t free = machine_.slots - running();
   for (auto& [key, a] : attempts_) {
     if (a.phase != Attempt::Phase::kWaiting) continue;
+    if (a.member() && a.grant.rendezvous.empty()) continue;
     const bool joins = RowsBeside(a) > 0;
     if (free <= 0 && !joins) continue;
     Begin(key, a);

@@ -70,6 +70,9 @@ struct AttemptReport {
   std::string log_tail;
   std::string summary_json = "{}";
   bool checkpoint_gone = false;  // it failed because the checkpoint to go on from is not there
+  // Of the worker with rank 0, of a gang: where the others find it, "HOST:PORT", and what they
+  // prove with that they are of its trial. Said again in each report.
+  std::string rendezvous, secret;
 };
 
 struct RegisterWorker {
@@ -183,6 +186,10 @@ struct Grant {
   int64_t bundle = 0;       // grants of one bundle share a trainer
   int64_t bundle_rows = 1;  // for so many rows at most
   bool preempt = false;     // to end with a checkpoint
+  int64_t ranks = 1;        // of the stage, in all
+  int64_t first_rank = 0;  // of those that run here; above 0: this worker is not the one that tells
+  int64_t ranks_here = 1;
+  std::string rendezvous, secret;  // with first_rank > 0, once it is known
 };
 
 }  // namespace plumb::core
