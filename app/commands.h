@@ -134,6 +134,13 @@ struct PlotArgs {
 int PlotGrid(const Context& context, const PlotArgs& args);
 int PlotCurves(const Context& context, const PlotArgs& args);
 
+struct CompareArgs {
+  int64_t sweep = 0;  // 0: the newest
+  std::string by, baseline, metric, at, plot;
+  double level = 0.95;
+};
+int RunCompare(const Context& context, const CompareArgs& args);
+
 struct QueryArgs {
   std::string sql;
   double deadline = 5;
