@@ -118,8 +118,10 @@ int RunQuery(const Context& context, const QueryArgs& args) {
   const pid_t child = fork();
   if (child < 0) return Finish(absl::InternalError(absl::StrCat("fork: ", std::strerror(errno))));
   if (child == 0) {
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // their shadow is larger
     const rlimit memory = {kMemory, kMemory};
     setrlimit(RLIMIT_AS, &memory);
+#endif
     // A second line of defence behind the progress handler, which a long step inside SQLite does
     // not reach.
     alarm(static_cast<unsigned>(args.deadline) + 2);
