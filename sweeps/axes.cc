@@ -16,16 +16,18 @@ constexpr int64_t kMaxPoints = 100000;  // of one axis
 
 class AxisReader {
  public:
-  AxisReader(const YamlEntry& entry, const FieldTable& table, std::vector<Problem>* problems)
-      : entry_(entry), table_(table), problems_(problems) {}
+  AxisReader(const YamlEntry& entry, const FieldTable& table, const NameContext& names,
+             std::vector<Problem>* problems)
+      : entry_(entry), table_(table), names_(names), problems_(problems) {}
 
   std::optional<Axis> Run() {
     const size_t before = problems_->size();
     axis_.at = entry_.key.at;
     const YamlNode& v = entry_.value;
     const YamlEntry* points = v.Find("points");
+    if (v.is_map() && v.Find("when") != nullptr) When(v.Find("when")->value);
     if (v.is_map() && points != nullptr && points->value.is_list()) {
-      ReportUnknownKeys(v, {"points"}, problems_);
+      ReportUnknownKeys(v, {"points", "when"}, problems_);
       Points(points->value);
     } else if (v.is_list()) {
       Points(v);
@@ -44,6 +46,16 @@ class AxisReader {
 
  private:
   void Wrong(Position at, std::string message) { problems_->push_back({at, std::move(message)}); }
+
+  // Names of the condition that are known too late are judged with the whole file.
+  void When(const YamlNode& v) {
+    if (!v.is_scalar()) {
+      return Wrong(v.at, absl::StrCat("expected a condition, as when: mlp == leaky_relu; got ",
+                                      Describe(v)));
+    }
+    if (const auto expression = ReadExpression(v, names_, problems_))
+      axis_.when = Constraint{v.at, v.text, *expression};
+  }
 
   const spec::Field* Name(const YamlNode& node) {
     const spec::Field* f = table_.FindOrReport(node, problems_);
@@ -160,7 +172,7 @@ class AxisReader {
                                 Suggest(key.text, {"range", "linear", "log", "points", "solve"})));
     }
     const std::string count_key = kind == "range" ? "step" : "points";
-    ReportUnknownKeys(v, {kind, count_key}, problems_);
+    ReportUnknownKeys(v, {kind, count_key, "when"}, problems_);
     const spec::Field* field = OneField();
     const YamlNode& bounds = v.Find(kind)->value;
     if (!bounds.is_list() || bounds.items.size() != 2)
@@ -239,13 +251,16 @@ class AxisReader {
       Wrong(entry_.key.at,
             "solve finds a whole-number field of the model, as model.d_model or model.n_layers");
     static const std::vector<std::string> kMeasures = {"params_total", "params_non_embedding",
-                                                       "params_embedding", "flops_per_token"};
+                                                       "params_embedding", "flops_per_token",
+                                                       "flops"};
     const YamlNode& measure = v.Find("solve")->value;
     if (!measure.is_scalar() ||
         std::find(kMeasures.begin(), kMeasures.end(), measure.text) == kMeasures.end()) {
       const bool bare = measure.text == "params";
       Wrong(measure.at,
-            bare ? "bare `params` is ambiguous: write params_total or params_non_embedding"
+            measure.text == "seconds" ? "seconds: not supported yet, since no rate is calibrated for "
+                                        "each shape; solve for flops"
+            : bare ? "bare `params` is ambiguous: write params_total or params_non_embedding"
                  : absl::StrCat("cannot solve for ", Describe(measure),
                                 Suggest(measure.text, kMeasures)));
     } else {
@@ -275,6 +290,7 @@ class AxisReader {
 
   const YamlEntry& entry_;
   const FieldTable& table_;
+  const NameContext& names_;
   std::vector<Problem>* problems_;
   Axis axis_;
   std::set<std::vector<FieldValue>> seen_;
@@ -283,8 +299,8 @@ class AxisReader {
 }  // namespace
 
 std::optional<Axis> ReadAxis(const YamlEntry& entry, const FieldTable& fields,
-                             std::vector<Problem>* problems) {
-  return AxisReader(entry, fields, problems).Run();
+                             const NameContext& names, std::vector<Problem>* problems) {
+  return AxisReader(entry, fields, names, problems).Run();
 }
 
 }  // namespace plumb::sweeps

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "sweeps/field_values.h"
 #include "trainer/spec/cost.h"
 #include "trainer/spec/fields.h"
 
@@ -92,6 +93,48 @@ absl::StatusOr<std::string> ResolveName(const std::string& name) {
       "no field or measure \"", name, "\"",
       near.empty() ? absl::StrCat("; the measures are ", absl::StrJoin(MeasureNames(), ", "))
                    : absl::StrCat("; did you mean ", near, "?")));
+}
+
+absl::StatusOr<std::string> ResolveName(const std::string& name, const NameContext& context) {
+  const auto& variants = context.variants;
+  if (const auto reference = AsReference(name)) {
+    if (variants.empty()) {
+      return absl::InvalidArgumentError(
+          "ref() names a variant, and this file has none; write variants: {NAME: {…}, …}");
+    }
+    if (std::find(variants.begin(), variants.end(), reference->variant) == variants.end()) {
+      return absl::InvalidArgumentError(absl::StrCat("no variant \"", reference->variant, "\"",
+                                                     Suggest(reference->variant, variants)));
+    }
+    absl::StatusOr<std::string> inner = ResolveName(reference->name);
+    if (!inner.ok()) return inner;
+    if (inner->front() == '\'') {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "ref(", reference->variant, ").", reference->name, ": ", reference->name,
+          " is a word, no field or measure of the variant"));
+    }
+    return absl::StrCat("ref(", reference->variant, ").", *inner);
+  }
+  if (name == "variant" && !variants.empty()) return name;
+  absl::StatusOr<std::string> resolved = ResolveName(name);
+  if (!resolved.ok() && std::find(variants.begin(), variants.end(), name) != variants.end())
+    return "'" + name + "'";
+  return resolved;
+}
+
+Phase KnownIn(const std::string& name) {
+  if (name == "tokens" || name == "flops" || name == "steps" || name == "train.tokens" ||
+      name == "train.flops" || name == "train.steps") {
+    return Phase::kBudget;
+  }
+  return IsMeasure(name) ? Phase::kCounts : Phase::kFields;
+}
+
+bool IsShapeField(const std::string& path) {
+  for (const char* section : {"model.", "base.", "router.", "data."}) {
+    if (path.rfind(section, 0) == 0) return true;
+  }
+  return false;
 }
 
 absl::StatusOr<Value> SpecValues::operator()(const std::string& given) const {

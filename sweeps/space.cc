@@ -24,9 +24,11 @@ double GridSize(const SweepFile& file) {
 SpacePoint GridPoint(const SweepFile& file, int64_t index) {
   SpacePoint p;
   p.values.resize(file.axes.size());
+  p.first.resize(file.axes.size());
   for (size_t a = file.axes.size(); a-- > 0;) {
     const Axis& axis = file.axes[a];
     const int64_t i = index % SizeOf(axis);
+    p.first[a] = i == 0;
     index /= SizeOf(axis);
     if (axis.solved()) {
       p.target = axis.targets[i];

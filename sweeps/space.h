@@ -12,7 +12,8 @@ namespace plumb::sweeps {
 struct SpacePoint {
   std::vector<std::vector<FieldValue>>
       values;         // [axis][field of the axis]; empty for a solved axis
-  double target = 0;  // of the solved axis
+  double target = 0;        // of the solved axis
+  std::vector<bool> first;  // [axis]: the first value of its axis, in a grid
 };
 
 // The number of points of the grid, as a double since it may be astronomical.
