@@ -63,8 +63,7 @@ class Checker {
                            "; give it in one place"));
       }
       if (IsTuned(field)) {
-        Wrong(file_.tune->at,
-              absl::StrCat("the trial computes ", field, "; give it in one place"));
+        Wrong(file_.tune->at, absl::StrCat("the trial computes ", field, "; give it in one place"));
       }
     }
     const auto names_tuned = [&](const sweeps::Computed& formula) {
@@ -107,7 +106,8 @@ class Checker {
         Wrong(axis.when->at, absl::StrCat("`when` cannot name ", n.text, ", ", text));
       };
       if (AsReference(name)) {
-        why("which belongs to another variant; it is judged on the axes and the trial's own fields");
+        why("which belongs to another variant; it is judged on the axes and the trial's own "
+            "fields");
       } else if (KnownIn(name) != Phase::kFields) {
         why("which is counted later; it is judged on the axes and the trial's own fields");
       } else if (std::count(axis.fields.begin(), axis.fields.end(), name) > 0) {
@@ -132,9 +132,9 @@ class Checker {
     if (!file_.tune) return;
     for (const Axis& a : file_.tune->axes) {
       if (IsAxis(a.fields[0])) {
-        Wrong(a.at, absl::StrCat(a.fields[0], " is an axis already, at line ",
-                                 axis_of_[a.fields[0]]->at.line,
-                                 ": it is either compared or tuned"));
+        Wrong(a.at,
+              absl::StrCat(a.fields[0], " is an axis already, at line ",
+                           axis_of_[a.fields[0]]->at.line, ": it is either compared or tuned"));
       }
     }
     if (file_.stage_kind == "noop") {
@@ -152,8 +152,9 @@ class Checker {
     if (file_.also_match.empty()) return;
     const Position at = root_.Find("also_match")->key.at;
     if (file_.variants.size() < 2) {
-      return Wrong(at, "also_match: gives each variant but the baseline a second arm; there are no "
-                       "variants beside a baseline");
+      return Wrong(at,
+                   "also_match: gives each variant but the baseline a second arm; there are no "
+                   "variants beside a baseline");
     }
     for (const Match& m : file_.also_match) {
       if (m.measure == "flops") continue;
@@ -204,8 +205,9 @@ class Checker {
       if (a.measure != "flops") continue;
       for (size_t v = 0; v < std::max<size_t>(1, file_.variants.size()); ++v) {
         if (FieldsOf(file_, v).at.count("train.flops") == 0 && !IsAxis("train.flops")) continue;
-        Wrong(a.at, "the budget is given in FLOPs, whatever the shape; solve for flops with "
-                    "train.tokens or train.steps, or for another measure");
+        Wrong(a.at,
+              "the budget is given in FLOPs, whatever the shape; solve for flops with "
+              "train.tokens or train.steps, or for another measure");
         break;
       }
     }
@@ -214,8 +216,9 @@ class Checker {
     if (solved == file_.axes.end()) return;
     for (size_t v = 0; v < std::max<size_t>(1, file_.variants.size()); ++v) {
       if (FieldsOf(file_, v).computed.count(solved->fields[0]) > 0) {
-        Wrong(solved->at, absl::StrCat(solved->fields[0], " is computed already; solve for another "
-                                                          "field"));
+        Wrong(solved->at, absl::StrCat(solved->fields[0],
+                                       " is computed already; solve for another "
+                                       "field"));
         return;
       }
     }

@@ -184,16 +184,16 @@ std::string Completer::ShapeOf(size_t arm, Work* work) {
     const auto solution =
         SolveField(axis.fields[0], axis.multiple_of, axis.measure, point_->target, arm, raw);
     if (!solution) {
-      return absl::StrCat("solve: no ", axis.fields[0], " that is a multiple of ",
-                          axis.multiple_of, " gives a valid shape",
+      return absl::StrCat("solve: no ", axis.fields[0], " that is a multiple of ", axis.multiple_of,
+                          " gives a valid shape",
                           why_invalid_.empty() ? "" : " (" + why_invalid_ + ")");
     }
     const SolveResidual r{0, axis.fields[0], axis.measure, point_->target, solution->reached};
     if (std::abs(r.relative()) > axis.tolerance) {
       return absl::StrCat("solve: no ", axis.fields[0], " (multiple of ", axis.multiple_of,
-                          ") brings ", axis.measure, " within ",
-                          FormatNumber(axis.tolerance * 100), "% of ",
-                          Grouped(std::llround(point_->target)), OffBy(r, solution->value));
+                          ") brings ", axis.measure, " within ", FormatNumber(axis.tolerance * 100),
+                          "% of ", Grouped(std::llround(point_->target)),
+                          OffBy(r, solution->value));
     }
     work->solved = std::to_string(solution->value);
     SetField(&raw, axis.fields[0], work->solved);
@@ -286,8 +286,8 @@ Candidate Completer::Finish(size_t arm) {
   c.residuals = work.residuals;
   c.config = work.resolved;
   for (const Constraint& w : file_.where) {
-    const auto holds = w.expression.Evaluate(
-        [&](const std::string& name) { return Lookup(name, arm, c.config); });
+    const auto holds =
+        w.expression.Evaluate([&](const std::string& name) { return Lookup(name, arm, c.config); });
     c.refused = "where: " + w.text;
     if (!holds.ok() || holds->kind != Value::Kind::kBoolean) {
       Wrong(w.at, holds.ok() ? absl::StrCat("\"", w.text, "\" is a number, not a condition")
@@ -323,8 +323,8 @@ absl::StatusOr<Value> Completer::Lookup(const std::string& given, size_t arm,
                                         const spec::TrialSpec& own) {
   absl::StatusOr<std::string> name = ResolveName(given, names_);
   if (!name.ok()) return name.status();
-  const std::string& variant = file_.variants.empty() ? arms_[0].name
-                                                      : file_.variants[arms_[arm].variant].name;
+  const std::string& variant =
+      file_.variants.empty() ? arms_[0].name : file_.variants[arms_[arm].variant].name;
   if (*name == "variant") return Value::Text(variant);
   if (name->front() == '\'') return Value::Text(given);
   const auto reference = AsReference(*name);
@@ -333,9 +333,9 @@ absl::StatusOr<Value> Completer::Lookup(const std::string& given, size_t arm,
   size_t other = 0;
   while (arms_[other].name != reference->variant || arms_[other].match != nullptr) ++other;
   if (other == arm) return SpecValues(own)(reference->name);
-  const bool budget = KnownIn(reference->name) == Phase::kBudget ||
-                      (KnownIn(reference->name) == Phase::kFields &&
-                       !IsShapeField(reference->name));
+  const bool budget =
+      KnownIn(reference->name) == Phase::kBudget ||
+      (KnownIn(reference->name) == Phase::kFields && !IsShapeField(reference->name));
   const Work& work = budget ? Budget(other) : Shape(other);
   if (!work.refused.empty()) {
     return absl::InvalidArgumentError(
@@ -370,18 +370,18 @@ std::string Completer::ApplyFormulas(const std::vector<Computed>& formulas, size
       return absl::StrCat(what, " is ", FormatNumber(RoundToFourDigits(number)),
                           ", no whole number; write round_to(…, 1), or another step");
     }
-    const std::string wrong = SetField(s, formula.field,
-                                       whole && std::abs(number) < 9e15
-                                           ? std::to_string(static_cast<int64_t>(number))
-                                           : json(number).dump());
+    const std::string wrong =
+        SetField(s, formula.field,
+                 whole && std::abs(number) < 9e15 ? std::to_string(static_cast<int64_t>(number))
+                                                  : json(number).dump());
     if (!wrong.empty()) return absl::StrCat(what, ": ", wrong);
   }
   return "";
 }
 
 std::optional<Solution> Completer::SolveField(const std::string& field, int64_t multiple_of,
-                                              const std::string& measure, double target,
-                                              size_t arm, const spec::TrialSpec& raw) {
+                                              const std::string& measure, double target, size_t arm,
+                                              const spec::TrialSpec& raw) {
   const auto& found = *std::find_if(bound_fields_.begin(), bound_fields_.end(),
                                     [&](const spec::Field& f) { return f.path == field; });
   const Formulas& formulas = formulas_[arms_[arm].variant];

@@ -91,8 +91,8 @@ class Completer {
   std::vector<Problem>* problems_;
   NameContext names_;
   std::vector<Arm> arms_;
-  std::vector<Overlay> fields_;      // by variant
-  std::vector<Formulas> formulas_;   // by variant
+  std::vector<Overlay> fields_;     // by variant
+  std::vector<Formulas> formulas_;  // by variant
   std::optional<size_t> solved_axis_;
   std::map<std::pair<std::string, std::string>, CorpusInfo> corpus_;
   std::map<std::string, std::string> name_of_;  // field -> its name in cells

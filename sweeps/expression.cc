@@ -216,10 +216,9 @@ class ExpressionParser {
       const char* name;
       int least, most;  // values that it takes
     };
-    static constexpr Function kFunctions[] = {{"min", 2, 64},     {"max", 2, 64},
-                                              {"floor", 1, 1},    {"ceil", 1, 1},
-                                              {"round", 1, 1},    {"floor_to", 2, 2},
-                                              {"ceil_to", 2, 2},  {"round_to", 2, 2}};
+    static constexpr Function kFunctions[] = {
+        {"min", 2, 64},  {"max", 2, 64},     {"floor", 1, 1},   {"ceil", 1, 1},
+        {"round", 1, 1}, {"floor_to", 2, 2}, {"ceil_to", 2, 2}, {"round_to", 2, 2}};
     const Function* function = nullptr;
     for (const Function& f : kFunctions) {
       if (name == f.name) function = &f;

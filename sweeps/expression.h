@@ -1,7 +1,7 @@
 // The small language of `where:`, `when:` and computed fields.
 //
-//   d_model % n_heads == 0      params_total <= 2M and not tied_head      round_to(8/3 * d_model, 64)
-//   5 * ref(preln).params_non_embedding
+//   d_model % n_heads == 0      params_total <= 2M and not tied_head      round_to(8/3 * d_model,
+//   64) 5 * ref(preln).params_non_embedding
 //
 // + - * / % and unary minus, comparisons, and/or/not, parentheses, min(…), max(…), floor(x),
 // ceil(x), round(x), floor_to(x, m), ceil_to(x, m), round_to(x, m), numbers with k/M/G/T, true,

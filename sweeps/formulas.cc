@@ -72,21 +72,20 @@ class References {
       for (const Expression::Name& n : formula.expression.names()) {
         const auto reference = AsReference(*ResolveName(n.text, names_));
         if (!reference || reference->variant == own) continue;
-        const size_t other = std::find_if(file_.variants.begin(), file_.variants.end(),
-                                          [&](const Variant& v) {
-                                            return v.name == reference->variant;
-                                          }) -
-                             file_.variants.begin();
+        const size_t other =
+            std::find_if(file_.variants.begin(), file_.variants.end(),
+                         [&](const Variant& v) { return v.name == reference->variant; }) -
+            file_.variants.begin();
         if (other == file_.variants.size()) continue;  // it was no variant, which is said already
-        const bool budget = KnownIn(reference->name) == Phase::kBudget ||
-                            (KnownIn(reference->name) == Phase::kFields &&
-                             !IsShapeField(reference->name));
+        const bool budget =
+            KnownIn(reference->name) == Phase::kBudget ||
+            (KnownIn(reference->name) == Phase::kFields && !IsShapeField(reference->name));
         const Node to{other, budget};
         if (std::find(open_.begin(), open_.end(), to) != open_.end() && !circle_) {
           circle_ = true;
           problems_->push_back(
-              {formula.at, absl::StrCat(field, " of ", own, " waits for ", n.text, ", which waits for ",
-                                        field, " of ", own)});
+              {formula.at, absl::StrCat(field, " of ", own, " waits for ", n.text,
+                                        ", which waits for ", field, " of ", own)});
         }
         Walk(to);
       }
@@ -131,8 +130,7 @@ Formulas OrderFormulas(const Overlay& fields, const NameContext& names,
   for (const auto& [field, formula] : fields.computed)
     Visit(fields, names, variant, field, &path, &done, &order, &circle);
   Formulas out;
-  for (Computed& c : order)
-    (IsShapeField(c.field) ? out.shape : out.rest).push_back(std::move(c));
+  for (Computed& c : order) (IsShapeField(c.field) ? out.shape : out.rest).push_back(std::move(c));
   return out;
 }
 
@@ -150,9 +148,9 @@ void CheckFormulas(const SweepFile& file, const NameContext& names,
         const Phase known = KnownIn(reference->name);
         if (known == Phase::kBudget || (known == Phase::kCounts && IsShapeField(field))) {
           problems->push_back(
-              {formula.at,
-               absl::StrCat(field, " is computed before ", n.text, " is known", in,
-                            " itself; give ", variant, " a ", field, " of its own under variants:")});
+              {formula.at, absl::StrCat(field, " is computed before ", n.text, " is known", in,
+                                        " itself; give ", variant, " a ", field,
+                                        " of its own under variants:")});
         }
       }
     }
@@ -163,9 +161,9 @@ void CheckFormulas(const SweepFile& file, const NameContext& names,
       Visit(fields, names, variant, field, &path, &done, &order, &circle);
     if (circle.empty()) continue;
     circle.push_back(circle.front());
-    problems->push_back({fields.at.at(circle.front()),
-                         absl::StrCat(circle.front(), " is computed from itself", in, ": ",
-                                      absl::StrJoin(circle, " ← "))});
+    problems->push_back(
+        {fields.at.at(circle.front()), absl::StrCat(circle.front(), " is computed from itself", in,
+                                                    ": ", absl::StrJoin(circle, " ← "))});
   }
   if (problems->size() == before) References(file, names, problems).Check();
 }

@@ -21,8 +21,7 @@ struct Formulas {
   std::vector<Computed> rest;   // after: the budget, rates
 };
 // Of an overlay without circles (see CheckFormulas).
-Formulas OrderFormulas(const Overlay& fields, const NameContext& names,
-                       const std::string& variant);
+Formulas OrderFormulas(const Overlay& fields, const NameContext& names, const std::string& variant);
 
 // Reports formulas that are computed from themselves, in one variant or around several, and those
 // that name in their own variant what is known only later.

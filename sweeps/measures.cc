@@ -109,9 +109,9 @@ absl::StatusOr<std::string> ResolveName(const std::string& name, const NameConte
     absl::StatusOr<std::string> inner = ResolveName(reference->name);
     if (!inner.ok()) return inner;
     if (inner->front() == '\'') {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "ref(", reference->variant, ").", reference->name, ": ", reference->name,
-          " is a word, no field or measure of the variant"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("ref(", reference->variant, ").", reference->name, ": ", reference->name,
+                       " is a word, no field or measure of the variant"));
     }
     return absl::StrCat("ref(", reference->variant, ").", *inner);
   }

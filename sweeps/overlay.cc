@@ -109,8 +109,8 @@ class OverlayReader {
       }
       if (IsShapeField(path) && !IsShapeField(resolved) && resolved != "variant" &&
           resolved.front() != '\'' && IsTrainField(resolved)) {
-        return Wrong(v.at, absl::StrCat(path, " is part of the shape, and ", name.text,
-                                        " is not; ", kOrder));
+        return Wrong(v.at, absl::StrCat(path, " is part of the shape, and ", name.text, " is not; ",
+                                        kOrder));
       }
     }
     out_.computed[path] = {v.at, path, v.text, *expression};
@@ -136,8 +136,8 @@ class OverlayReader {
 }  // namespace
 
 const std::vector<std::string>& BudgetFields() {
-  static const auto* const fields = new std::vector<std::string>{"train.steps", "train.tokens",
-                                                                 "train.flops", "train.epochs"};
+  static const auto* const fields =
+      new std::vector<std::string>{"train.steps", "train.tokens", "train.flops", "train.epochs"};
   return *fields;
 }
 

@@ -37,7 +37,7 @@ struct PartUse {
 };
 
 struct PlannedCell {
-  std::string name;       // "n_layers=4 d_model=64 variant=sas": axis values, last part of each path
+  std::string name;  // "n_layers=4 d_model=64 variant=sas": axis values, last part of each path
   std::string axes_json;  // {"model.n_layers": 4, …, "variant": "sas"} in the sweep's order, solved
                           // values included; never a tuned field. With variants a solved axis is
                           // here by its target, {"params_total": 1000000}, which variants share
@@ -68,7 +68,7 @@ struct PlannedTrial {
   TrialRole role = TrialRole::kMain;
   bool aa = false;                       // role is kAa
   std::vector<std::string> tune_values;  // of TunePlan's fields, as JSON; empty where none is tuned
-  spec::TrialSpec config;  // resolved, data.digest set
+  spec::TrialSpec config;                // resolved, data.digest set
   std::string key;  // spec::Key; for A/A members salted with the sweep's request id by the server
   std::string fusion_key;
   std::vector<PlannedStage> stages;

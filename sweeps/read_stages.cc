@@ -19,7 +19,8 @@ using nlohmann::json;
 
 class StageReader {
  public:
-  StageReader(SweepFile* file, std::vector<Problem>* problems) : file_(*file), problems_(problems) {}
+  StageReader(SweepFile* file, std::vector<Problem>* problems)
+      : file_(*file), problems_(problems) {}
 
   // {NAME: {KIND: {settings}}, …}: at most one first stage (pretrain, or noop without `after`); the
   // others follow it.

@@ -21,9 +21,9 @@ std::string CannotBeTuned(const Axis& axis) {
   if (axis.when) return "a tuned field is tuned in every cell; leave `when` out";
   if (axis.fields.size() > 1) return "one field at a time; several tuned fields make a grid";
   if (IsBudget(field)) return "a budget cannot be tuned: a longer one is always better";
-  static const std::set<std::string> kShape = {"model.n_layers",  "model.d_model", "model.n_heads",
-                                               "model.n_kv_heads", "model.head_dim", "model.d_ff",
-                                               "model.vocab_size", "model.preset"};
+  static const std::set<std::string> kShape = {
+      "model.n_layers", "model.d_model", "model.n_heads",    "model.n_kv_heads",
+      "model.head_dim", "model.d_ff",    "model.vocab_size", "model.preset"};
   if (kShape.count(field) > 0 || field.rfind("data.", 0) == 0 || field.rfind("eval.", 0) == 0 ||
       field.rfind("execution.", 0) == 0 || field.rfind("numerics.", 0) == 0) {
     return absl::StrCat(field, " is no nuisance; write it under axes:");
@@ -59,16 +59,16 @@ std::optional<Tune> ReadTune(const YamlEntry& entry, const FieldTable& fields,
     } else if (key == "metric") {
       ReadMetric(e.value, &out.metric, problems);
       if (out.metric.rfind("test/", 0) == 0) {
-        problems->push_back({e.value.at,
-                             "the test split is for conclusions; tune by tune/… or val/…"});
+        problems->push_back(
+            {e.value.at, "the test split is for conclusions; tune by tune/… or val/…"});
       }
     } else if (key == "at") {
       ReadObjectiveAt(e.value, &out.metric_at, problems);
     } else if (e.key.is_scalar() && key.find('.') == std::string::npos &&
                fields.Find(key) == nullptr && !e.value.is_list() && !e.value.is_map()) {
-      problems->push_back({e.key.at, absl::StrCat("unknown key ", Describe(e.key),
-                                                  Suggest(key, {"seeds", "extend", "stop", "metric",
-                                                                "at"}))});
+      problems->push_back(
+          {e.key.at, absl::StrCat("unknown key ", Describe(e.key),
+                                  Suggest(key, {"seeds", "extend", "stop", "metric", "at"}))});
     } else if (const auto axis = ReadAxis(e, fields, names, problems)) {
       if (const std::string wrong = CannotBeTuned(*axis); !wrong.empty())
         problems->push_back({e.key.at, wrong});
@@ -80,8 +80,9 @@ std::optional<Tune> ReadTune(const YamlEntry& entry, const FieldTable& fields,
     }
   }
   if (out.axes.empty() && problems->size() == before) {
-    problems->push_back({v.at, "nothing is tuned: add a field, as train.lr: {log: [1e-3, 3e-2], "
-                               "points: 5}"});
+    problems->push_back({v.at,
+                         "nothing is tuned: add a field, as train.lr: {log: [1e-3, 3e-2], "
+                         "points: 5}"});
   }
   if (problems->size() > before) return std::nullopt;
   return out;

@@ -11,7 +11,7 @@ namespace plumb::sweeps {
 // One value per axis of the file: the field values, or for a solved axis the target.
 struct SpacePoint {
   std::vector<std::vector<FieldValue>>
-      values;         // [axis][field of the axis]; empty for a solved axis
+      values;               // [axis][field of the axis]; empty for a solved axis
   double target = 0;        // of the solved axis
   std::vector<bool> first;  // [axis]: the first value of its axis, in a grid
 };

@@ -39,8 +39,8 @@ class StopReader {
         continue;
       }
       if (!e.value.is_map() && e.value.kind != YamlNode::Kind::kNull) {
-        Wrong(e.value.at, absl::StrCat("expected the settings of ", key, ", or {}; got ",
-                                       Describe(e.value)));
+        Wrong(e.value.at,
+              absl::StrCat("expected the settings of ", key, ", or {}; got ", Describe(e.value)));
         continue;
       }
       if (key == "asha") Asha(e);
@@ -112,9 +112,9 @@ class StopReader {
     const YamlEntry* mode = map.Find("mode");
     if (mode == nullptr || mode->value.text == "stop") return RungMode::kStop;
     if (mode->value.text != "promote") {
-      Wrong(mode->value.at, absl::StrCat("expected mode: stop or promote, got ",
-                                         Describe(mode->value),
-                                         Suggest(mode->value.text, {"stop", "promote"})));
+      Wrong(mode->value.at,
+            absl::StrCat("expected mode: stop or promote, got ", Describe(mode->value),
+                         Suggest(mode->value.text, {"stop", "promote"})));
     }
     return RungMode::kPromote;
   }
@@ -126,8 +126,9 @@ class StopReader {
     if (rungs == nullptr)
       return Wrong(e.key.at, "asha needs its rungs, fractions of the budget: rungs: [10%, 30%]");
     if (!rungs->value.is_list() || rungs->value.items.empty()) {
-      return Wrong(rungs->value.at, absl::StrCat("expected a list of fractions, as [10%, 30%]; got ",
-                                                 Describe(rungs->value)));
+      return Wrong(rungs->value.at,
+                   absl::StrCat("expected a list of fractions, as [10%, 30%]; got ",
+                                Describe(rungs->value)));
     }
     for (const YamlNode& item : rungs->value.items) {
       const auto rung = Fraction(item, "a rung");

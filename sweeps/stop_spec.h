@@ -20,7 +20,8 @@ enum class RungMode {
   kPromote,  // it pauses there, and goes on from its checkpoint when it is among the best later
 };
 
-// Asynchronous successive halving: at each rung the best `keep` of those that have reached it go on.
+// Asynchronous successive halving: at each rung the best `keep` of those that have reached it go
+// on.
 struct AshaRule {
   std::vector<double> rungs;  // fractions of a trial's steps, in (0, 1), ascending, at least one
   Rational keep;              // in (0, 1)
@@ -29,8 +30,8 @@ struct AshaRule {
 
 // Successive halving from several first rungs: bracket b begins at from / keep^b.
 struct HyperbandRule {
-  double from = 0.1;  // the earliest rung of all, a fraction of a trial's steps, in (0, 1)
-  Rational keep;      // in (0, 1)
+  double from = 0.1;     // the earliest rung of all, a fraction of a trial's steps, in (0, 1)
+  Rational keep;         // in (0, 1)
   int64_t brackets = 0;  // 0: as many as there are rungs below the whole budget
   RungMode mode = RungMode::kStop;
 };

@@ -138,8 +138,9 @@ class Reader {
       }
       if (const auto taken = ResolveName(variant.name);
           variant.name == "variant" || (taken.ok() && taken->front() != '\'')) {
-        Wrong(entry.key.at, absl::StrCat(variant.name, " is a field or a measure in expressions; "
-                                                       "give the variant another name"));
+        Wrong(entry.key.at, absl::StrCat(variant.name,
+                                         " is a field or a measure in expressions; "
+                                         "give the variant another name"));
       }
       ReadOverlay(entry.value, table_, names_, file_starts_, &variant.overlay, problems_);
       file_.variants.push_back(std::move(variant));
@@ -201,14 +202,15 @@ class Reader {
       static const std::vector<std::string> kMeasures = {"flops", "params_total",
                                                          "params_non_embedding"};
       if (match.measure == "seconds") {
-        Wrong(measure->at,
-              "seconds: not supported yet, since no rate is calibrated for each shape; match flops");
+        Wrong(
+            measure->at,
+            "seconds: not supported yet, since no rate is calibrated for each shape; match flops");
       } else if (match.measure == "params") {
         Wrong(measure->at,
               "bare `params` is ambiguous: write params_total or params_non_embedding");
       } else if (std::find(kMeasures.begin(), kMeasures.end(), match.measure) == kMeasures.end()) {
-        Wrong(measure->at, absl::StrCat("cannot match ", Describe(*measure),
-                                        Suggest(match.measure, kMeasures)));
+        Wrong(measure->at,
+              absl::StrCat("cannot match ", Describe(*measure), Suggest(match.measure, kMeasures)));
       } else if (match.measure == "flops" && item.is_map()) {
         Wrong(item.at, "flops are matched by the budget; write flops alone");
       }
@@ -222,8 +224,8 @@ class Reader {
   void MatchKnob(const YamlNode& item, Match* match) {
     const YamlNode& knob = item.entries[0].value;
     const spec::Field* field = table_.FindOrReport(knob, problems_);
-    if (field != nullptr && (field->type != spec::FieldType::kInteger ||
-                             field->path.rfind("model.", 0) != 0)) {
+    if (field != nullptr &&
+        (field->type != spec::FieldType::kInteger || field->path.rfind("model.", 0) != 0)) {
       Wrong(knob.at, "the knob is a whole-number field of the model, as model.d_ff");
     }
     if (field != nullptr) match->knob = field->path;
@@ -271,7 +273,9 @@ class Reader {
   void Search(const YamlNode& v) {
     if (v.is_scalar() && v.text == "grid") return;
     const bool one = v.is_map() && v.entries.size() == 1 && v.entries[0].key.is_scalar();
-    if (!one) return Wrong(v.at, "expected {grid: {}}, {random: {trials: 20, seed: 1}} or {sobol: {trials: 20}}");
+    if (!one)
+      return Wrong(v.at,
+                   "expected {grid: {}}, {random: {trials: 20, seed: 1}} or {sobol: {trials: 20}}");
     const YamlEntry& e = v.entries[0];
     if (e.key.text == "grid") {
       if (e.value.is_map()) ReportUnknownKeys(e.value, {}, problems_);
@@ -279,8 +283,9 @@ class Reader {
     }
     file_.sobol = e.key.text == "sobol";
     if (e.key.text == "asha" || e.key.text == "hyperband" || e.key.text == "median") {
-      return Wrong(e.key.at, absl::StrCat(e.key.text, " ends trials early; it is a rule of stop:, "
-                                                      "inside tune: or beside it"));
+      return Wrong(e.key.at, absl::StrCat(e.key.text,
+                                          " ends trials early; it is a rule of stop:, "
+                                          "inside tune: or beside it"));
     }
     if (e.key.text != "random" && !file_.sobol) {
       const bool known = e.key.text == "tpe" || e.key.text == "gp" || e.key.text == "cmaes" ||

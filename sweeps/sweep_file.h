@@ -57,7 +57,7 @@ struct Tune {
   std::vector<Axis> axes;  // each one field with points
   int64_t seeds = 1;
   std::optional<StopSpec> stop;
-  int64_t extend = 0;  // values that may be added beyond the grid's edge
+  int64_t extend = 0;             // values that may be added beyond the grid's edge
   std::string metric, metric_at;  // what a rate is chosen by
 };
 

@@ -90,14 +90,12 @@ std::optional<double> Next(const std::vector<double>& values, Edge end) {
       }
       return true;
     }();
-    const double ratio = geometric          ? whole
+    const double ratio = geometric           ? whole
                          : end == Edge::kLow ? values[1] / first
                                              : last / values[n - 2];
     return end == Edge::kLow ? first / ratio : last * ratio;
   }
-  const double at_end = even                ? step
-                        : end == Edge::kLow ? values[1] - first
-                                            : last - values[n - 2];
+  const double at_end = even ? step : end == Edge::kLow ? values[1] - first : last - values[n - 2];
   const double next = end == Edge::kLow ? first - at_end : last + at_end;
   // A rate does not come down to 0 by steps; it is halved.
   if (end == Edge::kLow && first > 0 && next <= 0) return first / 2;
@@ -137,7 +135,8 @@ absl::StatusOr<PlannedTrial> CellTrial(const SweepPlan& plan, int64_t cell, cons
     spec::ResolveEpochs(&s, plan.cells[static_cast<size_t>(cell)].train_tokens);
   if (const auto errors = spec::Resolve(&s); !errors.empty())
     return absl::InvalidArgumentError(spec::Format(errors));
-  if (plan.cells[static_cast<size_t>(cell)].parts.empty()) s.data.mix.clear(), s.data.phases.clear();
+  if (plan.cells[static_cast<size_t>(cell)].parts.empty())
+    s.data.mix.clear(), s.data.phases.clear();
   PlannedTrial t = TrialOf(cell, s, tune.stages);
   t.tune_values = values;
   return t;
@@ -174,8 +173,7 @@ TuneDecision ChooseWinner(const TunePlan& plan, const std::vector<TuneResult>& r
     std::vector<double> tried;  // with the winner's other values
     for (const auto& [values, mean] : means) {
       bool beside = true;
-      for (size_t b = 0; b < plan.axes.size(); ++b)
-        beside &= b == a || values[b] == best->first[b];
+      for (size_t b = 0; b < plan.axes.size(); ++b) beside &= b == a || values[b] == best->first[b];
       if (beside) tried.push_back(NumberOf(values[a]));
     }
     std::sort(tried.begin(), tried.end());

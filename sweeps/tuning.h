@@ -1,7 +1,8 @@
 // Tuning inside a cell: which trials choose its nuisance values, which value wins, and what then
 // runs on seeds that tuned nothing. Pure functions of a plan and of results.
 //
-//   tune trials of a cell ──► results ──► ChooseWinner ──► more tune trials (beyond the grid's edge)
+//   tune trials of a cell ──► results ──► ChooseWinner ──► more tune trials (beyond the grid's
+//   edge)
 //                                                     └──► WinnerTrials: replicates, A/A members
 #pragma once
 
@@ -28,21 +29,22 @@ struct TuneAxis {
 
 struct TunePlan {
   std::vector<TuneAxis> axes;
-  int64_t seeds = 1;             // tune trials of each value
-  std::optional<StopSpec> stop;  // among the tune trials of one cell
-  int64_t extend = 0;            // values that may be added beyond the edges of each cell's grid
+  int64_t seeds = 1;              // tune trials of each value
+  std::optional<StopSpec> stop;   // among the tune trials of one cell
+  int64_t extend = 0;             // values that may be added beyond the edges of each cell's grid
   std::string metric, metric_at;  // what a value is chosen by: the smallest mean over seeds
   // What follows a cell's winner.
   int64_t replicates = 1;
   bool timing = false;
-  std::vector<PlannedStage> stages;       // of a replicate, without the timing
-  std::vector<bool> controlled;           // by cell: its A/A control runs too
-  std::vector<spec::TrialSpec> recipes;   // by cell: before Resolve, seeds of replicate 0
+  std::vector<PlannedStage> stages;      // of a replicate, without the timing
+  std::vector<bool> controlled;          // by cell: its A/A control runs too
+  std::vector<spec::TrialSpec> recipes;  // by cell: before Resolve, seeds of replicate 0
 
   double points() const;  // of one cell's grid
 };
 
-// Seeds of tune trials: the base seeds plus this plus r. Replicates have r, A/A members 100,000 + r.
+// Seeds of tune trials: the base seeds plus this plus r. Replicates have r, A/A members 100,000 +
+// r.
 constexpr int64_t kTuneSeeds = 200000;
 
 // What one tune trial came to.
