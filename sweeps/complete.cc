@@ -148,7 +148,7 @@ std::optional<std::vector<bool>> Completer::ActiveAxes(size_t arm) {
     active[a] = holds->boolean;
     if (active[a]) {
       add(a);
-    } else if (!point_->first[a] && !file_.random_points) {
+    } else if (!file_.random_points && !point_->first[a]) {
       return std::nullopt;
     }
   }

@@ -98,7 +98,7 @@ std::optional<double> Next(const std::vector<double>& values, Edge end) {
   const double at_end = even ? step : end == Edge::kLow ? values[1] - first : last - values[n - 2];
   const double next = end == Edge::kLow ? first - at_end : last + at_end;
   // A rate does not come down to 0 by steps; it is halved.
-  if (end == Edge::kLow && first > 0 && next <= 0) return first / 2;
+  if (end == Edge::kLow && first > 0 && next <= kEqualSteps * first) return first / 2;
   return next;
 }
 

@@ -121,12 +121,12 @@ TEST(Tune, AValueThatMakesNoTrialRefusesTheCellWithItsReason) {
   const SweepPlan p = PlanOrDie(R"(sweep: s
 trial: {model: {d_model: 32}, data: {corpus: docs}, train: {steps: 10}}
 axes: {data.seq_len: [32, 48]}
-tune: {train.batch_tokens: [96, 192, 1056]}
+tune: {train.batch_tokens: [96, 192, 1120]}
 )");
   ASSERT_EQ(p.cells.size(), 1u);
   ASSERT_EQ(p.refused.size(), 1u);
   EXPECT_EQ(p.refused[0].name, "seq_len=48");
-  EXPECT_EQ(p.refused[0].reason.find("tune: train.batch_tokens = 1056: train.batch_tokens"), 0u)
+  EXPECT_EQ(p.refused[0].reason.find("tune: train.batch_tokens = 1120: train.batch_tokens"), 0u)
       << p.refused[0].reason;
 }
 
