@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "sweeps/formulas.h"
+#include "sweeps/sobol.h"
 
 namespace plumb::sweeps {
 namespace {
@@ -241,6 +242,10 @@ class Checker {
   }
 
   void NeedsValues() {
+    if (file_.sobol && file_.axes.size() > static_cast<size_t>(kMaxSobolDimensions)) {
+      Wrong(file_.axes_at, absl::StrCat("a Sobol sequence has at most ", kMaxSobolDimensions,
+                                        " axes; write search: {random: {trials: 20}}"));
+    }
     for (const Axis& a : file_.axes) {
       if (!file_.random_points && !a.solved() && a.points.empty()) {
         Wrong(a.at,

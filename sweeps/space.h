@@ -20,8 +20,8 @@ struct SpacePoint {
 double GridSize(const SweepFile& file);
 // Point `index` of the grid in row-major order: the last axis written moves fastest.
 SpacePoint GridPoint(const SweepFile& file, int64_t index);
-// Draw `index` of the random search: a function of the file's seed, the index and the place of each
-// axis.
+// Draw `index` of the random or Sobol search: a function of the file's seed, the index and the
+// place of each axis.
 SpacePoint RandomPoint(const SweepFile& file, int64_t index);
 
 }  // namespace plumb::sweeps

@@ -10,6 +10,7 @@
 #include "sweeps/axes.h"
 #include "sweeps/check_file.h"
 #include "sweeps/field_values.h"
+#include "sweeps/include.h"
 #include "sweeps/measures.h"
 #include "sweeps/number.h"
 #include "sweeps/read_stages.h"
@@ -23,7 +24,8 @@ constexpr int64_t kMaxReplicates = 10000;  // seeds of A/A members begin at 100,
 class Reader {
  public:
   Reader(const std::string& yaml, std::vector<Problem>* problems) : problems_(problems) {
-    if (const auto root = ReadYaml(yaml, problems)) Read(*root);
+    for (const SourcePart& part : PartsOf(yaml)) file_starts_.push_back(part.first_line);
+    if (const auto root = ReadTree(yaml, problems)) Read(*root);
   }
   SweepFile Take() { return std::move(file_); }
 
@@ -55,6 +57,7 @@ class Reader {
         {"timing", [&](const YamlEntry& e) { file_.timing = Flag(e.value); }},
         {"stages", [&](const YamlEntry& e) { ReadStages(e.value, &file_, problems_); }},
         {"aa", [&](const YamlEntry& e) { aa_ = &e; }},
+        {"include", [&](const YamlEntry& e) { Include(e.value); }},
     };
     std::vector<std::string> names;
     for (const auto& [name, read] : keys) names.push_back(name);
@@ -96,6 +99,13 @@ class Reader {
       return v.text == "true";
     Wrong(v.at, absl::StrCat("expected true or false, got ", Describe(v)));
     return false;
+  }
+
+  void Include(const YamlNode& v) {
+    if (file_starts_.size() > 1) return;
+    Wrong(v.at, absl::StrCat("include: ", v.text,
+                             " was not inlined; `plumb sweep plan` and `plumb sweep submit` do "
+                             "that before they send a file"));
   }
 
   // ---- trial and variants

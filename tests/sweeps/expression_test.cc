@@ -63,7 +63,7 @@ TEST(Expression, CountsInExactFractions) {
   EXPECT_EQ(Result("7.5 % 2"), "1.5");
   EXPECT_EQ(Result("-7 % 3"), "-1");
   EXPECT_EQ(Result("9007199254740993 - 9007199254740992"), "1");  // 2^53 + 1 is no double
-  EXPECT_EQ(Result("1e30 / 1e29"), "10.000000000000002");                         // beyond 63 bits: doubles
+  EXPECT_EQ(Result("1e30 / 1e29"), "10.000000000000002");         // beyond 63 bits: doubles
 }
 
 TEST(Expression, RoundsToMultiples) {
