@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "sweeps/measures.h"
 #include "sweeps/number.h"
+#include "sweeps/shape_names.h"
 
 namespace plumb::sweeps {
 namespace {
@@ -86,6 +87,7 @@ class AxisReader {
     if (list.items.empty()) return Wrong(list.at, "an axis needs at least one value");
     if (list.items.size() > kMaxPoints)
       return Wrong(list.at, absl::StrCat("more than ", kMaxPoints, " values on one axis"));
+    if (IsShape(list)) return Shapes(list);
     const bool one_value = list.items[0].Find("sentencepiece") != nullptr || IsMix(list.items[0]);
     if (list.items[0].is_map() && !one_value) return Maps(list);
     std::vector<const spec::Field*> fields;
@@ -107,6 +109,36 @@ class AxisReader {
         const auto value = ReadFieldValue(several ? item.items[f] : item, *fields[f], problems_);
         point.push_back(value.value_or(""));
       }
+      AddPoint(std::move(point), item.at);
+    }
+  }
+
+  // Under the path, or under the bare word where that lists names: `shape` is also a common name
+  // for an axis of maps.
+  bool IsShape(const YamlNode& list) const {
+    const std::string& key = entry_.key.text;
+    return key == "model.shape" || (key == "shape" && list.items[0].is_scalar());
+  }
+
+  // [gpt2, gpt2-medium]: named shapes, each several fields.
+  void Shapes(const YamlNode& list) {
+    axis_.name = "shape";
+    for (const YamlNode& item : list.items) {
+      const auto fields = ShapeByName(item.text);
+      if (!item.is_scalar() || !fields.ok()) {
+        Wrong(item.at, item.is_scalar() ? std::string(fields.status().message())
+                                        : absl::StrCat("expected the name of a shape, as "
+                                                       "gpt2-medium; got ",
+                                                       Describe(item)));
+        continue;
+      }
+      std::vector<FieldValue> point;
+      axis_.fields.clear();
+      for (const auto& [path, value] : *fields) {
+        axis_.fields.push_back(path);
+        point.push_back(std::to_string(value));
+      }
+      axis_.point_names.push_back(item.text);
       AddPoint(std::move(point), item.at);
     }
   }

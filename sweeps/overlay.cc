@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "sweeps/number.h"
+#include "sweeps/shape_names.h"
 #include "trainer/spec/fields.h"
 
 namespace plumb::sweeps {
@@ -32,8 +33,21 @@ class OverlayReader {
                 Overlay* overlay, std::vector<Problem>* problems)
       : table_(fields), names_(names), starts_(starts), out_(*overlay), problems_(problems) {}
 
+  // model.shape, before the fields that override its own.
+  void Shapes(const YamlNode& map, const std::string& prefix) {
+    for (const YamlEntry& e : map.entries) {
+      const std::string path = prefix.empty() ? e.key.text : prefix + "." + e.key.text;
+      if (path == "model.shape") Shape(e);
+      if (path == "model" && e.value.is_map()) Shapes(e.value, path);
+    }
+  }
+
   void Section(const YamlNode& map, const std::string& prefix) {
     for (const YamlEntry& e : map.entries) {
+      if (e.key.is_scalar() &&
+          (prefix.empty() ? e.key.text : prefix + "." + e.key.text) == "model.shape") {
+        continue;
+      }
       if (!e.key.is_scalar()) {
         Wrong(e.key.at, "expected the name of a field");
         continue;
@@ -56,7 +70,32 @@ class OverlayReader {
  private:
   void Wrong(Position at, std::string message) { problems_->push_back({at, std::move(message)}); }
 
+  void Shape(const YamlEntry& e) {
+    const auto fields =
+        e.value.is_scalar()
+            ? ShapeByName(e.value.text)
+            : absl::InvalidArgumentError(absl::StrCat(
+                  "expected the name of a shape, as gpt2-medium; got ", Describe(e.value)));
+    if (!fields.ok()) return Wrong(e.value.at, std::string(fields.status().message()));
+    for (const auto& [path, value] : *fields) {
+      const auto [first, is_new] = out_.at.emplace(path, e.value.at);
+      if (!is_new && FileOf(first->second.line, starts_) == FileOf(e.value.at.line, starts_)) {
+        return Wrong(e.key.at, absl::StrCat("model.shape is given twice; the first is at line ",
+                                            first->second.line));
+      }
+      first->second = e.value.at;
+      out_.values[path] = std::to_string(value);
+      out_.of_shape.insert(path);
+    }
+  }
+
   void Field(const YamlEntry& e, const spec::Field& field) {
+    if (const auto shape = out_.at.find(field.path); out_.of_shape.count(field.path) > 0) {
+      // A shape of a later file overrides the fields of an earlier one.
+      if (FileOf(shape->second.line, starts_) > FileOf(e.value.at.line, starts_)) return;
+      out_.at.erase(shape);
+      out_.values.erase(field.path), out_.of_shape.erase(field.path);
+    }
     const auto [first, is_new] = out_.at.emplace(field.path, e.value.at);
     if (!is_new) {
       if (FileOf(first->second.line, starts_) == FileOf(e.value.at.line, starts_)) {
@@ -170,7 +209,9 @@ std::optional<Expression> ReadExpression(const YamlNode& v, const NameContext& n
 void ReadOverlay(const YamlNode& map, const FieldTable& fields, const NameContext& names,
                  const std::vector<int>& file_starts, Overlay* overlay,
                  std::vector<Problem>* problems) {
-  OverlayReader(fields, names, file_starts, overlay, problems).Section(map, "");
+  OverlayReader reader(fields, names, file_starts, overlay, problems);
+  reader.Shapes(map, "");
+  reader.Section(map, "");
 }
 
 }  // namespace plumb::sweeps

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,7 @@ struct Overlay {
   std::map<std::string, FieldValue> values;  // dotted field -> value
   std::map<std::string, Position> at;        // where each field given stands, computed ones too
   std::map<std::string, Computed> computed;  // by field; never also in `values`
+  std::set<std::string> of_shape;            // fields that model.shape gives
 };
 
 // The budgets, of which a trial has exactly one.
@@ -40,7 +42,8 @@ bool IsBudget(const std::string& path);
 std::optional<Expression> ReadExpression(const YamlNode& node, const NameContext& names,
                                          std::vector<Problem>* problems);
 
-// Adds the fields of a map of sections or dotted paths. A field given twice in one file is a
+// Adds the fields of a map of sections or dotted paths; model.shape gives the fields of a named
+// shape, which the map's others override. A field given twice in one file is a
 // problem; one that an included file gave is overridden (`file_of`: which file a line is of; equal
 // numbers, one file).
 void ReadOverlay(const YamlNode& map, const FieldTable& fields, const NameContext& names,
