@@ -288,7 +288,12 @@ class Reader {
                    "expected {grid: {}}, {random: {trials: 20, seed: 1}} or {sobol: {trials: 20}}");
     const YamlEntry& e = v.entries[0];
     if (e.key.text == "grid") {
-      if (e.value.is_map()) ReportUnknownKeys(e.value, {}, problems_);
+      if (e.value.is_map()) {
+        for (const YamlEntry& inner : e.value.entries)
+          Wrong(inner.key.at, "a grid has no settings: write search: {grid: {}}");
+      } else if (e.value.kind != YamlNode::Kind::kNull) {
+        Wrong(e.value.at, "a grid has no settings: write search: {grid: {}}");
+      }
       return;
     }
     file_.sobol = e.key.text == "sobol";
