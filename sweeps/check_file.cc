@@ -37,6 +37,11 @@ class Checker {
 
  private:
   void Wrong(Position at, std::string message) { problems_->push_back({at, std::move(message)}); }
+  // A missing one is said elsewhere.
+  bool HasTrial() const {
+    const YamlEntry* trial = root_.Find("trial");
+    return trial != nullptr && trial->value.is_map();
+  }
   bool IsAxis(const std::string& field) const { return axis_of_.count(field) > 0; }
   bool IsTuned(const std::string& field) const {
     return file_.tune && std::any_of(file_.tune->axes.begin(), file_.tune->axes.end(),
@@ -192,7 +197,7 @@ class Checker {
     if (budgets.size() == 1 && formula != nullptr && budgets[0].second != formula->at) {
       Wrong(budgets[0].second, "the trial computes this budget; give it in one place");
     }
-    if (budgets.empty() && file_.stage_kind != "noop" && root_.Find("trial") != nullptr) {
+    if (budgets.empty() && file_.stage_kind != "noop" && HasTrial()) {
       Wrong(file_.variants.empty() ? file_.trial_at : file_.variants[variant].at,
             file_.variants.empty()
                 ? absl::StrCat("no budget: give one of ", kBudgetNames, ", here or as an axis")
@@ -234,8 +239,7 @@ class Checker {
   void NeedsData() {
     const bool axis = IsAxis("data.corpus");
     for (size_t v = 0; v < std::max<size_t>(1, file_.variants.size()); ++v) {
-      if (axis || FieldsOf(file_, v).at.count("data.corpus") > 0 || root_.Find("trial") == nullptr)
-        continue;
+      if (axis || FieldsOf(file_, v).at.count("data.corpus") > 0 || !HasTrial()) continue;
       return Wrong(file_.trial_at,
                    "data.corpus is missing; `plumb data list` shows the prepared corpora");
     }

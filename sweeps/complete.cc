@@ -44,6 +44,13 @@ std::string OffBy(const SolveResidual& r, int64_t value) {
                       FormatNumber(std::round(r.relative() * 1000) / 10), "%)");
 }
 
+// Why a condition says neither yes nor no.
+std::string NoCondition(const Constraint& c, const absl::StatusOr<Value>& value) {
+  if (!value.ok()) return std::string(value.status().message());
+  return absl::StrCat("\"", c.text, "\" is a ",
+                      value->kind == Value::Kind::kText ? "word" : "number", ", not a condition");
+}
+
 // Checks what the trial reads of the corpus's parts, and says how much.
 std::string Mixture(const CorpusInfo& corpus, spec::TrialSpec* s, PlannedCell* cell) {
   const int64_t tokens = spec::TotalTokens(*s);
@@ -140,9 +147,7 @@ std::optional<std::vector<bool>> Completer::ActiveAxes(size_t arm) {
     const auto holds = axis.when->expression.Evaluate(
         [&](const std::string& name) { return Lookup(name, arm, known); });
     if (!holds.ok() || holds->kind != Value::Kind::kBoolean) {
-      Wrong(axis.when->at,
-            holds.ok() ? absl::StrCat("\"", axis.when->text, "\" is a number, not a condition")
-                       : std::string(holds.status().message()));
+      Wrong(axis.when->at, NoCondition(*axis.when, holds));
       return active;
     }
     active[a] = holds->boolean;
@@ -290,8 +295,7 @@ Candidate Completer::Finish(size_t arm) {
         w.expression.Evaluate([&](const std::string& name) { return Lookup(name, arm, c.config); });
     c.refused = "where: " + w.text;
     if (!holds.ok() || holds->kind != Value::Kind::kBoolean) {
-      Wrong(w.at, holds.ok() ? absl::StrCat("\"", w.text, "\" is a number, not a condition")
-                             : std::string(holds.status().message()));
+      Wrong(w.at, NoCondition(w, holds));
       return c;
     }
     if (!holds->boolean) return c;

@@ -119,6 +119,14 @@ absl::StatusOr<std::string> ResolveName(const std::string& name, const NameConte
   absl::StatusOr<std::string> resolved = ResolveName(name);
   if (!resolved.ok() && std::find(variants.begin(), variants.end(), name) != variants.end())
     return "'" + name + "'";
+  for (const std::string& v : variants) {
+    const bool near = spec::EditDistance(name, v) <= std::max<int>(1, name.size() / 3);
+    if (!resolved.ok() && near &&
+        resolved.status().message().find("did you mean") == absl::string_view::npos) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("no field, measure or variant \"", name, "\"; did you mean ", v, "?"));
+    }
+  }
   return resolved;
 }
 
