@@ -28,6 +28,7 @@ class Checker {
     Conditions();
     Tuning();
     Matches();
+    Objectives();
     for (size_t v = 0; v < std::max<size_t>(1, file_.variants.size()); ++v) Budgets(v);
     Solved();
     if (file_.stage_kind == "noop") return Noop();
@@ -152,6 +153,16 @@ class Checker {
     if (file_.tune->metric.empty())
       file_.tune->metric = "tune" + first.metric.substr(first.metric.find('/'));
     if (file_.tune->metric_at.empty()) file_.tune->metric_at = first.at;
+  }
+
+  void Objectives() {
+    if (!file_.objectives.front().maximize) return;
+    const YamlEntry* e = root_.Find("objective");
+    if (e == nullptr) e = root_.Find("report");
+    Wrong(
+        e->value.at,
+        "the first objective is what cells are ranked and tuned by, less being better; put the one "
+        "to maximize after it");
   }
 
   void Matches() {

@@ -294,6 +294,10 @@ Candidate Completer::Finish(size_t arm) {
     const auto holds =
         w.expression.Evaluate([&](const std::string& name) { return Lookup(name, arm, c.config); });
     c.refused = "where: " + w.text;
+    if (absl::IsFailedPrecondition(holds.status())) {
+      absl::StrAppend(&c.refused, ": ", std::string(holds.status().message()));
+      return c;
+    }
     if (!holds.ok() || holds->kind != Value::Kind::kBoolean) {
       Wrong(w.at, NoCondition(w, holds));
       return c;
@@ -342,7 +346,7 @@ absl::StatusOr<Value> Completer::Lookup(const std::string& given, size_t arm,
       (KnownIn(reference->name) == Phase::kFields && !IsShapeField(reference->name));
   const Work& work = budget ? Budget(other) : Shape(other);
   if (!work.refused.empty()) {
-    return absl::InvalidArgumentError(
+    return absl::FailedPreconditionError(  // of this point, not of the file
         absl::StrCat("ref(", reference->variant, ") is no cell here: ", work.refused));
   }
   return SpecValues(budget ? work.resolved : work.shape)(reference->name);

@@ -153,15 +153,20 @@ absl::StatusOr<Value> SpecValues::operator()(const std::string& given) const {
   // Resolving turned the budget into steps; these two still mean what they say.
   if (*name == "train.tokens") return Value::Number(Measure("tokens", spec_));
   if (*name == "train.flops") return Value::Number(Measure("flops", spec_));
-  spec::TrialSpec copy = spec_;
-  for (const spec::Field& f : spec::Fields(copy)) {
-    if (f.path != *name) continue;
-    const nlohmann::json v = f.get();
-    if (v.is_boolean()) return Value::Boolean(v.get<bool>());
-    if (v.is_string()) return Value::Text(v.get<std::string>());
-    return Value::Number(v.get<double>());
-  }
-  return absl::InternalError("field table changed");
+  // The table is built once: expressions are evaluated for every cell.
+  struct Bound {
+    Bound() {
+      for (spec::Field& f : spec::Fields(spec)) fields.emplace(f.path, std::move(f));
+    }
+    spec::TrialSpec spec;
+    std::map<std::string, spec::Field> fields;
+  };
+  thread_local Bound bound;
+  bound.spec = spec_;
+  const nlohmann::json v = bound.fields.at(*name).get();
+  if (v.is_boolean()) return Value::Boolean(v.get<bool>());
+  if (v.is_string()) return Value::Text(v.get<std::string>());
+  return Value::Number(v.get<double>());
 }
 
 }  // namespace plumb::sweeps

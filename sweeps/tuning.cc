@@ -158,6 +158,7 @@ TuneDecision ChooseWinner(const TunePlan& plan, const std::vector<TuneResult>& r
   TuneDecision out;
   out.edges.assign(plan.axes.size(), Edge::kInside);
   const auto means = Means(plan, results);
+  out.tried = static_cast<int64_t>(means.size());
   if (means.empty()) return out;
   auto best = means.begin();
   for (auto it = means.begin(); it != means.end(); ++it) {
@@ -190,6 +191,39 @@ TuneDecision ChooseWinner(const TunePlan& plan, const std::vector<TuneResult>& r
     point[a] = *value;
     out.extension.push_back(std::move(point));
     --left;
+  }
+  return out;
+}
+
+std::vector<std::string> TuneFlags(const TunePlan& plan, const TuneDecision& decision) {
+  if (decision.winner.empty()) return {"tune_failed"};
+  std::vector<std::string> out;
+  for (size_t a = 0; a < plan.axes.size(); ++a) {
+    if (decision.edges[a] == Edge::kInside) continue;
+    out.push_back(absl::StrCat("tune_edge:", plan.axes[a].field,
+                               decision.edges[a] == Edge::kLow ? ":low" : ":high"));
+  }
+  return out;
+}
+
+std::string InWords(const TunePlan& plan, const TuneDecision& decision) {
+  std::string out;
+  for (size_t a = 0; a < plan.axes.size() && !decision.winner.empty(); ++a)
+    absl::StrAppend(&out, a == 0 ? "" : ", ", plan.axes[a].field, " = ", decision.winner[a]);
+  if (decision.winner.empty()) {
+    out = absl::StrCat("all of ", decision.tried, " values diverged or failed");
+  } else {
+    absl::StrAppend(&out, " by the least mean ", plan.metric, ", ", FormatNumber(decision.value),
+                    ", of ", decision.tried, decision.tried == 1 ? " value" : " values");
+    for (size_t a = 0; a < plan.axes.size(); ++a) {
+      if (decision.edges[a] == Edge::kInside) continue;
+      absl::StrAppend(&out, "; the ", decision.edges[a] == Edge::kLow ? "least" : "greatest", " ",
+                      plan.axes[a].field, " tried");
+    }
+  }
+  for (size_t i = 0; i < decision.extension.size(); ++i) {
+    absl::StrAppend(&out, i == 0 ? "; next: " : ", ",
+                    absl::StrJoin(decision.extension[i], " and "));
   }
   return out;
 }

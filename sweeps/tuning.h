@@ -64,6 +64,7 @@ struct TuneDecision {
   std::vector<Edge> edges;
   // Values to try next, beyond the edges; empty when the decision stands.
   std::vector<std::vector<std::string>> extension;
+  int64_t tried = 0;  // points
   bool at_edge() const;
 };
 
@@ -72,6 +73,13 @@ struct TuneDecision {
 // left, each axis whose edge the winner is on is continued by the grid's own ratio (of a
 // logarithmic grid) or step; where nothing finished, downwards from the least value.
 TuneDecision ChooseWinner(const TunePlan& plan, const std::vector<TuneResult>& results);
+
+// Of a cell whose decision stands: "tune_edge:train.lr:high" for each edge, "tune_failed" without a
+// winner.
+std::vector<std::string> TuneFlags(const TunePlan& plan, const TuneDecision& decision);
+// The decision in words, for its event: "train.lr = 0.01 by the least mean tune/bits_per_byte, 2.6,
+// of 3 values; the greatest tried, 0.1 is next".
+std::string InWords(const TunePlan& plan, const TuneDecision& decision);
 
 // The tune trials of a cell for these values, one for each seed; how the plan's own were made, and
 // for extensions. InvalidArgument for values that make no trial.

@@ -177,6 +177,19 @@ TEST(ChooseWinner, FlagsTheEdgeAndContinuesTheGridByItsOwnRatio) {
   EXPECT_EQ(d.winner, std::vector<std::string>{"0.1778"});
   EXPECT_EQ(d.edges, std::vector<Edge>{Edge::kHigh});
   EXPECT_TRUE(d.extension.empty());
+  EXPECT_EQ(TuneFlags(plan, d), std::vector<std::string>{"tune_edge:train.lr:high"});
+}
+
+TEST(ChooseWinner, SaysWhatItDecidedAndWhy) {
+  TunePlan plan = Axis1({"0.001", "0.01"}, 1);
+  plan.metric = "tune/bits_per_byte";
+  TuneDecision d = ChooseWinner(plan, Results({{"0.001", 2.5}, {"0.01", 2.25}}));
+  EXPECT_EQ(InWords(plan, d),
+            "train.lr = 0.01 by the least mean tune/bits_per_byte, 2.25, of 2 values; the greatest "
+            "train.lr tried; next: 0.1");
+  d = ChooseWinner(plan, Results({{"0.001", kDiverged}, {"0.01", kDiverged}}));
+  EXPECT_EQ(InWords(plan, d), "all of 2 values diverged or failed; next: 1e-04");
+  EXPECT_EQ(TuneFlags(plan, d), std::vector<std::string>{"tune_failed"});
 }
 
 TEST(ChooseWinner, ContinuesALinearGridByItsStep) {

@@ -85,6 +85,20 @@ variants: {a: {}, b: {model.head_dim: 8}}
       << p.refused[1].reason;
 }
 
+TEST(Variants, AConditionMayCompareWithAnotherVariant) {
+  const SweepPlan p = PlanOrDie(R"(sweep: s
+trial: {model: {head_dim: 16}, data: {corpus: docs, seq_len: 32}, train: {steps: 10, batch_tokens: 1024}}
+axes: {model.d_model: [32, 64, 72]}
+variants: {a: {}, b: {model.n_layers: 8, model.head_dim: 8}}
+where: params_total <= 1.5 * ref(a).params_total or d_model > 32
+)");
+  EXPECT_EQ(CellNames(p),
+            (Strings{"d_model=32 variant=a", "d_model=64 variant=a", "d_model=64 variant=b"}));
+  ASSERT_EQ(p.refused.size(), 3u);  // 72 is no multiple of a's heads
+  EXPECT_NE(p.refused[2].reason.find(": ref(a) is no cell here"), std::string::npos)
+      << p.refused[2].reason;
+}
+
 TEST(Variants, TheControlMayBeOneVariant) {
   const SweepPlan p = PlanOrDie(std::string(kSas) + "replicates: 3\naa: preln\n");
   int64_t control = 0;
