@@ -148,10 +148,14 @@ class SchemaWriter {
     defs_["points"] = Any(
         {ListOf(point), Object({{"points", ListOf(point)}, {"when", Condition()}}, {"points"})});
     defs_["stop"] = Stop();
-    defs_["objective"] =
-        Any({Pattern(kMetricText), Object({{"metric", Pattern(kMetricText)},
-                                           {"at", Pattern(kAtText)},
-                                           {"goal", {{"enum", {"minimize", "maximize"}}}}})});
+    const json at = Pattern(kAtText), goal = {{"enum", {"minimize", "maximize"}}};
+    const json split = {{"enum", {"train", "tune", "val", "test"}}};
+    defs_["objective"] = Any(
+        {Pattern(kMetricText),
+         Object({{"metric", Pattern(kMetricText)}, {"at", at}, {"goal", goal}}),
+         Object(
+             {{"metric", Pattern("^[a-z0-9_.-]+$")}, {"split", split}, {"at", at}, {"goal", goal}},
+             {"metric", "split"})});
   }
 
   // Lists and ranges of a field.

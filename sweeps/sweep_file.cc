@@ -343,9 +343,13 @@ class Reader {
   void OneObjective(const YamlNode& v, PlannedObjective* out) {
     const YamlNode* metric = &v;
     if (v.is_map()) {
-      ReportUnknownKeys(v, {"metric", "at", "goal"}, problems_);
+      ReportUnknownKeys(v, {"metric", "split", "at", "goal"}, problems_);
       const YamlEntry* m = v.Find("metric");
       metric = m == nullptr ? nullptr : &m->value;
+      if (const YamlEntry* split = v.Find("split")) {
+        Split(split->value, metric, out);
+        metric = nullptr;
+      }
       if (const YamlEntry* at = v.Find("at")) ReadObjectiveAt(at->value, &out->at, problems_);
       if (const YamlEntry* goal = v.Find("goal")) {
         out->maximize = goal->value.text == "maximize";
@@ -357,6 +361,24 @@ class Reader {
       }
     }
     if (metric != nullptr) ReadMetric(*metric, &out->metric, problems_);
+  }
+
+  // {metric: bits_per_byte, split: test}
+  void Split(const YamlNode& split, const YamlNode* metric, PlannedObjective* out) {
+    static const std::vector<std::string> kSplits = {"train", "tune", "val", "test"};
+    if (!split.is_scalar() ||
+        std::find(kSplits.begin(), kSplits.end(), split.text) == kSplits.end()) {
+      return Wrong(split.at,
+                   absl::StrCat("no split ", Describe(split), Suggest(split.text, kSplits)));
+    }
+    if (metric == nullptr || metric->text.find('/') != std::string::npos) {
+      return Wrong(
+          metric == nullptr ? split.at : metric->at,
+          "with split: the metric is a bare name, as {metric: bits_per_byte, split: test}");
+    }
+    YamlNode whole = *metric;
+    whole.text = split.text + "/" + metric->text;
+    ReadMetric(whole, &out->metric, problems_);
   }
 
   void Priority(const YamlNode& v) {
