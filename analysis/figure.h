@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "analysis/compare.h"
 #include "analysis/map.h"
 
 namespace plumb::analysis {
@@ -44,6 +45,18 @@ std::string Svg(const CurvesFigure& figure);
 // label, group, line (one per curve: replicates differ in it), x, y of every point, not only of the
 // drawn ones.
 std::string Csv(const CurvesFigure& figure);
+
+// Differences with their intervals, one row each: a forest plot.
+struct CompareFigure {
+  std::string title;   // "Sweep 3 sas-depth: test bits per byte, variant against preln"
+  std::string header;  // what a difference is: sign, unit, which value, level
+  std::string axis;    // "variant"
+  std::string unit;    // "bits per byte"
+  Comparison comparison;
+};
+std::string Terminal(const CompareFigure& figure, const TerminalOptions& options);
+std::string Svg(const CompareFigure& figure);
+std::string Csv(const CompareFigure& figure);  // one row per difference
 
 // Fewer points for drawing: in each of `buckets` equal parts of the (log) x range the first,
 // smallest, largest and last, so that no extreme is lost.

@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "analysis/figure.h"
 #include "analysis/svg.h"
+#include "analysis/text.h"
 
 namespace plumb::analysis {
 namespace {
@@ -57,12 +58,6 @@ std::string Centered(const std::string& s, int columns, int width) {
   const int room = std::max(0, width - columns);
   return absl::StrCat(std::string(room / 2, ' '), s, std::string(room - room / 2, ' '));
 }
-// Columns of text whose only multi-byte character is ±.
-int Columns(const std::string& s) {
-  int n = 0;
-  for (unsigned char c : s) n += (c & 0xC0) != 0x80;
-  return n;
-}
 std::string Centered(const std::string& s, int width) { return Centered(s, Columns(s), width); }
 
 std::pair<double, double> Range(const MapFigure& f) {
@@ -97,13 +92,6 @@ std::vector<std::string> Legend(const MapFigure& f) {
   }
   for (const std::string& note : f.notes) out.push_back(note);
   return out;
-}
-
-std::string CsvField(const std::string& s) {
-  if (s.find_first_of(",\"\n") == std::string::npos) return s;
-  std::string out = "\"";
-  for (char c : s) absl::StrAppend(&out, c == '"' ? "\"\"" : std::string(1, c));
-  return out + "\"";
 }
 
 }  // namespace
@@ -186,18 +174,7 @@ std::string Svg(const MapFigure& f) {
   const double page = std::max(w, 560.0);
   const size_t per_line = static_cast<size_t>((page - 40) / 5.9);
   for (const std::string& p : paragraphs) {
-    std::string line;
-    size_t at = 0;
-    while (at < p.size()) {
-      size_t space = p.find(' ', at);
-      if (space == std::string::npos) space = p.size();
-      const std::string word = p.substr(at, space - at);
-      if (!line.empty() && line.size() + 1 + word.size() > per_line)
-        lines.push_back(line), line.clear();
-      absl::StrAppend(&line, line.empty() ? "" : " ", word);
-      at = space + 1;
-    }
-    if (!line.empty()) lines.push_back(line);
+    for (std::string& line : Wrapped(p, per_line)) lines.push_back(std::move(line));
   }
   SvgPage svg(page, kTop + plot_h + 60 + 16 * static_cast<double>(lines.size()) + 12);
   svg.Text(20, 26, f.title, {.size = 16, .bold = true});

@@ -20,6 +20,11 @@ double SquaresAbout(const std::vector<double>& v, double mean) {
   return sum;
 }
 
+double SquaredError(const std::vector<double>& v) {  // of the mean
+  const double n = static_cast<double>(v.size());
+  return SquaresAbout(v, Mean(v)) / (n - 1) / n;
+}
+
 }  // namespace
 
 double StudentQuantile(double level, int64_t df) {
@@ -54,23 +59,25 @@ Interval WelchDifference(const std::vector<double>& a, const std::vector<double>
                .high = kInfinity,
                .n = static_cast<int64_t>(std::min(a.size(), b.size()))};
   if (out.n < 2) return out;
-  const auto error = [](const std::vector<double>& v) {  // squared standard error of the mean
-    const double n = static_cast<double>(v.size());
-    return SquaresAbout(v, Mean(v)) / (n - 1) / n;
-  };
-  const double ea = error(a), eb = error(b);
+  const double ea = SquaredError(a), eb = SquaredError(b);
   if (ea + eb == 0) {
     out.low = out.high = out.mean;
     return out;
   }
   out.sd = std::sqrt(ea + eb);
-  const double df =
-      (ea + eb) * (ea + eb) /
-      (ea * ea / static_cast<double>(a.size() - 1) + eb * eb / static_cast<double>(b.size() - 1));
   const double half =
-      StudentQuantile(level, std::max<int64_t>(1, static_cast<int64_t>(df))) * out.sd;
+      StudentQuantile(level, std::max<int64_t>(1, static_cast<int64_t>(WelchFreedom(a, b)))) *
+      out.sd;
   out.low = out.mean - half, out.high = out.mean + half;
   return out;
+}
+
+double WelchFreedom(const std::vector<double>& a, const std::vector<double>& b) {
+  const double ea = SquaredError(a), eb = SquaredError(b);
+  if (ea + eb == 0) return 1;
+  return (ea + eb) * (ea + eb) /
+         (ea * ea / static_cast<double>(a.size() - 1) +
+          eb * eb / static_cast<double>(b.size() - 1));
 }
 
 std::optional<double> PooledDeviation(const std::vector<std::vector<double>>& groups) {

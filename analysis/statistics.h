@@ -31,6 +31,10 @@ Interval PairedDifference(const std::map<int64_t, double>& a, const std::map<int
 // rounded down).
 Interval WelchDifference(const std::vector<double>& a, const std::vector<double>& b, double level);
 
+// Its degrees of freedom, not rounded; 1 where there is no spread at all. Both samples have two
+// values or more.
+double WelchFreedom(const std::vector<double>& a, const std::vector<double>& b);
+
 // Standard deviation of the noise of one run, pooled over groups: √(Σ (x − group mean)² / Σ (n −
 // 1)); nullopt when every group has fewer than two values.
 std::optional<double> PooledDeviation(const std::vector<std::vector<double>>& groups);

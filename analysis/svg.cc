@@ -100,6 +100,13 @@ void SvgPage::Path(const std::vector<std::pair<double, double>>& points, const s
                         "stroke-linejoin=\"round\"/>\n",
                         d, stroke, w);
 }
+void SvgPage::Polygon(const std::vector<std::pair<double, double>>& points,
+                      const std::string& fill) {
+  std::string p;
+  for (const auto& [x, y] : points)
+    absl::StrAppendFormat(&p, "%s%.1f,%.1f", p.empty() ? "" : " ", x, y);
+  absl::StrAppendFormat(&out_, "<polygon points=\"%s\" fill=\"%s\"/>\n", p, fill);
+}
 std::string SvgPage::Finish() { return absl::StrCat(out_, "</svg>\n"); }
 
 }  // namespace plumb::analysis

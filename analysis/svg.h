@@ -26,6 +26,7 @@ class SvgPage {
             double stroke_width);
   void Path(const std::vector<std::pair<double, double>>& points, const std::string& stroke,
             double stroke_width);
+  void Polygon(const std::vector<std::pair<double, double>>& points, const std::string& fill);
   std::string Finish();
 
  private:

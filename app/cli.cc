@@ -44,6 +44,7 @@ struct Line {
   SimArgs sim;
   TrialArgs trial;
   PlotArgs plot;
+  CompareArgs compare;
   QueryArgs query;
   ExportArgs exporting;
   DoctorArgs doctor;
@@ -192,6 +193,9 @@ void AddServe(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--label", l.worker.labels, "A word that sweeps may ask for (resources: labels)");
   c->add_option("--memory-gib", l.worker.memory_gib,
                 "Memory for trials (0: nine tenths of what the devices have)");
+  c->add_option("--gang-address", l.worker.gang_address,
+                "Where other machines reach this one: it then takes part in trials whose ranks "
+                "fit no one worker, and listens there while they meet");
   c->add_option("--corpora-gib", l.worker.corpora_gib,
                 "What corpora fetched from the server may take in its folder (50)");
   c->add_flag("--shared-checkpoints", l.worker.shared_checkpoints,
@@ -332,6 +336,21 @@ void AddResults(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--series", l.plot.series, "What to show (val/bits_per_byte)");
   c->add_option("--x", l.plot.x, "steps, tokens or flops");
   c->add_flag("--linear", l.plot.linear, "Linear x axis");
+
+  c = b.Command(root, "compare",
+                "Which value of an axis is better? Paired differences, with what may be claimed",
+                "plumb compare 3 --by variants --db plumb.db --plot forest.svg",
+                [](const Line& x) { return RunCompare(x.context, x.compare); });
+  c->add_option("sweep", l.compare.sweep, "Sweep (the newest)");
+  c->add_option("--by", l.compare.by,
+                "Axis to compare along, e.g. n_layers, or variants; several with commas where they "
+                "move together (variants, or the only axis)");
+  c->add_option("--baseline", l.compare.baseline, "Value to compare with (the file's first)");
+  c->add_option("--metric", l.compare.metric, "Series, e.g. val/loss (the sweep's objective)");
+  c->add_option("--at", l.compare.at,
+                "last, best, 'mean_last(5)', 'step 1000' (as the sweep's report says, else last)");
+  c->add_option("--level", l.compare.level, "Of intervals and of all claims together (0.95)");
+  c->add_option("--plot", l.compare.plot, "Also write the forest plot to this SVG file");
 
   c = b.Command(root, "query", "SQL on the database, read-only",
                 "plumb query \"SELECT n_layers, d_model, mean_test_bits_per_byte FROM v_cell\"",
@@ -580,7 +599,7 @@ int RunCli(int argc, char** argv) {
   CLI::Option* db = root.add_option("--db", line.context.db, "Database file (plumb.db)");
   root.add_option("--server", line.context.server, "HOST:PORT (else found through <db>.address)")
       ->envname("PLUMB_SERVER");
-  root.add_option("-o,--output", line.context.format, "table, json, jsonl or csv; svg for plot");
+  root.add_option("-o,--output", line.context.format, "table, json, jsonl or csv; svg for figures");
   AddServe(builder, &root, line);
   AddSweep(builder, &root, line);
   AddTrial(builder, &root, line);

@@ -43,6 +43,7 @@ struct WorkerArgs {
   int slots = 0, exit_when_idle = 0, parent = 0;
   std::vector<std::string> labels;
   bool shared_checkpoints = false;
+  std::string gang_address;
   double memory_gib = 0;  // 0: nine tenths of the devices'
   double corpora_gib = 50;
   std::string until;  // "", "90m" from now, or seconds since 1970 with an @ before
@@ -132,6 +133,13 @@ struct PlotArgs {
 };
 int PlotGrid(const Context& context, const PlotArgs& args);
 int PlotCurves(const Context& context, const PlotArgs& args);
+
+struct CompareArgs {
+  int64_t sweep = 0;  // 0: the newest
+  std::string by, baseline, metric, at, plot;
+  double level = 0.95;
+};
+int RunCompare(const Context& context, const CompareArgs& args);
 
 struct QueryArgs {
   std::string sql;

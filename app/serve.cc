@@ -86,6 +86,7 @@ int RunWorkerCommand(const Context& context, const WorkerArgs& args) {
   options.slots = args.slots;
   options.labels = args.labels;
   options.shared_checkpoints = args.shared_checkpoints;
+  options.gang_address = args.gang_address;
   options.memory_bytes = static_cast<int64_t>(args.memory_gib * (1 << 30));
   if (!(args.corpora_gib >= 0 && args.corpora_gib < 1e9))
     return Finish(absl::InvalidArgumentError("--corpora-gib: from 0 on"));

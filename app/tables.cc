@@ -17,11 +17,8 @@ namespace {
 constexpr double kLevel = 0.9;
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-// "model.n_layers" -> "n_layers"
-std::string Last(const std::string& path) { return path.substr(path.rfind('.') + 1); }
-
 std::string AxisLabel(const std::string& path) {
-  const std::string last = Last(path);
+  const std::string last = LastWord(path);
   if (last == "n_layers") return "depth (n_layers)";
   if (last == "d_model") return "width (d_model)";
   return last;
@@ -32,12 +29,6 @@ std::string ValueOf(const SweepResults::Cell& cell, const std::string& axis) {
     if (path == axis) return value;
   }
   return "-";
-}
-
-bool IsNumber(const std::string& s, double* out) {
-  char* end = nullptr;
-  *out = std::strtod(s.c_str(), &end);
-  return end != s.c_str() && *end == '\0';
 }
 
 // Numbers by size, words as they come.
@@ -64,7 +55,7 @@ std::vector<std::string> Distinct(const std::vector<SweepResults::Cell>& cells,
 absl::StatusOr<std::string> ChooseAxis(const std::vector<std::string>& axes,
                                        const std::string& asked, const char* option) {
   for (const std::string& a : axes) {
-    if (a == asked || Last(a) == asked) return a;
+    if (a == asked || LastWord(a) == asked) return a;
   }
   const std::string near = Nearest(asked, axes);
   std::string list;
@@ -88,7 +79,110 @@ absl::StatusOr<int64_t> FindSweep(store::Database& db, int64_t sweep) {
   return find.Int(0);
 }
 
+// Points of a trial's series, the last first; of its training where that has them; `step` -1: of
+// all steps. NaN: not finite.
+absl::StatusOr<std::vector<double>> Points(store::Statement& points, int64_t trial,
+                                           const std::string& series, int64_t step, int64_t limit) {
+  points.Reset();
+  points.Bind(1, trial);
+  points.Bind(2, series);
+  points.Bind(3, step);
+  points.Bind(4, limit);
+  std::vector<double> out;
+  for (;;) {
+    ASSIGN_OR_RETURN(const bool more, points.Step());
+    if (!more) return out;
+    out.push_back(points.IsNull(0) ? kNaN : points.Double(0));
+  }
+}
+
+// nullopt: too few points, or one of those asked for is not finite.
+absl::StatusOr<std::optional<double>> ValueAt(store::Statement& points, int64_t trial,
+                                              const std::string& series, const At& at) {
+  const bool best = at.kind == At::Kind::kBest, step = at.kind == At::Kind::kStep;
+  ASSIGN_OR_RETURN(std::vector<double> v, Points(points, trial, series, step ? at.k : -1,
+                                                 best   ? -1
+                                                 : step ? 1
+                                                        : at.k));
+  if (step) {
+    if (v.empty() || !std::isfinite(v[0])) return std::nullopt;
+    return v[0];
+  }
+  if (best) {
+    std::erase_if(v, [](double x) { return std::isnan(x); });
+    if (v.empty()) return std::nullopt;
+    return LowerIsBetter(series).value_or(true) ? *std::min_element(v.begin(), v.end())
+                                                : *std::max_element(v.begin(), v.end());
+  }
+  double sum = 0;
+  for (double x : v) sum += x;
+  if (std::ssize(v) < at.k || !std::isfinite(sum)) return std::nullopt;
+  return sum / static_cast<double>(at.k);
+}
+
+bool Ends(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
 }  // namespace
+
+std::string LastWord(const std::string& path) { return path.substr(path.rfind('.') + 1); }
+
+bool IsNumber(const std::string& s, double* out) {
+  char* end = nullptr;
+  *out = std::strtod(s.c_str(), &end);
+  return end != s.c_str() && *end == '\0';
+}
+
+std::optional<bool> LowerIsBetter(const std::string& series) {
+  for (const char* end : {"loss", "perplexity", "bits_per_byte", "_bytes", "seconds"}) {
+    if (Ends(series, end)) return true;
+  }
+  for (const char* end : {"accuracy", "acc", "acc_norm", "_per_s", "f1"}) {
+    if (Ends(series, end)) return false;
+  }
+  return std::nullopt;
+}
+
+absl::StatusOr<At> ParseAt(const std::string& text) {
+  if (text == "last") return At{};
+  if (text == "best") return At{.kind = At::Kind::kBest};
+  const auto number = [&](const std::string& before, const std::string& after) -> int64_t {
+    if (text.rfind(before, 0) != 0 || !Ends(text, after)) return -1;
+    double k = 0;
+    const std::string digits =
+        text.substr(before.size(), text.size() - before.size() - after.size());
+    return IsNumber(digits, &k) && k >= 0 && k <= 1e15 && k == std::floor(k)
+               ? static_cast<int64_t>(k)
+               : -1;
+  };
+  if (const int64_t k = number("mean_last(", ")"); k >= 1)
+    return At{.kind = At::Kind::kMeanLast, .k = k};
+  if (const int64_t k = number("step ", ""); k >= 0) return At{.kind = At::Kind::kStep, .k = k};
+  return absl::InvalidArgumentError(
+      absl::StrCat("--at ", text, ": one of last, best, 'mean_last(5)', 'step 1000'"));
+}
+
+absl::Status UnknownSeries(store::Database& db, int64_t sweep, const std::string& series) {
+  ASSIGN_OR_RETURN(
+      store::Statement names,
+      db.Prepare(
+          "SELECT DISTINCT series FROM v_curve WHERE sweep_id = ? AND layer = -1 ORDER BY 1"));
+  names.Bind(1, sweep);
+  std::vector<std::string> all;
+  for (;;) {
+    ASSIGN_OR_RETURN(const bool more, names.Step());
+    if (!more) break;
+    all.push_back(names.Text(0));
+  }
+  const std::string near = Nearest(series, all);
+  std::string list;
+  for (const std::string& s : all) absl::StrAppend(&list, list.empty() ? "" : ", ", s);
+  return absl::NotFoundError(absl::StrCat("sweep ", sweep, " has no points of ", series, "; ",
+                                          !near.empty() ? absl::StrCat("did you mean ", near, "?")
+                                          : all.empty() ? std::string("nothing is measured yet")
+                                                        : absl::StrCat("there are ", list)));
+}
 
 std::string InWords(const std::string& series) {
   std::string out = series;
@@ -99,7 +193,7 @@ std::string InWords(const std::string& series) {
 }
 
 absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
-                                         const std::string& series) {
+                                         const std::string& series, const At& at) {
   SweepResults out;
   ASSIGN_OR_RETURN(out.id, FindSweep(db, sweep));
   ASSIGN_OR_RETURN(store::Statement head,
@@ -134,7 +228,8 @@ absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
         if (f.is_string()) cell.result.flags.push_back(f.get<std::string>());
       }
     }
-    index[cells.Int(0)] = out.cells.size();
+    cell.id = cells.Int(0);
+    index[cell.id] = out.cells.size();
     out.cells.push_back(std::move(cell));
   }
 
@@ -156,11 +251,19 @@ absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
                  "(SELECT m.value FROM stage g JOIN series s ON s.stage_id = g.id "
                  "JOIN measurement m ON m.series_id = s.id "
                  " WHERE g.trial_id = t.id AND s.name = 'timing/solo_tokens_per_s' "
-                 "ORDER BY m.step DESC LIMIT 1), t.flops_per_token, t.tokens "
+                 "ORDER BY m.step DESC LIMIT 1), t.flops_per_token, t.tokens, "
+                 "t.seed_data, t.id "
                  "FROM sweep_trial st JOIN trial t ON t.id = st.trial_id WHERE "
                  "st.sweep_id = ?1 ORDER BY st.idx"));
   rows.Bind(1, out.id);
   rows.Bind(2, out.series);
+  ASSIGN_OR_RETURN(
+      store::Statement points,
+      db.Prepare("SELECT m.value FROM measurement m WHERE m.series_id = (SELECT s.id FROM stage g "
+                 "JOIN series s ON s.stage_id = g.id WHERE g.trial_id = ?1 AND "
+                 "g.kind <> 'timing' AND s.name = ?2 AND s.layer = -1 ORDER BY g.parent_id IS NOT "
+                 "NULL, g.id, s.definition_version DESC LIMIT 1) AND ?3 IN (-1, m.step) "
+                 "ORDER BY m.step DESC LIMIT ?4"));
   std::map<int64_t, std::vector<double>> seconds;
   for (;;) {
     ASSIGN_OR_RETURN(const bool more, rows.Step());
@@ -183,14 +286,27 @@ absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
     }
     // The last value of a training that ended otherwise is no result; how the stages after it ended
     // is another matter.
-    const bool result = state == "succeeded" && !rows.IsNull(9);
+    std::optional<double> result;
+    if (state == "succeeded" || (at.kind == At::Kind::kStep && state != "diverged")) {
+      if (at.kind != At::Kind::kLast) {
+        ASSIGN_OR_RETURN(result, ValueAt(points, rows.Int(15), out.series, at));
+      } else if (!rows.IsNull(9)) {
+        result = rows.Double(9);
+      }
+    }
+    out.cells[it->second].runs.push_back({.trial = rows.Int(15),
+                                          .replicate = replicate,
+                                          .seed = rows.Int(14),
+                                          .aa = aa,
+                                          .state = state,
+                                          .value = result});
     if (aa) {
-      if (result) cell.aa_values[replicate] = rows.Double(9);
+      if (result) cell.aa_values[replicate] = *result;
       continue;
     }
     ++cell.replicates;
     cell.diverged += state == "diverged";
-    if (result) cell.values[replicate] = rows.Double(9);
+    if (result) cell.values[replicate] = *result;
     if (!rows.IsNull(10)) {
       std::vector<double>& of_cell = seconds[rows.Int(0)];
       of_cell.push_back(rows.Double(10));
@@ -238,7 +354,7 @@ absl::StatusOr<std::vector<analysis::MapFigure>> MapFigures(const SweepResults& 
     std::string rest;
     for (const std::string& a : varying) {
       if (a != rows && a != columns) {
-        absl::StrAppend(&rest, rest.empty() ? "" : " ", Last(a), "=", ValueOf(c, a));
+        absl::StrAppend(&rest, rest.empty() ? "" : " ", LastWord(a), "=", ValueOf(c, a));
       }
     }
     analysis::CellResult cell = c.result;
@@ -308,27 +424,7 @@ absl::StatusOr<analysis::CurvesFigure> LoadCurves(store::Database& db,
     }
     f.curves.back().points.emplace_back(rows.Double(4), rows.IsNull(5) ? kNaN : rows.Double(5));
   }
-  if (f.curves.empty()) {
-    ASSIGN_OR_RETURN(
-        store::Statement names,
-        db.Prepare(
-            "SELECT DISTINCT series FROM v_curve WHERE sweep_id = ? AND layer = -1 ORDER BY 1"));
-    names.Bind(1, sweep);
-    std::vector<std::string> all;
-    for (;;) {
-      ASSIGN_OR_RETURN(const bool more, names.Step());
-      if (!more) break;
-      all.push_back(names.Text(0));
-    }
-    const std::string near = Nearest(request.series, all);
-    std::string list;
-    for (const std::string& s : all) absl::StrAppend(&list, list.empty() ? "" : ", ", s);
-    return absl::NotFoundError(absl::StrCat("sweep ", sweep, " has no points of ", request.series,
-                                            "; ",
-                                            !near.empty() ? absl::StrCat("did you mean ", near, "?")
-                                            : all.empty() ? std::string("nothing is measured yet")
-                                                          : absl::StrCat("there are ", list)));
-  }
+  if (f.curves.empty()) return UnknownSeries(db, sweep, request.series);
   return f;
 }
 

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -18,17 +20,39 @@ struct SweepResults {
   int64_t trials = 0, ended = 0;
   std::string corpus, tokenizer;  // of its first trial
   struct Cell {
+    int64_t id = 0;
     std::vector<std::pair<std::string, std::string>>
         axes;                     // path, value as text; in the sweep's order
     analysis::CellResult result;  // x and y not set
+    struct Run {
+      int64_t trial = 0, replicate = 0, seed = 0;  // seed.data
+      bool aa = false;
+      std::string state;  // of its training
+      std::optional<double> value;
+    };
+    std::vector<Run> runs;
   };
   std::vector<Cell> cells;
 };
 
-// `sweep` 0: the newest. `series` "": the sweep's objective. A trial's value is the series' last
-// point.
+// A trial's value out of the points of a series. The last, the best and a mean of the last k are of
+// trainings that succeeded; that of a step, of any training that passed it and has not diverged.
+struct At {
+  enum class Kind { kLast, kBest, kMeanLast, kStep } kind = Kind::kLast;
+  int64_t k = 1;  // of kMeanLast; a trial with fewer points has no value. Of kStep: which
+};
+// "last", "best", "mean_last(5)": what a sweep file's `at` may say; and "step 1000". The best is
+// the lowest unless the series is one where higher is better.
+absl::StatusOr<At> ParseAt(const std::string& text);
+// Of accuracies and speeds; nullopt where neither direction is known to be better.
+std::optional<bool> LowerIsBetter(const std::string& series);
+
+// `sweep` 0: the newest. `series` "": the sweep's objective.
 absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
-                                         const std::string& series);
+                                         const std::string& series, const At& at = {});
+
+// "no points of val/los; did you mean val/loss?"
+absl::Status UnknownSeries(store::Database& db, int64_t sweep, const std::string& series);
 
 // One map for each setting of the axes that are neither rows nor columns. Axes "" are chosen: depth
 // and width where they vary, else the first two that do; both must be numbers.
@@ -43,6 +67,10 @@ struct CurveRequest {
 };
 // Without A/A members, replicate by replicate; NotFound names the series there are.
 absl::StatusOr<analysis::CurvesFigure> LoadCurves(store::Database& db, const CurveRequest& request);
+
+// "model.n_layers" -> "n_layers"
+std::string LastWord(const std::string& path);
+bool IsNumber(const std::string& s, double* out);
 
 std::string InWords(const std::string& series);  // "test/bits_per_byte" -> "test bits per byte"
 

@@ -49,11 +49,15 @@ absl::StatusOr<core::AttemptReport> FromProto(const v1::AttemptState& a) {
                         "attempts: step and through_seq are not negative"));
   RETURN_IF_ERROR(CheckText(a.summary_json(), kMaxJson, "attempts.summary_json"));
   RETURN_IF_ERROR(CheckText(a.cause(), kMaxLog + 4096, "attempts.cause"));
+  RETURN_IF_ERROR(CheckText(a.rendezvous(), 300, "attempts.rendezvous"));
+  RETURN_IF_ERROR(CheckText(a.gang_secret(), 300, "attempts.gang_secret"));
   core::AttemptReport out{.incarnation = a.incarnation(),
                           .attempt = {StageId{a.stage_id()}, a.attempt()},
                           .step = a.step(),
                           .through_seq = a.through_seq(),
-                          .checkpoint_gone = a.checkpoint_gone()};
+                          .checkpoint_gone = a.checkpoint_gone(),
+                          .rendezvous = a.rendezvous(),
+                          .secret = a.gang_secret()};
   if (!a.outcome().empty()) {
     out.outcome = OutcomeFromName(a.outcome());
     if (!out.outcome) {
@@ -159,10 +163,12 @@ absl::StatusOr<core::RegisterWorker> FromProto(const v1::RegisterWorkerRequest& 
   core::RegisterWorker out{
       .worker = {.name = r.worker_name(), .host = r.host(), .slots = r.slots(), .build = r.build()},
       .known_incarnation = r.known_incarnation(),
-      .known_cluster = absl::Microseconds(r.known_cluster_time_us()),
+      .known = {r.known_run(), absl::Microseconds(r.known_cluster_time_us())},
       .remaining = Remaining(r.remaining_ms())};
   out.worker.labels = absl::StrJoin(labels, ",");
   out.worker.memory_bytes = r.memory_bytes();
+  RETURN_IF_ERROR(CheckText(r.gang(), 300, "gang"));
+  out.worker.gang = r.gang();
   nlohmann::json devices = nlohmann::json::array();
   for (const v1::Device& d : r.devices()) {
     devices.push_back({{"kind", d.kind()}, {"name", d.name()}, {"memory_bytes", d.memory_bytes()}});
@@ -182,7 +188,7 @@ absl::StatusOr<core::Report> FromProto(const v1::ReportRequest& r) {
   core::Report out{.session = SessionId{r.session_id()},
                    .generation = r.generation(),
                    .known_incarnation = r.known_incarnation(),
-                   .known_cluster = absl::Microseconds(r.known_cluster_time_us()),
+                   .known = {r.known_run(), absl::Microseconds(r.known_cluster_time_us())},
                    .draining = r.draining(),
                    .remaining = Remaining(r.remaining_ms())};
   for (const v1::AttemptState& a : r.attempts()) {
@@ -226,6 +232,12 @@ void ToProto(const core::Grant& g, v1::Assignment* out) {
   out->set_fusion_key(g.fusion_key);
   out->set_bundle(g.bundle);
   out->set_bundle_rows(g.bundle_rows);
+  if (g.ranks_here < g.ranks) {
+    out->set_ranks_here(g.ranks_here);
+    out->set_first_rank(g.first_rank);
+    out->set_rendezvous(g.rendezvous);
+    out->set_gang_secret(g.secret);
+  }
 }
 
 void ToProto(const store::EventView& v, v1::Event* out) {

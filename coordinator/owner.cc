@@ -55,6 +55,7 @@ Owner::Owner(std::unique_ptr<store::Store> store, const core::Options& options,
     : options_(options),
       slices_(std::move(slices)),
       cluster_(snapshot.uid),
+      run_(snapshot.run),
       committed_us_(absl::ToInt64Microseconds(snapshot.cluster_time)),
       store_(std::move(store)) {
   core_ = std::make_unique<core::Core>(options_, snapshot);

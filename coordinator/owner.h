@@ -62,6 +62,7 @@ class Owner {
   void Read(ReadFn read, ReadDone done);
   Metrics& metrics() { return metrics_; }
   const std::string& cluster() const { return cluster_; }
+  int64_t run() const { return run_; }  // ClusterSnapshot::run
   // Cluster time of the last commit. In `done`, that of the commit that holds the answer's changes.
   absl::Duration committed() const { return absl::Microseconds(committed_us_.load()); }
   // How often a worker is to report, at least: `base`, and with many workers as seldom as keeps all
@@ -128,6 +129,7 @@ class Owner {
   const core::Options options_;
   const SliceFn slices_;
   const std::string cluster_;
+  const int64_t run_;
   std::atomic<int64_t> committed_us_;
   std::atomic<int64_t> sessions_ = 0;  // of workers that are there
   std::unique_ptr<store::Store>

@@ -63,7 +63,8 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
                           .threads = threads * processes(s.kind),
                           .memory_bytes = t.predicted_peak_bytes * processes(s.kind),
                           .labels = labels,
-                          .bundle = fuses(s.kind) ? bundle : 1});
+                          .bundle = fuses(s.kind) ? bundle : 1,
+                          .ranks = processes(s.kind)});
     out.parents.push_back(s.parent);
   }
   return out;

@@ -24,7 +24,7 @@ class WorkerServiceImpl final : public v1::WorkerService::CallbackService {
     }
     if (!request->known_cluster().empty() && request->known_cluster() != c_.owner->cluster()) {
       event->known_incarnation = 0;
-      event->known_cluster = absl::ZeroDuration();
+      event->known = {};
       event->attempts.clear();
     }
     c_.owner->Post(
@@ -33,6 +33,7 @@ class WorkerServiceImpl final : public v1::WorkerService::CallbackService {
             const auto& r = std::get<core::Registered>(*answer);
             response->set_cluster(c_.owner->cluster());
             response->set_cluster_time_us(absl::ToInt64Microseconds(c_.owner->committed()));
+            response->set_run(c_.owner->run());
             response->set_session_id(r.session.value);
             response->set_incarnation(r.incarnation);
             response->set_worker_id(r.worker.value);
@@ -68,6 +69,7 @@ class WorkerServiceImpl final : public v1::WorkerService::CallbackService {
             }
             response->set_report_interval_ms(Interval());
             response->set_cluster_time_us(absl::ToInt64Microseconds(c_.owner->committed()));
+            response->set_run(c_.owner->run());
           }
           reactor->Finish(ToGrpc(answer.status()));
         });

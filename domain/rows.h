@@ -106,6 +106,8 @@ struct StageRow {
   int64_t memory_bytes = 0;  // it is predicted to take; 0: unknown
   std::string labels;        // of a worker that it needs: sorted, with commas
   int64_t bundle = 1;        // rows of a bundle that it may share, at most
+  // Equal parts, of its slots and memory, that several workers may share: a process each.
+  int64_t ranks = 1;
 };
 
 // A stage of this kind has its worker to itself.
@@ -131,6 +133,15 @@ struct WorkerRow {
   absl::Duration quarantined_until_ct;
   int64_t quarantines = 0;    // since something last got on there
   bool on_probation = false;  // after a quarantine: one attempt at a time
+  // Workers of one such name reach each other, and may form gangs; empty: it takes no part in any.
+  std::string gang;
+};
+
+// Another worker that an attempt runs on, with so many of its ranks, numbered from `first_rank`.
+struct AttemptMember {
+  WorkerId worker;
+  int64_t first_rank = 0, ranks = 0;
+  int64_t bundle = 0;
 };
 
 struct AttemptRow {
@@ -150,6 +161,7 @@ struct AttemptRow {
   std::string summary_json = "{}";
   int64_t start_time_us = 0;
   int64_t end_time_us = 0;
+  std::vector<AttemptMember> members;  // empty: it runs on `worker` alone
 };
 
 struct CheckpointRow {

@@ -2,6 +2,7 @@
 // recognise.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,9 @@ namespace plumb {
 struct ClusterSnapshot {
   std::string uid;  // names the cluster, through all its incarnations
   int64_t incarnation = 1;
-  int64_t starts = 1;          // times a server opened the file: the high part of every generation
+  int64_t starts = 1;  // times a server opened the file: the high part of every generation
+  int64_t run = 0;     // names this start among all of all copies
+  std::map<int64_t, absl::Duration> run_ends;  // of earlier ones: the last cluster time they said
   int64_t min_generation = 0;  // generations go on above it (a core rebuilt within one start)
   absl::Duration cluster_time;
   SweepId last_sweep;  // highest ids given so far

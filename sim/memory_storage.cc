@@ -17,6 +17,7 @@ struct Tables {
   int64_t incarnation = 1;
   int64_t starts = 0;
   absl::Duration cluster_time;
+  std::vector<std::pair<int64_t, absl::Duration>> runs;  // and what they went on from
   int64_t events = 0;
   std::map<SweepId, SweepRow> sweeps;
   std::set<std::pair<SweepId, int64_t>> cells;
@@ -47,6 +48,7 @@ class MemoryStorage : public Storage {
     if (open_) return absl::FailedPreconditionError("another server has this database open");
     open_ = true;
     ++t_.starts;
+    t_.runs.emplace_back(++opened_, t_.cluster_time);
     if (side_ > std::pair(t_.incarnation, t_.cluster_time)) {
       t_.incarnation = side_.first + 1;
       for (auto& [id, a] : t_.attempts) {
@@ -69,6 +71,10 @@ class MemoryStorage : public Storage {
   absl::StatusOr<ClusterSnapshot> Load() override {
     ClusterSnapshot out{
         .incarnation = t_.incarnation, .starts = t_.starts, .cluster_time = t_.cluster_time};
+    for (size_t i = 0; i < t_.runs.size(); ++i) {
+      out.run = t_.runs[i].first;
+      if (i + 1 < t_.runs.size()) out.run_ends[out.run] = t_.runs[i + 1].second;
+    }
     if (!t_.sweeps.empty()) out.last_sweep = t_.sweeps.rbegin()->first;
     if (!t_.trials.empty()) out.last_trial = t_.trials.rbegin()->first;
     if (!t_.stages.empty()) out.last_stage = t_.stages.rbegin()->first;
@@ -378,6 +384,7 @@ class MemoryStorage : public Storage {
   Tables t_;
   std::optional<Tables> saved_;
   std::pair<int64_t, absl::Duration> side_;  // lies beside the file
+  int64_t opened_ = 0;                       // of all copies
   bool open_ = false;
   int64_t next_incarnation_ = 1;
   std::vector<std::function<void()>> undo_;

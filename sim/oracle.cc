@@ -47,7 +47,17 @@ void Oracle::See(const OpenAttempt& c) {
   s.bundle = r.bundle;
   s.bundle_rows = r.bundle_rows;
   s.opened = loop_.now();
+  book_.bundles.try_emplace(r.bundle, Book::Charged{.opened = s.opened, .slots = s.threads});
+  s.ranks_on.clear();
+  if (!r.members.empty()) MayBeGang(c, s);
+  int64_t first = s.ranks;
+  for (const AttemptMember& m : r.members) {
+    s.ranks_on[m.worker] = m.ranks;
+    first -= m.ranks;
+  }
+  if (!r.members.empty()) s.ranks_on[r.worker] = first;
   MayHave(r.id.stage, s, r.worker);
+  for (const AttemptMember& m : r.members) MayHave(r.id.stage, s, m.worker);
   s.worker = r.worker;
   s.incarnation = r.incarnation;
   s.number = r.id.number;
@@ -57,6 +67,24 @@ void Oracle::See(const OpenAttempt& c) {
   if (s.root && r.id.number == 1) waits.push_back(absl::ToDoubleSeconds(loop_.now() - s.since));
   ++counts["attempts"];
   Mix(HashOf("open", static_cast<uint64_t>(r.id.stage.value * 1000 + r.id.number)));
+}
+
+// All or nothing: every rank is somewhere, once.
+void Oracle::MayBeGang(const OpenAttempt& c, const Stage& s) {
+  int64_t next = s.ranks;
+  for (const AttemptMember& m : c.row.members) next -= m.ranks;
+  std::set<WorkerId> on = {c.row.worker};
+  bool right = next >= 1;
+  for (const AttemptMember& m : c.row.members) {
+    right &= m.ranks >= 1 && m.first_rank == next && on.insert(m.worker).second &&
+             !book_.workers[m.worker].gang.empty() &&
+             book_.workers[m.worker].gang == book_.workers[c.row.worker].gang;
+    next += m.ranks;
+  }
+  if (!right || next != s.ranks)
+    OnWrong(
+        absl::StrCat("K: the ranks of stage ", c.row.id.stage.value, " are not each somewhere"));
+  ++counts["gangs"];
 }
 
 // What users and machines allow.
@@ -69,7 +97,8 @@ void Oracle::MayHave(StageId id, const Stage& s, WorkerId worker) {
   if (!s.labels.empty() && w.labels != s.labels) wrong("which has not the label it needs");
   std::set<StageId>& there = book_.on[worker];
   // A bundle takes what one of its rows needs of slots, and memory for as many rows as it may have.
-  int64_t slots = s.threads, memory = s.memory * s.bundle_rows, rows = 1;
+  int64_t slots = s.threads / s.ranks * s.RanksOn(worker);
+  int64_t memory = s.memory * s.RanksOn(worker) / s.ranks * s.bundle_rows, rows = 1;
   std::set<int64_t> counted = {s.bundle};
   for (StageId id_there : there) {
     const Stage& other = book_.stages[id_there];
@@ -80,8 +109,8 @@ void Oracle::MayHave(StageId id, const Stage& s, WorkerId worker) {
         wrong("to a bundle of another kind");
     }
     if (!counted.insert(other.bundle).second) continue;
-    slots += other.threads;
-    memory += other.memory * other.bundle_rows;
+    slots += other.threads / other.ranks * other.RanksOn(worker);
+    memory += other.memory * other.RanksOn(worker) / other.ranks * other.bundle_rows;
   }
   if (rows > s.bundle_rows || s.bundle_rows > s.bundle_most)
     wrong(absl::StrCat("as row ", rows, " of a bundle of ", s.bundle_rows, ", of at most ",
@@ -114,6 +143,7 @@ void Oracle::MayHave(StageId id, const Stage& s, WorkerId worker) {
 void Oracle::Close(StageId id, Stage& s) {
   s.open = false;
   book_.on[s.worker].erase(id);
+  for (const auto& [worker, ranks] : s.ranks_on) book_.on[worker].erase(id);
   for (auto& [user, has] : book_.by_user) has.erase(id);
 }
 
@@ -160,6 +190,12 @@ void Oracle::See(const CloseAttempt& c) {
       c.slot_us > s.threads * absl::ToInt64Microseconds(loop_.now() - s.opened + kCommitTakes))
     OnWrong(absl::StrCat("J: stage ", c.fence.attempt.stage.value, " is charged ", c.slot_us,
                          " us for ", absl::FormatDuration(loop_.now() - s.opened)));
+  Book::Charged& bundle = book_.bundles[s.bundle];
+  bundle.us += c.slot_us;
+  if (bundle.us >
+      bundle.slots * absl::ToInt64Microseconds(loop_.now() - bundle.opened + kCommitTakes))
+    OnWrong(absl::StrCat("J: the rows of bundle ", s.bundle, " are charged ", bundle.us,
+                         " us together for ", absl::FormatDuration(loop_.now() - bundle.opened)));
   s.failures += c.outcome == Outcome::kFailed || c.outcome == Outcome::kLost;
   s.ooms += c.outcome == Outcome::kOutOfMemory;
   Close(c.fence.attempt.stage, s);
@@ -233,6 +269,7 @@ void Oracle::OnCommitted(absl::Span<const Change> changes) {
       s.root = !stage->row.parent;
       s.trial = stage->row.trial;
       s.threads = stage->row.threads;
+      s.ranks = stage->row.ranks;
       s.memory = (stage->row.memory_bytes + (256 << 20) - 1) / (256 << 20) * (256 << 20);
       s.labels = stage->row.labels;
       s.bundle_most = stage->row.bundle;

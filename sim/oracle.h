@@ -16,6 +16,8 @@
 //  H. When faults stop, everything ends, and sweeps end with it.
 //     Without a fault nothing is lost.
 //  I. The core's own invariants (core.h).
+//  J. What a bundle's rows are charged is no more than the time of its slots.
+//  K. A gang is granted whole: each rank to one worker.
 #pragma once
 
 #include <map>
@@ -70,12 +72,14 @@ class Oracle : public Watcher {
     bool root = false;
     absl::Duration since;  // when it came
     TrialId trial;
-    int64_t threads = 0, memory = 0;
+    int64_t threads = 0, memory = 0, ranks = 1;
     std::string labels, fusion;
     int64_t bundle_most = 1;
     // Of the open attempt:
     WorkerId worker;
     int64_t bundle = 0, bundle_rows = 1;
+    std::map<WorkerId, int64_t> ranks_on;  // of a gang, on each of its workers
+    int64_t RanksOn(WorkerId on) const { return ranks_on.empty() ? ranks : ranks_on.at(on); }
     absl::Duration opened;
   };
   struct Book {
@@ -91,12 +95,18 @@ class Oracle : public Watcher {
     std::set<SweepId> ended;
     std::map<std::string, int64_t> quotas;
     std::map<WorkerId, WorkerRow> workers;
-    std::map<WorkerId, std::set<StageId>> on;                // open attempts
+    std::map<WorkerId, std::set<StageId>> on;  // open attempts
+    struct Charged {
+      absl::Duration opened;
+      int64_t slots = 0, us = 0;
+    };
+    std::map<int64_t, Charged> bundles;                      // what their rows were charged
     std::map<std::string, std::set<StageId>> by_user;        // the same, where the user is certain
     std::map<std::pair<int64_t, AttemptId>, int64_t> acked;  // told to a worker
   };
   void See(const OpenAttempt& c);
   void MayHave(StageId id, const Stage& stage, WorkerId worker);
+  void MayBeGang(const OpenAttempt& open, const Stage& stage);
   void Close(StageId id, Stage& stage);
   void See(const ApplyBatch& c);
   void See(const CloseAttempt& c);

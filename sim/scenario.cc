@@ -37,16 +37,31 @@ Scenario Draw(uint64_t seed, const Size& size) {
     for (int64_t i = 0; i < size.workers; ++i) {
       if (i == 0 || random.Chance(0.3)) out.machines[i].labels = "gpu";
     }
-    // A trial may want both the label and two threads.
-    out.machines[0].slots = std::max<int64_t>(out.machines[0].slots, 2);
   }
   if (random.Chance(0.5)) {
     out.work.memory = 1 + random.Unit();
     for (Machine& m : out.machines)
       m.memory_bytes = (int64_t{8} << 30) + (m.slots << 30) * random.Between(0, 2);
   }
+  // A trial of two threads must fit somewhere.
+  out.machines[0].slots = std::max<int64_t>(out.machines[0].slots, 2);
   Random shares(seed * 2 + 1000003);
-  if (shares.Chance(0.6)) out.work.bundles = 0.3 + 0.7 * shares.Unit();
+  if (shares.Chance(0.6)) {
+    out.work.bundles = 0.3 + 0.7 * shares.Unit();
+    if (shares.Chance(0.8)) out.work.alike = 0.5 + 0.5 * shares.Unit();
+    out.work.alike_rows = shares.Between(2, 8);
+  }
+  if (size.workers >= 4 && shares.Chance(0.5)) {
+    out.work.gangs = 0.1 + 0.4 * shares.Unit();
+    int64_t reached = 0;  // each of them can hold one rank, and few a whole trial
+    for (int64_t i = 0; i < size.workers; ++i) {
+      Machine& m = out.machines[i];
+      m.slots = i == 0 ? 2 : std::min<int64_t>(m.slots, shares.Between(1, 3));
+      m.gang = i < 4 || shares.Chance(0.8) ? "net" : shares.Chance(0.5) ? "lan" : "";
+      reached += m.gang == "net";
+    }
+    out.work.most_ranks = std::min<int64_t>(reached * 2 / 3, 12);
+  }
   int64_t slots = 0;
   for (const Machine& m : out.machines) slots += m.slots;
   // Enough work for half the time, so that faults meet a busy cluster and an idle one.

@@ -54,6 +54,7 @@ struct Machine {
   double speed = 1;  // steps per second, times a trial's own
   std::string labels;
   int64_t memory_bytes = 0;
+  std::string gang;  // those of one name reach each other
   // Announced at its start: then it is taken away, and comes back.
   absl::Duration life = absl::InfiniteDuration();
 };
@@ -75,6 +76,10 @@ struct Work {
   double exclusive = 0.02;  // has a timing stage
   double two_threads = 0.1;
   double bundles = 0;  // of trials that may share a trainer
+  double alike = 0;    // of those, one kind that `alike_rows` of may
+  int64_t alike_rows = 2;
+  double gangs = 0;  // of trials that train on several ranks
+  int64_t most_ranks = 2;
   double child = 0.3;  // has an evaluation after its training
   double special = 0;  // needs a machine with a label
   double memory = 0;   // mean GiB

@@ -35,7 +35,7 @@ void Server::Start() {
   ++life_;
   core_ = std::make_unique<core::Core>(scenario_.options, *snapshot);
   now_ = {.cluster = snapshot->cluster_time};
-  committed_cluster_ = snapshot->cluster_time;
+  committed_cluster_ = absl::Trunc(snapshot->cluster_time, absl::Microseconds(1));
   last_turn_ = loop_.now();
   next_turn_ = absl::InfiniteDuration();
   pushed_ = finished_ = finished_last_turn_ = 0;
@@ -187,7 +187,7 @@ void Server::Apply(const ItemPtr& item, Batch& batch) {
   std::move(effects.changes.begin(), effects.changes.end(), std::back_inserter(batch.changes));
   if (item->done) {
     item->finish = [this, done = item->done, answer = std::move(effects.answer)](absl::Status s) {
-      done(s.ok() ? answer : absl::StatusOr<core::Answer>(s), committed_cluster_);
+      done(s.ok() ? answer : absl::StatusOr<core::Answer>(s), {core_->run(), committed_cluster_});
     };
   }
   batch.items.push_back(item);
@@ -220,7 +220,7 @@ void Server::AnswerPoll(const ItemPtr& item, Batch& batch) {
     answer = absl::NotFoundError("no session");
   }
   item->finish = [this, done = item->poll_done, answer = std::move(answer)](absl::Status s) {
-    done(s.ok() ? answer : absl::StatusOr<Desired>(s), committed_cluster_);
+    done(s.ok() ? answer : absl::StatusOr<Desired>(s), {core_->run(), committed_cluster_});
   };
   batch.items.push_back(item);
 }
@@ -284,7 +284,7 @@ absl::Status Server::CommitNow(absl::Duration cluster_time, const std::vector<Ch
   const absl::Status s = storage_.Commit(cluster_time, changes);
   if (s.ok()) {
     ++commits_;
-    committed_cluster_ = cluster_time;
+    committed_cluster_ = absl::Trunc(cluster_time, absl::Microseconds(1));  // as the file has it
     watcher_.OnCommitted(changes);
   }
   return s;
@@ -400,7 +400,7 @@ void Server::Recover(std::vector<Batch> lost) {
       }
       if (item->done)
         item->done(s.ok() ? std::move(effects.answer) : absl::StatusOr<core::Answer>(s),
-                   committed_cluster_);
+                   {core_->run(), committed_cluster_});
     }
   }
   for (auto& [session, item] : std::exchange(polls_, {})) Put(item);

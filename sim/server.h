@@ -38,12 +38,12 @@ struct Disk {
 
 class Server {
  public:
-  using Done = std::function<void(absl::StatusOr<core::Answer>, absl::Duration known_cluster)>;
+  using Done = std::function<void(absl::StatusOr<core::Answer>, core::Moment told)>;
   struct Desired {
     int64_t generation = 0;
     std::vector<core::Grant> grants;
   };
-  using PollDone = std::function<void(absl::StatusOr<Desired>, absl::Duration known_cluster)>;
+  using PollDone = std::function<void(absl::StatusOr<Desired>, core::Moment told)>;
 
   Server(const Scenario& scenario, Loop& loop, Random& random, Storage& storage, Watcher& watcher)
       : scenario_(scenario), loop_(loop), random_(random), storage_(storage), watcher_(watcher) {}

@@ -27,10 +27,11 @@ class Cluster : public Network {
                                                 : MakeSqliteStorage(scenario.sqlite_folder)),
         oracle_(scenario, loop_),
         server_(scenario, loop_, random_, *storage_, oracle_),
+        meetings_(loop_),
         links_(scenario.machines.size()) {
     for (size_t i = 0; i < scenario.machines.size(); ++i) {
       workers_.push_back(std::make_unique<Worker>(static_cast<int64_t>(i), scenario, loop_, random_,
-                                                  *this, server_));
+                                                  *this, meetings_, server_));
       Worker& w = *workers_.back();
       w.on_crash = [this, &w] {
         // In the middle of its own step: the machine goes down when that is over.
@@ -160,7 +161,7 @@ class Cluster : public Network {
       return;
     }
     server_.Post(event, [this, &sweep, answered, again](const absl::StatusOr<core::Answer>& answer,
-                                                        absl::Duration) {
+                                                        core::Moment) {
       if (!answer.ok()) {
         again();
         return;
@@ -173,7 +174,7 @@ class Cluster : public Network {
   }
 
   void Ask(core::Event event) {
-    if (server_.up()) server_.Post(std::move(event), [](const auto&, absl::Duration) {});
+    if (server_.up()) server_.Post(std::move(event), [](const auto&, core::Moment) {});
   }
 
   // ---- faults ----
@@ -365,6 +366,7 @@ class Cluster : public Network {
   std::unique_ptr<Storage> storage_;
   Oracle oracle_;
   Server server_;
+  Meetings meetings_;
   std::vector<Link> links_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<SweepId> submitted_;

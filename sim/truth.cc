@@ -53,23 +53,34 @@ core::NewTrial TrialOf(const Work& work, const std::string& key, int64_t cell_id
   out.trial.fusion_key = absl::StrCat("f", HashOf(key) % 7);
   out.trial.config_json = absl::StrCat("{\"key\":\"", key, "\"}");
   out.cell_idx = cell_idx;
-  const int64_t threads = random.Chance(work.two_threads) ? 2 : 1;
-  const std::string labels = random.Chance(work.special) ? "gpu" : "";
-  const int64_t memory =
-      work.memory > 0
-          ? (1 + static_cast<int64_t>(std::min(random.Exponential(work.memory), 6.0))) << 30
-          : 0;
+  int64_t threads = random.Chance(work.two_threads) ? 2 : 1;
+  std::string labels = random.Chance(work.special) ? "gpu" : "";
+  int64_t memory = work.memory > 0
+                       ? (1 + static_cast<int64_t>(std::min(random.Exponential(work.memory), 6.0)))
+                             << 30
+                       : 0;
   Random shares(HashOf(key, 7));
-  const int64_t bundle = shares.Chance(work.bundles) ? shares.Between(2, 8) : 1;
+  int64_t bundle = shares.Chance(work.bundles) ? shares.Between(2, 8) : 1;
+  if (bundle > 1 && shares.Chance(work.alike)) {
+    out.trial.fusion_key = "alike";
+    threads = 1;
+    labels.clear();
+    memory = std::min(memory, int64_t{1} << 30);
+    bundle = work.alike_rows;
+  }
+  const int64_t ranks = shares.Chance(work.gangs) ? shares.Between(2, work.most_ranks) : 1;
   const auto add = [&](const char* name, const char* kind, const char* parent) {
+    const bool trains = std::string(kind) != "evaluate";
+    const int64_t processes = trains ? ranks : 1;
     const Truth t = TruthOf(work, key, name);
     out.stages.push_back({.name = name,
                           .kind = kind,
                           .target_step = t.target_step,
-                          .threads = threads,
-                          .memory_bytes = memory,
-                          .labels = labels,
-                          .bundle = std::string(kind) == "pretrain" ? bundle : 1});
+                          .threads = (ranks > 1 ? 1 : threads) * processes,
+                          .memory_bytes = memory * processes,
+                          .labels = ranks > 1 ? "" : labels,
+                          .bundle = std::string(kind) == "pretrain" && ranks == 1 ? bundle : 1,
+                          .ranks = processes});
     out.parents.push_back(parent);
   };
   add("pretrain", "pretrain", "");

@@ -11,6 +11,7 @@ namespace {
 constexpr absl::Duration kDeadline = absl::Seconds(10);
 constexpr absl::Duration kPollWait = absl::Seconds(20);
 constexpr size_t kFactsPerBatch = 40;
+constexpr absl::Duration kMeetingPatience = absl::Minutes(10);
 
 std::string KeyIn(const std::string& config_json) {  // {"key":"t12"}
   const size_t from = config_json.find(":\"") + 2;
@@ -67,10 +68,13 @@ void Worker::KillAgent() {
 void Worker::CrashMachine(bool wipe) {
   KillAgent();
   if (wipe) {
-    for (auto& [key, a] : attempts_) ++a.run;
+    for (auto& [key, a] : attempts_) {
+      ++a.run;
+      if (a.phase == Attempt::Phase::kLive) LeaveMeeting(a);
+    }
     attempts_.clear();
     known_incarnation_ = 0;
-    known_cluster_ = absl::ZeroDuration();
+    known_ = {};
     return;
   }
   for (auto& [key, a] : attempts_) {
@@ -130,23 +134,85 @@ void Worker::Begin(const Key& key, Attempt& a) {
   a.phase = Attempt::Phase::kLive;
   a.step = a.grant.resume ? a.grant.checkpoint_step : 0;
   ++a.run;
+  if (a.member()) {
+    JoinMeeting(key, a);
+    return;
+  }
   if (a.truth.fate == Fate::kInfeasible) {
     End(key, a, Outcome::kInfeasible, "it cannot be run");
     return;
   }
   if (loop_.now() < spoiled_until_) {
-    loop_.After(absl::Seconds(1 + random_.Exponential(5)), [this, key, run = a.run] {
-      const auto it = attempts_.find(key);
-      if (it == attempts_.end() || it->second.run != run ||
-          it->second.phase != Attempt::Phase::kLive)
-        return;
-      End(key, it->second, Outcome::kFailed, "device error");
-      report_due_ = loop_.now();
-      if (up_) Soon();
-    });
+    EndAfter(absl::Seconds(1 + random_.Exponential(5)), key, Outcome::kFailed, "device error");
+    return;
+  }
+  if (a.grant.ranks_here < a.grant.ranks) {
+    OpenMeeting(key, a);
     return;
   }
   NextFact(key);
+}
+
+void Worker::EndAfter(absl::Duration wait, const Key& key, Outcome outcome,
+                      const std::string& cause) {
+  loop_.After(wait, [this, key, run = attempts_.at(key).run, outcome, cause] {
+    const auto it = attempts_.find(key);
+    if (it == attempts_.end() || it->second.run != run || it->second.phase != Attempt::Phase::kLive)
+      return;
+    End(key, it->second, outcome, cause);
+    report_due_ = loop_.now();
+    if (up_) Soon();
+  });
+}
+
+// ---- gangs: rank 0 begins when the others are there, and ends when one is gone ----
+
+void Worker::OpenMeeting(const Key& key, Attempt& a) {
+  a.meeting = absl::StrCat(name_, ":", ++meetings_opened_);
+  a.secret = absl::StrCat("secret ", random_.Between(0, 1 << 30));
+  const auto live = [this, key, run = a.run] {
+    const auto it = attempts_.find(key);
+    return it != attempts_.end() && it->second.run == run &&
+           it->second.phase == Attempt::Phase::kLive;
+  };
+  meetings_.Open(
+      a.meeting, a.secret, a.grant.ranks - a.grant.ranks_here,
+      [this, key, live] {
+        if (!live()) return;
+        ++attempts_.at(key).run;  // nobody is waited for any more
+        NextFact(key);
+      },
+      [this, key] {
+        const auto it = attempts_.find(key);
+        if (it == attempts_.end() || it->second.phase != Attempt::Phase::kLive) return;
+        End(key, it->second, Outcome::kFailed, "a rank is gone");
+        report_due_ = loop_.now();
+        if (up_) Soon();
+      });
+  EndAfter(kMeetingPatience, key, Outcome::kFailed, "a rank did not come");
+  report_due_ = std::min(report_due_, loop_.now() + absl::Milliseconds(3));
+}
+
+void Worker::JoinMeeting(const Key& key, Attempt& a) {
+  a.joined = meetings_.Join(a.grant.rendezvous, a.grant.secret, a.grant.ranks_here, [this, key] {
+    const auto it = attempts_.find(key);
+    if (it == attempts_.end() || it->second.phase != Attempt::Phase::kLive) return;
+    it->second.joined = false;
+    End(key, it->second, Outcome::kSucceeded, "rank 0 has ended");
+    report_due_ = loop_.now();
+    if (up_) Soon();
+  });
+  if (loop_.now() < spoiled_until_) {
+    EndAfter(absl::Seconds(1 + random_.Exponential(5)), key, Outcome::kFailed, "device error");
+  } else if (!a.joined) {
+    EndAfter(absl::Seconds(random_.Between(1, 20)), key, Outcome::kFailed,
+             "rank 0 cannot be reached");
+  }
+}
+
+void Worker::LeaveMeeting(const Attempt& a) {
+  if (!a.meeting.empty()) meetings_.Close(a.meeting);
+  if (a.joined) meetings_.Leave(a.grant.rendezvous);
 }
 
 void Worker::NextFact(const Key& key) {
@@ -219,6 +285,8 @@ void Worker::End(const Key& key, Attempt& a, Outcome outcome, std::string cause)
   ++a.run;
   a.outcome = outcome;
   a.cause = std::move(cause);
+  LeaveMeeting(a);
+  if (a.member() && outcome == Outcome::kSucceeded) return;  // how it ended, rank 0 says
   if (on_ended) on_ended(key.incarnation, key.attempt, outcome);
 }
 
@@ -256,28 +324,26 @@ void Worker::Talk() {
 template <typename Answer>
 void Worker::Call(
     absl::Duration deadline,
-    std::function<void(std::function<void(absl::StatusOr<Answer>, absl::Duration)>)> serve,
-    std::function<void(absl::StatusOr<Answer>, absl::Duration)> reply) {
+    std::function<void(std::function<void(absl::StatusOr<Answer>, core::Moment)>)> serve,
+    std::function<void(absl::StatusOr<Answer>, core::Moment)> reply) {
   auto open = std::make_shared<bool>(true);
   const int64_t life = life_;
   // What comes back is of use only to the process that asked, and only once.
-  auto back = [this, open, life, reply](absl::StatusOr<Answer> answer, absl::Duration cluster) {
+  auto back = [this, open, life, reply](absl::StatusOr<Answer> answer, core::Moment told) {
     if (!*open || life != life_) return;
     *open = false;
-    Later(absl::ZeroDuration(), [reply, answer, cluster] { reply(answer, cluster); });
+    Later(absl::ZeroDuration(), [reply, answer, told] { reply(answer, told); });
   };
   network_.Send(number_, true, [this, serve, back] {
     if (!server_.up()) {
-      network_.Send(number_, false,
-                    [back] { back(absl::UnavailableError("no server"), absl::ZeroDuration()); });
+      network_.Send(number_, false, [back] { back(absl::UnavailableError("no server"), {}); });
       return;
     }
-    serve([this, back](absl::StatusOr<Answer> answer, absl::Duration cluster) {
-      network_.Send(number_, false, [back, answer, cluster] { back(answer, cluster); });
+    serve([this, back](absl::StatusOr<Answer> answer, core::Moment told) {
+      network_.Send(number_, false, [back, answer, told] { back(answer, told); });
     });
   });
-  loop_.After(deadline,
-              [back] { back(absl::DeadlineExceededError("no answer"), absl::ZeroDuration()); });
+  loop_.After(deadline, [back] { back(absl::DeadlineExceededError("no answer"), {}); });
 }
 
 core::AttemptReport Worker::StateOf(const Key& key, const Attempt& a) const {
@@ -286,7 +352,9 @@ core::AttemptReport Worker::StateOf(const Key& key, const Attempt& a) const {
           .step = a.step,
           .outcome = a.outcome,
           .through_seq = a.last_seq,
-          .cause = a.cause};
+          .cause = a.cause,
+          .rendezvous = a.phase == Attempt::Phase::kLive ? a.meeting : "",
+          .secret = a.phase == Attempt::Phase::kLive ? a.secret : ""};
 }
 
 void Worker::Register() {
@@ -294,18 +362,18 @@ void Worker::Register() {
   core::RegisterWorker event{
       .worker = {.name = name_, .host = name_, .slots = machine_.slots, .build = "sim"},
       .known_incarnation = known_incarnation_,
-      .known_cluster = known_cluster_,
+      .known = known_,
       .remaining = Remaining()};
   event.worker.labels = machine_.labels;
   event.worker.memory_bytes = machine_.memory_bytes;
+  event.worker.gang = machine_.gang;
   for (const auto& [key, a] : attempts_) event.attempts.push_back(StateOf(key, a));
   Call<core::Answer>(
       kDeadline,
       [this, event](auto done) {
-        server_.Post(event,
-                     [done](auto answer, auto cluster) { done(std::move(answer), cluster); });
+        server_.Post(event, [done](auto answer, auto told) { done(std::move(answer), told); });
       },
-      [this](absl::StatusOr<core::Answer> answer, absl::Duration cluster) {
+      [this](absl::StatusOr<core::Answer> answer, core::Moment told) {
         register_pending_ = false;
         if (!answer.ok()) {
           Broken(answer.status());
@@ -317,10 +385,10 @@ void Worker::Register() {
         desired_.reset();
         if (r.incarnation > known_incarnation_) {
           known_incarnation_ = r.incarnation;
-          known_cluster_ = cluster;
+          known_ = told;
         }
         for (auto& [key, a] : attempts_) a.acked_known = false;
-        Heard(cluster);
+        Heard(told);
         report_due_ = loop_.now();
         Soon();
       });
@@ -332,7 +400,7 @@ void Worker::Report() {
   core::Report event{.session = session_,
                      .generation = generation_,
                      .known_incarnation = known_incarnation_,
-                     .known_cluster = known_cluster_,
+                     .known = known_,
                      .draining = draining_,
                      .remaining = Remaining()};
   for (const auto& [key, a] : attempts_) {
@@ -361,12 +429,11 @@ void Worker::Report() {
   Call<core::Answer>(
       kDeadline,
       [this, event](auto done) {
-        server_.Post(event,
-                     [done](auto answer, auto cluster) { done(std::move(answer), cluster); });
+        server_.Post(event, [done](auto answer, auto told) { done(std::move(answer), told); });
       },
-      [this](absl::StatusOr<core::Answer> answer, absl::Duration cluster) {
+      [this](absl::StatusOr<core::Answer> answer, core::Moment told) {
         report_pending_ = false;
-        if (answer.ok()) Heard(cluster);
+        if (answer.ok()) Heard(told);
         OnReported(answer);
       });
 }
@@ -399,11 +466,11 @@ void Worker::Poll() {
       kPollWait + kDeadline,
       [this, session = session_, generation = generation_](auto done) {
         server_.Poll(session, generation, kPollWait,
-                     [done](auto answer, auto cluster) { done(std::move(answer), cluster); });
+                     [done](auto answer, auto told) { done(std::move(answer), told); });
       },
-      [this](absl::StatusOr<Server::Desired> answer, absl::Duration cluster) {
+      [this](absl::StatusOr<Server::Desired> answer, core::Moment told) {
         poll_pending_ = false;
-        if (answer.ok()) known_cluster_ = std::max(known_cluster_, cluster);
+        if (answer.ok() && told.cluster > known_.cluster) known_ = told;
         OnDesired(answer);
       });
 }
@@ -426,9 +493,9 @@ void Worker::OnDesired(const absl::StatusOr<Server::Desired>& answer) {
   Soon();
 }
 
-void Worker::Heard(absl::Duration known_cluster) {
+void Worker::Heard(const core::Moment& told) {
   backoff_ = absl::Milliseconds(100);
-  known_cluster_ = std::max(known_cluster_, known_cluster);
+  if (told.cluster > known_.cluster) known_ = told;
 }
 
 void Worker::Broken(const absl::Status& why) {
@@ -456,6 +523,10 @@ void Worker::Reconcile() {
       wanted.insert(key);
       if (const auto it = attempts_.find(key); it != attempts_.end()) {
         it->second.grant.preempt = g.preempt;
+        if (it->second.phase == Attempt::Phase::kWaiting) {
+          it->second.grant.rendezvous = g.rendezvous;
+          it->second.grant.secret = g.secret;
+        }
         continue;
       }
       Attempt a{.grant = g, .key = KeyIn(g.config_json), .stage = g.kind};
@@ -486,7 +557,7 @@ void Worker::Reconcile() {
                   });
     }
     const bool leave = draining_ || (known && !gone && a.grant.preempt);
-    if (!gone && live && leave && a.stop == Stop::kNone) {
+    if (!gone && live && leave && a.stop == Stop::kNone && !a.member()) {
       a.stop = Stop::kPreempt;
       ++a.run;
       loop_.After(absl::Seconds(a.truth.seconds_per_step * random_.Unit()),
@@ -509,6 +580,7 @@ void Worker::Reconcile() {
   int64_t free = machine_.slots - running();
   for (auto& [key, a] : attempts_) {
     if (a.phase != Attempt::Phase::kWaiting) continue;
+    if (a.member() && a.grant.rendezvous.empty()) continue;
     const bool joins = RowsBeside(a) > 0;
     if (free <= 0 && !joins) continue;
     Begin(key, a);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "sim/loop.h"
+#include "sim/meetings.h"
 #include "sim/random.h"
 #include "sim/scenario.h"
 #include "sim/server.h"
@@ -28,7 +29,7 @@ class Network {
 class Worker {
  public:
   Worker(int64_t number, const Scenario& scenario, Loop& loop, Random& random, Network& network,
-         Server& server)
+         Meetings& meetings, Server& server)
       : number_(number),
         machine_(scenario.machines[number]),
         name_("w" + std::to_string(number)),
@@ -36,6 +37,7 @@ class Worker {
         loop_(loop),
         random_(random),
         network_(network),
+        meetings_(meetings),
         server_(server) {}
 
   void Start();  // the agent; finds what its trainers wrote
@@ -83,6 +85,9 @@ class Worker {
     bool acked_known = true;
     std::optional<Outcome> outcome;
     std::string cause;
+    std::string meeting, secret;  // rank 0's, of a gang
+    bool joined = false;          // another's: it has met rank 0
+    bool member() const { return grant.first_rank > 0; }
   };
   int64_t RowsBeside(const Attempt& attempt) const;  // live rows of its bundle, itself included
   void TrainerDies(const Key& key, Outcome outcome, const std::string& cause);  // of that row
@@ -98,16 +103,21 @@ class Worker {
   void Reconcile();
   void Begin(const Key& key, Attempt& attempt);
   void NextFact(const Key& key);
+  void OpenMeeting(const Key& key, Attempt& attempt);
+  void JoinMeeting(const Key& key, Attempt& attempt);
+  void LeaveMeeting(const Attempt& attempt);
+  // Ends it later, if it is still the same run of its trainer.
+  void EndAfter(absl::Duration wait, const Key& key, Outcome outcome, const std::string& cause);
   void Advance(const Key& key, int64_t run, int64_t step);
   void End(const Key& key, Attempt& attempt, Outcome outcome, std::string cause);
   core::AttemptReport StateOf(const Key& key, const Attempt& attempt) const;
-  void Heard(absl::Duration known_cluster);
+  void Heard(const core::Moment& told);
   void LeaveIfDone();
   // Sends a call; `reply` runs once, with what came or, after the deadline, with an error.
   template <typename Answer>
   void Call(absl::Duration deadline,
-            std::function<void(std::function<void(absl::StatusOr<Answer>, absl::Duration)>)> serve,
-            std::function<void(absl::StatusOr<Answer>, absl::Duration)> reply);
+            std::function<void(std::function<void(absl::StatusOr<Answer>, core::Moment)>)> serve,
+            std::function<void(absl::StatusOr<Answer>, core::Moment)> reply);
   void Later(absl::Duration wait, std::function<void()> what);
 
   const int64_t number_;
@@ -117,14 +127,16 @@ class Worker {
   Loop& loop_;
   Random& random_;
   Network& network_;
+  Meetings& meetings_;
   Server& server_;
 
   // On its disk, or in its trainers.
   std::map<Key, Attempt> attempts_;
   int64_t known_incarnation_ = 0;
-  absl::Duration known_cluster_;
+  core::Moment known_;
   absl::Duration spoiled_until_;
   double seconds_computed_ = 0;
+  int64_t meetings_opened_ = 0;
 
   // The agent's.
   int64_t life_ = 0;

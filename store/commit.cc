@@ -150,8 +150,8 @@ absl::Status Store::Put(const InsertStage& c) {
       Cached(
           "INSERT INTO stage (id, trial_id, name, kind, parent_id, settings_json, state, priority, "
           "target_step, step, attempts, failures, not_before_ct_us, threads, checkpoint_step, "
-          "reason, losses, ooms, memory_bytes, labels, bundle) "
-          "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+          "reason, losses, ooms, memory_bytes, labels, bundle, ranks) "
+          "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
   const StageRow& r = c.row;
   s->Bind(1, r.id.value)
       .Bind(2, r.trial.value)
@@ -166,7 +166,7 @@ absl::Status Store::Put(const InsertStage& c) {
       .Bind(11, r.attempts);
   s->Bind(12, r.failures).Bind(13, absl::ToInt64Microseconds(r.not_before_ct)).Bind(14, r.threads);
   s->Bind(15, r.checkpoint_step).Bind(16, r.reason).Bind(17, r.losses).Bind(18, r.ooms);
-  return s->Bind(19, r.memory_bytes).Bind(20, r.labels).Bind(21, r.bundle).Run();
+  return s->Bind(19, r.memory_bytes).Bind(20, r.labels).Bind(21, r.bundle).Bind(22, r.ranks).Run();
 }
 
 absl::Status Store::Put(const UpdateStage& c) {
@@ -193,14 +193,15 @@ absl::Status Store::Put(const UpsertWorker& c) {
       Statement * s,
       Cached("INSERT INTO worker (id, name, host, slots, build, devices_json, session_id, state, "
              "register_time_us, labels, memory_bytes, drain, quarantined_until_ct_us, quarantines, "
-             "on_probation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+             "on_probation, gang) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
              "ON CONFLICT (id) DO UPDATE SET "
              "host = excluded.host, slots = excluded.slots, build = excluded.build, "
              "devices_json = excluded.devices_json, session_id = excluded.session_id, "
              "state = excluded.state, register_time_us = excluded.register_time_us, "
              "labels = excluded.labels, memory_bytes = excluded.memory_bytes, drain = "
              "excluded.drain, quarantined_until_ct_us = excluded.quarantined_until_ct_us, "
-             "quarantines = excluded.quarantines, on_probation = excluded.on_probation"));
+             "quarantines = excluded.quarantines, on_probation = excluded.on_probation, "
+             "gang = excluded.gang"));
   const WorkerRow& r = c.row;
   s->Bind(1, r.id.value)
       .Bind(2, r.name)
@@ -211,7 +212,7 @@ absl::Status Store::Put(const UpsertWorker& c) {
   s->Bind(7, r.session.value).Bind(8, Name(r.state)).Bind(9, r.register_time_us);
   s->Bind(10, r.labels).Bind(11, r.memory_bytes).Bind(12, int64_t{r.drain});
   s->Bind(13, absl::ToInt64Microseconds(r.quarantined_until_ct)).Bind(14, r.quarantines);
-  return s->Bind(15, int64_t{r.on_probation}).Run();
+  return s->Bind(15, int64_t{r.on_probation}).Bind(16, r.gang).Run();
 }
 
 absl::Status Store::Put(const OpenAttempt& c) {
@@ -225,6 +226,13 @@ absl::Status Store::Put(const OpenAttempt& c) {
   s->Bind(5, r.session.value).Bind(6, r.until_step).Bind(7, r.start_step).Bind(8, r.start_time_us);
   s->Bind(9, r.bundle).Bind(10, r.bundle_rows);
   RETURN_IF_ERROR(s->Run());
+  for (const AttemptMember& m : r.members) {
+    ASSIGN_OR_RETURN(Statement * member,
+                     Cached("INSERT INTO attempt_member (stage_id, number, worker_id, first_rank, "
+                            "ranks, bundle) VALUES (?, ?, ?, ?, ?, ?)"));
+    member->Bind(1, r.id.stage.value).Bind(2, r.id.number).Bind(3, m.worker.value);
+    RETURN_IF_ERROR(member->Bind(4, m.first_rank).Bind(5, m.ranks).Bind(6, m.bundle).Run());
+  }
   if (r.incarnation != next_incarnation_)
     return absl::FailedPreconditionError("fenced: a grant of another incarnation");
   if (r.id.number == 1) return absl::OkStatus();

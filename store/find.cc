@@ -56,6 +56,7 @@ StageRow ReadStage(const Statement& s) {
   for (int64_t* p : {&r.losses, &r.ooms, &r.memory_bytes}) *p = s.Int(i++);
   r.labels = s.Text(i++);
   r.bundle = s.Int(i++);
+  r.ranks = s.Int(i++);
   return r;
 }
 

@@ -32,6 +32,13 @@ absl::StatusOr<ClusterSnapshot> Store::Load() {
                             out.cluster_time = absl::Microseconds(s.Int(2));
                             out.uid = s.Text(3);
                           }));
+  int64_t before = 0;
+  RETURN_IF_ERROR(ForEach(db_, "SELECT run, cluster_time_us FROM server_start ORDER BY start",
+                          [&](Statement& s) {
+                            out.run = s.Int(0);
+                            if (before != 0) out.run_ends[before] = absl::Microseconds(s.Int(1));
+                            before = out.run;
+                          }));
   RETURN_IF_ERROR(ForEach(
       db_,
       "SELECT (SELECT coalesce(max(id), 0) FROM sweep), (SELECT coalesce(max(id), 0) FROM trial), "
@@ -86,7 +93,8 @@ absl::StatusOr<ClusterSnapshot> Store::Load() {
   RETURN_IF_ERROR(ForEach(
       db_,
       "SELECT id, name, host, slots, build, devices_json, session_id, state, register_time_us, "
-      "labels, memory_bytes, drain, quarantined_until_ct_us, quarantines, on_probation FROM worker "
+      "labels, memory_bytes, drain, quarantined_until_ct_us, quarantines, on_probation, gang FROM "
+      "worker "
       "ORDER BY id",
       [&](Statement& s) {
         out.workers.push_back({.id = WorkerId{s.Int(0)},
@@ -103,7 +111,8 @@ absl::StatusOr<ClusterSnapshot> Store::Load() {
                                .drain = s.Int(11) != 0,
                                .quarantined_until_ct = absl::Microseconds(s.Int(12)),
                                .quarantines = s.Int(13),
-                               .on_probation = s.Int(14) != 0});
+                               .on_probation = s.Int(14) != 0,
+                               .gang = s.Text(15)});
       }));
   RETURN_IF_ERROR(ForEach(db_,
                           "SELECT name, weight, max_slots, consumed_us FROM user ORDER BY name",
@@ -118,6 +127,19 @@ absl::StatusOr<ClusterSnapshot> Store::Load() {
               absl::StrCat("SELECT ", kAttemptColumns,
                            " FROM attempt WHERE outcome IS NULL ORDER BY stage_id, number"),
               [&](Statement& s) { out.attempts.push_back(ReadAttempt(s)); }));
+  size_t i = 0;  // both in order
+  RETURN_IF_ERROR(ForEach(
+      db_,
+      "SELECT m.stage_id, m.number, m.worker_id, m.first_rank, m.ranks, m.bundle FROM attempt a "
+      "JOIN attempt_member m ON m.stage_id = a.stage_id AND m.number = a.number "
+      "WHERE a.outcome IS NULL ORDER BY m.stage_id, m.number, m.first_rank",
+      [&](Statement& s) {
+        while (out.attempts[i].id != AttemptId{StageId{s.Int(0)}, s.Int(1)}) ++i;
+        out.attempts[i].members.push_back({.worker = WorkerId{s.Int(2)},
+                                           .first_rank = s.Int(3),
+                                           .ranks = s.Int(4),
+                                           .bundle = s.Int(5)});
+      }));
   return out;
 }
 

@@ -1,5 +1,6 @@
 #include "store/store.h"
 
+#include <random>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -38,7 +39,12 @@ absl::Status Store::Begin(int64_t wall_us) {
     incarnation_ = s.Int(0);
     cluster_time_us = s.Int(1);
   }
-  std::string sql = "BEGIN IMMEDIATE; UPDATE cluster SET starts = starts + 1;";
+  std::random_device random;
+  const int64_t run = static_cast<int64_t>((uint64_t{random()} << 32 | random()) >> 2) + 1;
+  std::string sql = absl::StrCat(
+      "BEGIN IMMEDIATE; UPDATE cluster SET starts = starts + 1;"
+      "INSERT INTO server_start SELECT ",
+      run, ", starts, cluster_time_us FROM cluster;");
   const bool older =
       known > incarnation_ || (known == incarnation_ && mark_.Read() > cluster_time_us);
   if (older) {

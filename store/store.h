@@ -100,7 +100,7 @@ inline constexpr const char kStageColumns[] =
     "id, trial_id, name, kind, parent_id, settings_json, state, priority, target_step, step, "
     "attempts, failures, "
     "not_before_ct_us, threads, checkpoint_step, checkpoint_path, checkpoint_digest, reason, "
-    "losses, ooms, memory_bytes, labels, bundle";
+    "losses, ooms, memory_bytes, labels, bundle, ranks";
 inline constexpr const char kAttemptColumns[] =
     "stage_id, number, incarnation, worker_id, session_id, until_step, start_step, acked_seq, "
     "outcome, cause, log_tail, "

@@ -24,6 +24,7 @@
 #include "trainer/mixed_order.h"
 #include "trainer/process_usage.h"
 #include "trainer/ranks/gang.h"
+#include "trainer/ranks/member.h"
 #include "trainer/ranks/rank_process.h"
 #include "trainer/samples.h"
 #include "trainer/spec/cost.h"
@@ -46,6 +47,10 @@ double Seconds(Clock::duration d) { return std::chrono::duration<double>(d).coun
 constexpr double kSmoothing = 0.95;
 constexpr int64_t kSmoothingSteps = 20;
 
+// For a gang's ranks on other machines to come, and how long commands wait meanwhile.
+constexpr std::chrono::seconds kGathering(600);
+constexpr std::chrono::milliseconds kGlance(20);
+
 struct Row {
   RowRequest request;
   int64_t until = 0;  // the lease's end, at most train.steps
@@ -56,6 +61,7 @@ struct Row {
   int64_t last_checkpoint_step = 0;
   bool checkpoint_asked = false;
   bool preempt_asked = false;
+  bool gathering = false;  // its ranks on other machines have not all come
   // Since the last log step.
   double window_seconds = 0;
   int64_t window_tokens = 0;
@@ -87,7 +93,7 @@ class TorchEngine : public Engine {
 
   void AddRow(const RowRequest& request) override {
     if (!open_) throw std::logic_error("no bundle is open");
-    if (static_cast<int64_t>(rows_.size()) >= capacity_)
+    if (static_cast<int64_t>(rows_.size()) >= capacity_ || member_ != nullptr)
       throw std::length_error("all rows of the bundle are taken");
     for (const Row& r : rows_) {
       if (r.name() == request.row)
@@ -115,7 +121,7 @@ class TorchEngine : public Engine {
       }
       if (request.spec.numerics.device == spec::DeviceKind::kCuda && request.spec.train.ranks > 1) {
         const auto gpus = static_cast<int64_t>(at::getNumGPUs());
-        if (!Collective::Supports(at::kCUDA) || gpus < request.spec.train.ranks) {
+        if (!Collective::Supports(at::kCUDA) || gpus < request.ranks_here()) {
           sink_.RowEnded(
               request.row, 0, RowOutcome::kInfeasible,
               Collective::Supports(at::kCUDA)
@@ -124,6 +130,11 @@ class TorchEngine : public Engine {
               "{}");
           return;
         }
+      }
+      if (request.gang && request.gang->first_rank > 0) {
+        member_ = std::make_unique<Member>(request, data_dir_);
+        sink_.RowStarted(request.row, 0);
+        return;
       }
       if (!rows_.empty() &&
           (request.kind != "pretrain" || rows_.front().request.kind != "pretrain")) {
@@ -140,10 +151,15 @@ class TorchEngine : public Engine {
   }
   void CheckpointRow(const std::string& row) override { Find(row).checkpoint_asked = true; }
   void StopRow(const std::string& row, StopMode mode) override {
+    if (member_ != nullptr && member_->row() == row) {
+      mode == StopMode::kPreempt ? EndMember(RowOutcome::kPreempted, "asked to make room")
+                                 : EndMember(RowOutcome::kCancelled, "cancelled");
+      return;
+    }
     const size_t k = IndexOf(row);
     if (mode == StopMode::kPreempt) {
       Guarded(row, rows_[k].progress.step, [&] {
-        if (rows_[k].request.kind == "pretrain") Checkpoint(k);
+        if (rows_[k].request.kind == "pretrain" && !rows_[k].gathering) Checkpoint(k);
         End(k, RowOutcome::kPreempted, "asked to make room");
       });
     } else {
@@ -152,7 +168,15 @@ class TorchEngine : public Engine {
   }
 
   bool Step() override {
+    if (member_ != nullptr) {
+      if (const auto end = member_->Wait(kGlance)) EndMember(end->outcome, end->cause);
+      return true;
+    }
     if (rows_.empty()) return false;
+    if (rows_.front().gathering) {
+      Guarded(rows_.front().name(), rows_.front().progress.step, [&] { Gather(); });
+      return true;
+    }
     if (rows_.front().request.kind != "pretrain") {
       Guarded(rows_.front().name(), 0,
               [&] { rows_.front().request.kind == "timing" ? Time() : WorkOnStage(); });
@@ -175,10 +199,12 @@ class TorchEngine : public Engine {
   std::vector<std::string> LiveRows() const override {
     std::vector<std::string> out;
     for (const Row& r : rows_) out.push_back(r.name());
+    if (member_ != nullptr) out.push_back(member_->row());
     return out;
   }
 
   void Close() override {
+    if (member_ != nullptr) EndMember(RowOutcome::kCancelled, "the bundle was closed");
     while (!rows_.empty()) End(rows_.size() - 1, RowOutcome::kCancelled, "the bundle was closed");
     bundle_.reset();
     dataset_.reset();
@@ -263,7 +289,7 @@ class TorchEngine : public Engine {
     try {
       if (request.checkpoint)
         row.progress = LoadCheckpoint(*request.checkpoint, bundle_->arena(), k);
-      if (gang_ != nullptr) gang_->Join(device);
+      if (gang_ != nullptr && gang_->address().empty()) gang_->Join(device);
     } catch (...) {
       bundle_->Remove(k);
       throw;
@@ -272,12 +298,39 @@ class TorchEngine : public Engine {
         request.until_step < 0 ? s.train.steps : std::min(request.until_step, s.train.steps);
     row.last_checkpoint = Clock::now();
     row.last_checkpoint_step = row.progress.step;
-    sink_.RowStarted(request.row, row.progress.step);
+    row.gathering = gang_ != nullptr && !gang_->address().empty();
+    if (row.gathering) sink_.Gathering(request.row, gang_->address(), gang_->secret());
     rows_.push_back(std::move(row));
+    if (!rows_.back().gathering) Begin();
+  }
+
+  // The last row, once all that it needs is there.
+  void Begin() {
+    const RowRequest& request = rows_.back().request;
+    sink_.RowStarted(request.row, rows_.back().progress.step);
     if (HasStage(request.kind)) BeginStage();
     // A checkpoint at the lease's end or the stage's: nothing is left to do but say so.
     if (request.kind == "pretrain" && rows_.back().progress.step >= rows_.back().until)
       Conclude(rows_.size() - 1);
+  }
+
+  void Gather() {
+    Row& r = rows_.front();
+    const std::string address = gang_->address();
+    if (gang_->Gather(kGlance)) {
+      gang_->Join(bundle_->device());
+      r.gathering = false;
+      Begin();
+    } else if (Clock::now() > r.last_checkpoint + kGathering) {
+      throw std::runtime_error("its ranks on other machines did not come to " + address +
+                               " in time: can they reach this machine there (--gang-address)?");
+    }
+  }
+
+  void EndMember(RowOutcome outcome, const std::string& cause) {
+    const std::string row = member_->row();
+    member_.reset();  // no process is left of a row that has ended
+    sink_.RowEnded(row, 0, outcome, cause, "{}");
   }
 
   // ids and targets of the next batch of all rows, in buffers that are used again.
@@ -591,6 +644,8 @@ class TorchEngine : public Engine {
   std::unique_ptr<Bundle> bundle_;
   std::vector<Row> rows_;       // row k of the bundle
   std::unique_ptr<Gang> gang_;  // of the one row, where it has ranks
+  // In place of rows: ranks of a trial whose rank 0 is on another machine.
+  std::unique_ptr<Member> member_;
   at::Tensor ids_, targets_;
   StageContext stage_;
   StageWork stage_work_;

@@ -409,6 +409,7 @@ class Agent {
     const bool had_ended = attempt->phase == Phase::kEnded;
     attempt->OnEvent(event);
     if (kind == "checkpoint") SendCheckpoint(*attempt, event.json);
+    if (kind == "gathering") ReportSoon(milliseconds(0));  // others wait for it
     if (!had_ended && attempt->phase == Phase::kEnded) {
       OnEnded(*attempt, attempt->outcome() == "failed" || attempt->outcome() == "out_of_memory");
     } else if (attempt->has_checkpoint_pending()) {
@@ -606,9 +607,10 @@ class Agent {
                         absl::Dec(a.checkpoint_step(), absl::kZeroPad12));
   }
 
-  // A stage that only reads has no use for its copy any more.
+  // A stage that only reads, and a member of a gang, has no use for its copy any more.
   void RemoveFetched(const Attempt& attempt) {
-    if (attempt.fetch != Fetch::kHere || !attempt.assignment || attempt.assignment->resume())
+    if (attempt.fetch != Fetch::kHere || !attempt.assignment ||
+        (attempt.assignment->resume() && !attempt.member()))
       return;
     std::error_code ignored;
     std::filesystem::remove_all(FetchedPath(*attempt.assignment), ignored);
@@ -695,14 +697,15 @@ class Agent {
       ++attempt.launches;
       Launch(slot);
     }
-    auto commands = CommandsFor(*attempt.assignment, row, slot.bundle, CorporaHere(),
-                                workspace_.CheckpointDir(attempt.key().stage));
+    auto commands =
+        CommandsFor(*attempt.assignment, row, slot.bundle, CorporaHere(),
+                    workspace_.CheckpointDir(attempt.key().stage), options_.gang_address);
     if (!commands.ok()) {
       EndAttempt(attempt, "infeasible", std::string(commands.status().message()), std::nullopt,
                  false);
       return;
     }
-    if (attempt.assignment->kind() == "pretrain") {  // what writes many
+    if (attempt.assignment->kind() == "pretrain" && !attempt.member()) {  // what writes many
       attempt.acked_checkpoint =
           attempt.assignment->resume() ? attempt.assignment->checkpoint_step() : 0;
       Acknowledged(attempt);
@@ -780,6 +783,7 @@ class Agent {
     request.set_known_cluster(workspace_.known().cluster);
     request.set_known_incarnation(workspace_.known().incarnation);
     request.set_known_cluster_time_us(workspace_.known().cluster_time_us);
+    request.set_known_run(workspace_.known().run);
     static const std::vector<v1::Device> devices = ListDevices();
     int64_t ram = 0, gpu = 0;
     for (const v1::Device& device : devices) {
@@ -789,6 +793,12 @@ class Agent {
     const int64_t memory = gpu > 0 ? gpu : ram;
     request.set_memory_bytes(options_.memory_bytes > 0 ? options_.memory_bytes : memory / 10 * 9);
     for (const std::string& label : options_.labels) request.add_labels(label);
+    if (!options_.gang_address.empty()) {
+      // Who listens on loopback is reached from its own machine alone.
+      const bool loopback = options_.gang_address.starts_with("127.") ||
+                            options_.gang_address == "::1" || options_.gang_address == "localhost";
+      request.set_gang(loopback ? "host " + ValidUtf8(HostName()) : "net");
+    }
     request.set_remaining_ms(RemainingMs());
     for (const auto& [key, attempt] : attempts_) *request.add_attempts() = attempt->State(false);
     client_.Register(request);
@@ -804,6 +814,7 @@ class Agent {
     request.set_cluster(workspace_.known().cluster);
     request.set_known_incarnation(workspace_.known().incarnation);
     request.set_known_cluster_time_us(workspace_.known().cluster_time_us);
+    request.set_known_run(workspace_.known().run);
     int64_t log_budget = kLogBytesPerReport, budget = kReportBytes;
     for (const auto& [key, attempt] : attempts_) {
       const bool with_log = attempt->LogBytes() <= log_budget;
@@ -852,7 +863,8 @@ class Agent {
     takes_blobs_ = r.blobs();
     blobs_.Open(session_, takes_blobs_);
     if (r.report_interval_ms() > 0) report_interval_ = milliseconds(r.report_interval_ms());
-    if (const absl::Status s = workspace_.Join(r.cluster(), r.incarnation(), r.cluster_time_us());
+    if (const absl::Status s =
+            workspace_.Join({r.cluster(), r.incarnation(), r.cluster_time_us(), r.run()});
         !s.ok()) {
       spdlog::warn("{}", std::string(s.message()));
     }
@@ -871,7 +883,7 @@ class Agent {
       return;
     }
     Heard();
-    workspace_.Heard(done.response.cluster_time_us());
+    workspace_.Heard(done.response.cluster_time_us(), done.response.run());
     if (done.response.report_interval_ms() > 0)
       report_interval_ = milliseconds(done.response.report_interval_ms());
     bool more = false;
@@ -905,11 +917,22 @@ class Agent {
     desired_.known = true;
     desired_.attempts.clear();
     desired_.bundles.clear();
+    desired_.members.clear();
+    desired_.unready.clear();
     assignments_.clear();
     for (const v1::Assignment& a : r.assignments()) {
       desired_.attempts.push_back(KeyOf(a));
       assignments_[KeyOf(a)] = a;
       if (a.bundle_rows() > 1) desired_.bundles[KeyOf(a)] = a.bundle();
+      if (a.first_rank() == 0) continue;
+      desired_.members.insert(KeyOf(a));
+      if (a.rendezvous().empty()) desired_.unready.insert(KeyOf(a));
+      // The same assignment says more than it did.
+      const auto it = attempts_.find(KeyOf(a));
+      if (it == attempts_.end() || it->second->phase != Phase::kWaiting || !it->second->assignment)
+        continue;
+      it->second->assignment->set_rendezvous(a.rendezvous());
+      it->second->assignment->set_gang_secret(a.gang_secret());
     }
     desired_.preempt_stages = {r.preempt_stage_ids().begin(), r.preempt_stage_ids().end()};
     reconcile_ = true;

@@ -22,6 +22,9 @@ struct WorkerOptions {
   bool shared_checkpoints = false;  // all workers see `dir`: checkpoints are not sent to the server
   std::vector<std::string> labels;  // that trials may ask for it by
   int64_t memory_bytes = 0;         // that trials may take; 0: nine tenths of the devices'
+  // Where ranks on other machines reach this one's, and what they listen on: an address of this
+  // machine. Empty: it takes no part in gangs, and nothing listens.
+  std::string gang_address;
   int64_t until_unix_seconds =
       0;  // when its machine is taken from it, as a batch job's end; 0: never
   int exit_when_idle_seconds = 0;  // > 0: leave after so long without an assignment

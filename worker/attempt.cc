@@ -106,6 +106,12 @@ void Attempt::OnEvent(const trainer::JournalEvent& event) {
     pending_.push_back({event.seq, event.bytes(), event.begin, event.json, is_checkpoint});
     pending_bytes_ += event.bytes();
     checkpoints_pending_ += is_checkpoint;
+  } else if (kind == "gathering") {
+    rendezvous_ = event.json.at("address");
+    secret_ = event.json.at("secret");
+    gathers_ = event.begin;
+  } else if (kind == "row_started") {
+    gathers_.reset();
   } else if (kind == "row_ended") {
     if (event.json.contains("summary")) summary_json_ = event.json["summary"].dump();
     End(event.json.value("outcome", "failed"), event.json.value("cause", ""), event.begin);
@@ -119,6 +125,7 @@ void Attempt::End(const std::string& outcome, const std::string& cause,
   outcome_ = outcome;
   cause_ = cause;
   ended_at_ = at;
+  gathers_.reset();
 }
 
 void Attempt::OnAck(int64_t seq) {
@@ -134,6 +141,7 @@ void Attempt::OnAck(int64_t seq) {
 }
 
 std::optional<trainer::JournalPosition> Attempt::KeepFrom() const {
+  if (gathers_) return gathers_;  // before any fact
   if (!pending_.empty()) return pending_.front().begin;
   return ended_at_;
 }
@@ -152,6 +160,10 @@ v1::AttemptState Attempt::State(bool with_log) const {
     state.set_cause(ValidUtf8(log_tail_.empty() ? cause : cause + "\n" + log_tail_));
     state.set_summary_json(summary_json_);
     state.set_checkpoint_gone(checkpoint_gone);
+  }
+  if (gathers_) {
+    state.set_rendezvous(rendezvous_);
+    state.set_gang_secret(secret_);
   }
   return state;
 }

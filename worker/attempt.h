@@ -69,6 +69,7 @@ class Attempt {
            std::optional<trainer::JournalPosition> at);
   void set_log_tail(std::string tail) { log_tail_ = std::move(tail); }
   const std::string& outcome() const { return outcome_; }
+  bool member() const { return assignment && assignment->first_rank() > 0; }  // of a gang
 
   // Everything up to `seq` is durable.
   void OnAck(int64_t seq);
@@ -115,6 +116,9 @@ class Attempt {
 
   std::string outcome_, cause_, log_tail_, summary_json_ = "{}";
   std::optional<trainer::JournalPosition> first_event_, ended_at_;
+  // Of a gang's rank 0, until the others have come.
+  std::string rendezvous_, secret_;
+  std::optional<trainer::JournalPosition> gathers_;
 };
 
 // Where reading of a trainer's journal goes on after a restart. Everything before `position` is

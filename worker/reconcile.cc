@@ -39,7 +39,7 @@ std::vector<Action> Reconcile(const Desired& desired, const std::vector<LocalAtt
         if (bundle_of(a.key) != 0) at[bundle_of(a.key)] = a.slot;
         if (gone && a.stop != Stop::kCancel) {
           actions.push_back({Action::kCancel, a.key});
-        } else if (!gone && preempt && a.stop == Stop::kNone) {
+        } else if (!gone && preempt && a.stop == Stop::kNone && !desired.members.contains(a.key)) {
           actions.push_back({Action::kPreempt, a.key});
         }
         break;
@@ -57,6 +57,7 @@ std::vector<Action> Reconcile(const Desired& desired, const std::vector<LocalAtt
   std::sort(waiting.begin(), waiting.end());
   size_t slot = 0;
   for (const AttemptKey& key : waiting) {
+    if (desired.unready.contains(key)) continue;
     const int64_t bundle = bundle_of(key);
     if (const auto it = at.find(bundle); bundle != 0 && it != at.end()) {
       actions.push_back({Action::kStart, key, it->second});

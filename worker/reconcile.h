@@ -16,6 +16,9 @@ struct Desired {
                        // or forgotten
   bool draining = false;                  // the worker is leaving
   std::map<AttemptKey, int64_t> bundles;  // of attempts that share a trainer
+  // Parts of gangs whose rank 0 is elsewhere: they end with it, and are not asked to before.
+  std::set<AttemptKey> members;
+  std::set<AttemptKey> unready;  // of those, where rank 0 is not known yet
 };
 
 struct LocalAttempt {
@@ -45,8 +48,8 @@ struct Action {
 };
 
 // Rules: an attempt that is not desired is cancelled, and forgotten once it has ended; a desired
-// one that has ended is kept and reported; one that waits starts where its bundle runs, or
-// else in the first free slot, in the order of its key.
+// one that has ended is kept and reported; one that waits, and is not unready, starts where its
+// bundle runs, or else in the first free slot, in the order of its key.
 std::vector<Action> Reconcile(const Desired& desired, const std::vector<LocalAttempt>& local,
                               const std::vector<SlotView>& slots);
 

@@ -49,7 +49,8 @@ absl::StatusOr<std::string> FindCorpus(const CorpusName& c, const CorpusRoots& r
 
 absl::StatusOr<RowCommands> CommandsFor(const v1::Assignment& a, const std::string& row,
                                         const std::string& open_bundle, const CorpusRoots& corpora,
-                                        const std::string& checkpoint_dir) {
+                                        const std::string& checkpoint_dir,
+                                        const std::string& gang_address) {
   RowCommands out;
   std::string data_dir;
   int64_t threads = 1;
@@ -93,6 +94,15 @@ absl::StatusOr<RowCommands> CommandsFor(const v1::Assignment& a, const std::stri
                   {"step", a.checkpoint_step()},
                   {"resume", a.resume()}};
   }
+  json gang = nullptr;
+  if (a.ranks_here() > 0) {
+    gang = {{"ranks_here", a.ranks_here()}, {"address", gang_address}};
+    if (a.first_rank() > 0) {
+      gang["first_rank"] = a.first_rank();
+      gang["rendezvous"] = a.rendezvous();
+      gang["secret"] = a.gang_secret();
+    }
+  }
   out.commands.push_back({{"command", "add_row"},
                           {"row", row},
                           {"kind", a.kind()},
@@ -100,6 +110,7 @@ absl::StatusOr<RowCommands> CommandsFor(const v1::Assignment& a, const std::stri
                           {"stage", stage},
                           {"until_step", a.until_step()},
                           {"checkpoint", checkpoint},
+                          {"gang", gang},
                           {"checkpoint_dir", checkpoint_dir}});
   return out;
 }

@@ -33,9 +33,10 @@ absl::StatusOr<std::string> FindCorpus(const CorpusName& corpus, const CorpusRoo
 
 // `open_bundle`: the one that is open at the trainer, "" for none. FailedPrecondition: this worker
 // cannot run it (no such corpus, another digest, a config it does not read); the message names the
-// fix.
+// fix. `gang_address`: where this worker's ranks are reached.
 absl::StatusOr<RowCommands> CommandsFor(const v1::Assignment& assignment, const std::string& row,
                                         const std::string& open_bundle, const CorpusRoots& corpora,
-                                        const std::string& checkpoint_dir);
+                                        const std::string& checkpoint_dir,
+                                        const std::string& gang_address = "");
 
 }  // namespace plumb::worker

@@ -56,7 +56,7 @@ absl::StatusOr<Workspace> Workspace::Open(const std::string& dir) {
   }
   Workspace workspace(absolute, lock);
   std::ifstream(absolute + "/cluster") >> workspace.known_.cluster >>
-      workspace.known_.incarnation >> workspace.known_.cluster_time_us;
+      workspace.known_.incarnation >> workspace.known_.cluster_time_us >> workspace.known_.run;
   workspace.saved_time_us_ = workspace.known_.cluster_time_us;
   return workspace;
 }
@@ -82,25 +82,28 @@ int Workspace::TrainerDirs() const {
   return count;
 }
 
-absl::Status Workspace::Join(const std::string& cluster, int64_t incarnation,
-                             int64_t cluster_time_us) {
-  if (cluster == known_.cluster && incarnation <= known_.incarnation) {
-    Heard(cluster_time_us);
+absl::Status Workspace::Join(const Known& told) {
+  if (told.cluster == known_.cluster && told.incarnation <= known_.incarnation) {
+    Heard(told.cluster_time_us, told.run);
     return absl::OkStatus();
   }
-  known_ = {cluster, incarnation, cluster_time_us};
+  known_ = told;
   return Save();
 }
 
-void Workspace::Heard(int64_t cluster_time_us) {
-  known_.cluster_time_us = std::max(known_.cluster_time_us, cluster_time_us);
+void Workspace::Heard(int64_t cluster_time_us, int64_t run) {
+  if (cluster_time_us > known_.cluster_time_us) {
+    known_.cluster_time_us = cluster_time_us;
+    known_.run = run;
+  }
   // One that is behind only fails to notice what the files beside the database notice.
   if (known_.cluster_time_us >= saved_time_us_ + 10'000'000) (void)Save();
 }
 
 absl::Status Workspace::Save() {
-  RETURN_IF_ERROR(Replace(dir_ + "/cluster", absl::StrCat(known_.cluster, " ", known_.incarnation,
-                                                          " ", known_.cluster_time_us, "\n")));
+  RETURN_IF_ERROR(
+      Replace(dir_ + "/cluster", absl::StrCat(known_.cluster, " ", known_.incarnation, " ",
+                                              known_.cluster_time_us, " ", known_.run, "\n")));
   saved_time_us_ = known_.cluster_time_us;
   return absl::OkStatus();
 }

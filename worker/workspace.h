@@ -32,12 +32,13 @@ class Workspace {
     std::string cluster;  // empty: none yet
     int64_t incarnation = 0;
     int64_t cluster_time_us = 0;
+    int64_t run = 0;  // of the server that told the time; 0: it did not say
   };
   const Known& known() const { return known_; }
   // The coordinator's own word: another cluster, or a higher incarnation, replaces what was known.
-  absl::Status Join(const std::string& cluster, int64_t incarnation, int64_t cluster_time_us);
+  absl::Status Join(const Known& told);
   // Remembers a later cluster time; on disk about every ten seconds.
-  void Heard(int64_t cluster_time_us);
+  void Heard(int64_t cluster_time_us, int64_t run);
 
  private:
   Workspace(std::string dir, int lock) : dir_(std::move(dir)), lock_(lock) {}

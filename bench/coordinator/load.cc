@@ -219,6 +219,7 @@ class LoadWorker : public std::enable_shared_from_this<LoadWorker> {
     request.set_known_cluster(cluster_);
     request.set_known_incarnation(incarnation_);
     request.set_known_cluster_time_us(cluster_time_);
+    request.set_known_run(run_);
     for (const auto& [stage, a] : attempts_) *request.add_attempts() = StateOf(stage, a);
     Call<v1::RegisterWorkerRequest, v1::RegisterWorkerResponse>(
         static_cast<void (v1::WorkerService::Stub::async::*)(
@@ -229,6 +230,7 @@ class LoadWorker : public std::enable_shared_from_this<LoadWorker> {
           cluster_ = r.cluster();
           incarnation_ = r.incarnation();
           cluster_time_ = r.cluster_time_us();
+          run_ = r.run();
           interval_ = milliseconds(std::max<int64_t>(1, r.report_interval_ms()));
           generation_ = 0;
           backoff_ = milliseconds(100);
@@ -287,6 +289,7 @@ class LoadWorker : public std::enable_shared_from_this<LoadWorker> {
     request.set_cluster(cluster_);
     request.set_known_incarnation(incarnation_);
     request.set_known_cluster_time_us(cluster_time_);
+    request.set_known_run(run_);
     const double passed = std::min(60.0, Seconds(now - made_));
     made_ = now;
     if (o_.rate > 0 && !attempts_.empty()) owed_ += passed * o_.rate / o_.workers;
@@ -331,6 +334,7 @@ class LoadWorker : public std::enable_shared_from_this<LoadWorker> {
           backoff_ = milliseconds(100);
           reporting_ = 0;
           cluster_time_ = r.cluster_time_us();
+          run_ = r.run();
           if (r.report_interval_ms() > 0) interval_ = milliseconds(r.report_interval_ms());
           int64_t acked = 0;
           for (const v1::BatchAck& ack : r.acks()) {
@@ -372,6 +376,7 @@ class LoadWorker : public std::enable_shared_from_this<LoadWorker> {
   bool there_ = false;
   std::string cluster_;
   int64_t session_ = 0, generation_ = 0, incarnation_ = 0, cluster_time_ = 0;
+  int64_t run_ = 0;
   milliseconds interval_{1000}, backoff_{100};
   std::map<int64_t, Attempt> attempts_;
   Clock::time_point made_ = Clock::now();

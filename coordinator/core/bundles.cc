@@ -15,7 +15,8 @@ constexpr double kWorthIt = 1.05;  // times the throughput, to be worth twice th
 bool Core::Shares(const Stage& stage) const {
   // What has failed without getting on goes alone, so that it takes nobody with it again.
   const StageRow& row = stage.row;
-  return row.bundle > 1 && !IsExclusive(row) && row.failures + row.losses + row.ooms == 0;
+  return row.bundle > 1 && row.ranks == 1 && !IsExclusive(row) &&
+         row.failures + row.losses + row.ooms == 0;
 }
 
 Core::Fusion Core::FusionOf(const Stage& stage) const {
@@ -69,17 +70,16 @@ void Core::Learn(const Worker& w, const Stage& stage) {
   if (b.rows_max > 1 && Capacity(w, stage, b.memory) != b.rows_max) b.closed = true;
 }
 
-int64_t Core::Open(Worker& w, const Stage& stage, int64_t id, int64_t rows_max) {
-  const Need need = stage.spot.need;
+int64_t Core::Open(Worker& w, const Stage& stage, const Need& share, int64_t id, int64_t rows_max) {
   bundles_[id] = {.worker = w.row.id,
                   .fusion = FusionOf(stage),
                   .rows_max = rows_max,
-                  .slots = stage.row.threads,
-                  .memory = need.memory * rows_max,
+                  .slots = share.slots,
+                  .memory = share.memory * rows_max,
                   .opened = now_.cluster,
                   .accounted = now_.cluster};
-  w.used += stage.row.threads;
-  w.memory_used += need.memory * rows_max;
+  w.used += share.slots;
+  w.memory_used += share.memory * rows_max;
   if (rows_max > 1) w.arrays.insert(id);
   return id;
 }
@@ -89,12 +89,11 @@ void Core::Join(int64_t id, Stage& stage, const std::string& user) {
   Accrue(b);
   if (b.rows.empty()) UserOf(user).slots += b.slots;
   b.rows.insert(stage.row.id);
-  stage.live->bundle = id;
+  if (stage.live->bundle == 0) stage.live->bundle = id;  // a member's is among its members
   Ask(b);
 }
 
-void Core::Leave(Stage& stage, bool stopping) {
-  const int64_t id = stage.live->bundle;
+void Core::Leave(Stage& stage, int64_t id, bool stopping) {
   Bundle& b = bundles_.at(id);
   b.rows.erase(stage.row.id);
   b.stopping += stopping;
@@ -183,7 +182,7 @@ int64_t Core::RoomFor(const Stage& stage) const {
   const auto it = open_.find(FusionOf(stage));
   if (it == open_.end()) return 0;
   for (int64_t id : it->second) {
-    if (bundles_.at(id).worker != reserved_ || stage.spot.need == reserved_for_) return id;
+    if (!Kept(bundles_.at(id).worker, stage.spot.need)) return id;
   }
   return 0;
 }
@@ -201,7 +200,7 @@ void Core::Refill(const Fusion* first_waiting) {
       std::vector<int64_t> old;
       for (int64_t id : open_.at(fusion)) {
         const Bundle& b = bundles_.at(id);
-        if (b.worker == reserved_ && fusion.need != reserved_for_) continue;
+        if (Kept(b.worker, fusion.need)) continue;
         if (first_waiting != nullptr && !first && now_.cluster - b.opened > options_.refill) {
           old.push_back(id);
           continue;

@@ -14,6 +14,8 @@ constexpr int kSessionShift = 32;  // a session is ((incarnation - 1) << 32) + c
 Core::Core(const Options& options, const ClusterSnapshot& s)
     : options_(options),
       incarnation_(s.incarnation),
+      run_(s.run),
+      run_ends_(s.run_ends),
       generation_(std::max(s.starts << kStartShift, s.min_generation)),
       last_sweep_(s.last_sweep),
       last_trial_(s.last_trial),
@@ -45,6 +47,7 @@ Core::Core(const Options& options, const ClusterSnapshot& s)
     Worker& w = workers_[row.id];
     w.row = row;
     w.labels = LabelsOf(row.labels);
+    w.gang = gangs_.Of(row.gang);
     w.generation = generation_;
     w.heard = now_.cluster;
     by_name_[row.name] = row.id;
@@ -59,31 +62,50 @@ Core::Core(const Options& options, const ClusterSnapshot& s)
     Stage& stage = At(a.id.stage);
     Worker& w = workers_.at(a.worker);
     const Sponsor sponsor = SponsorOf(trials_.at(stage.row.trial));
+    bool drained = w.row.drain;
+    for (const AttemptMember& m : a.members) drained |= workers_.at(m.worker).row.drain;
     stage.last_on = a.worker;
     stage.live = Live{.worker = a.worker,
                       .session = a.session,
                       .granted_generation = generation_,
                       .acked_seq = a.acked_seq,
                       .seen = a.acked_seq > 0,
-                      .preempt = sponsor.paused || w.row.drain,
+                      .preempt = sponsor.paused || drained,
                       .priority = sponsor.priority,
                       .grant = ++grants_,
                       .user = sponsor.user,
                       .start = now_.cluster,
                       .start_step = stage.row.step};
-    if (!stage.live->preempt) Running(stage, true);
     w.grants.insert(stage.row.id);
     w.exclusive = IsExclusive(stage.row);
     stage.spot = {
         .priority = sponsor.priority, .user = sponsor.user, .need = NeedOf(stage), .order = {}};
+    int64_t elsewhere = 0;
+    for (const AttemptMember& m : a.members) {
+      Worker& other = workers_.at(m.worker);
+      const Need share = Share(stage.spot.need, m.ranks);
+      elsewhere += m.ranks;
+      stage.live->members.push_back({.worker = m.worker,
+                                     .first_rank = m.first_rank,
+                                     .ranks = m.ranks,
+                                     .bundle = m.bundle,
+                                     .granted_generation = generation_});
+      other.grants.insert(stage.row.id);
+      other.exclusive = IsExclusive(stage.row);
+      Open(other, stage, share, m.bundle, 1);
+    }
+    const Need need = a.members.empty() ? stage.spot.need
+                                        : Share(stage.spot.need, stage.spot.need.ranks - elsewhere);
+    if (!stage.live->preempt) Running(stage, true);
     int64_t bundle = a.bundle > 0 ? a.bundle : ++generation_;
     const auto known = bundles_.find(bundle);
     if (known == bundles_.end()) {
-      Open(w, stage, bundle, a.bundle_rows);
+      Open(w, stage, need, bundle, a.bundle_rows);
     } else if (known->second.worker != a.worker) {
-      bundle = Open(w, stage, ++generation_, 1);
+      bundle = Open(w, stage, need, ++generation_, 1);
     }
     Join(bundle, stage, sponsor.user);
+    for (const Member& m : stage.live->members) Join(m.bundle, stage, sponsor.user);
     if (stage.live->preempt) bundles_.at(bundle).closed = true;
     Charge(stage);
   }
@@ -159,9 +181,22 @@ std::vector<Grant> Core::Desired(WorkerId worker) const {
             .settings_json = stage.row.settings_json,
             .fusion_key = trial.row.fusion_key,
             .exclusive = IsExclusive(stage.row),
-            .bundle = stage.live->bundle,
+            .bundle = BundleOn(*stage.live, worker),
             .bundle_rows = bundles_.at(stage.live->bundle).rows_max,
-            .preempt = stage.live->preempt};
+            .preempt = stage.live->preempt,
+            .ranks = stage.row.ranks,
+            .ranks_here = stage.row.ranks};
+    for (const Member& m : stage.live->members) {
+      if (stage.live->worker == worker) {
+        g.ranks_here -= m.ranks;
+      } else if (m.worker == worker) {
+        g.preempt = false;  // rank 0 is asked, and lets the others go
+        g.first_rank = m.first_rank;
+        g.ranks_here = m.ranks;
+        g.rendezvous = stage.live->rendezvous;
+        g.secret = stage.live->secret;
+      }
+    }
     if (stage.row.ooms > 0 && trial.row.seq_len > 0) {
       const int64_t batch = trial.row.batch_tokens / trial.row.seq_len;
       g.micro_batch = std::max<int64_t>(1, batch >> std::min<int64_t>(stage.row.ooms, 60));

@@ -5,11 +5,12 @@
 //  1. A stage has at most one live attempt; its number is stage.attempts; attempt numbers only
 //  rise.
 //  2. A stage is RUNNING exactly while it has a live attempt, and then exactly one worker's grants
-//  hold it.
+//  hold it, or, of a gang, those of each of its workers.
 //  3. A worker's used slots are the sum over its bundles; a grant never exceeds them. Each grant is
 //  in exactly one bundle of its worker; a bundle is there while it has a row, or one that its
 //  worker is still stopping, and never holds more rows than its trainer was opened for.
 //  4. An exclusive stage shares its worker with nothing.
+// 12. A gang has all its ranks, on different workers; none of them is lost or gone.
 //  5. A stage waits in exactly one queue if it is PENDING with its parent succeeded, in none
 //  otherwise.
 //  6. A trial's state follows from its stages; a running sweep is completed exactly when none of
@@ -59,15 +60,21 @@
 //    slot is free. A bundle has one row until its speed is known, then twice as many for as long as
 //    that makes its rows together 5 % faster. What failed, was lost or ran out of memory goes
 //    alone. While something else waits, a bundle takes new rows for `refill` only.
+//  - A stage of several ranks that no worker could hold by itself, were it empty, is granted to as
+//    few workers as can hold it together, whole ranks to each, all at once or not at all: a gang.
+//    They must be able to reach each other. The first of them has rank 0 and alone speaks for the
+//    attempt. What ends one worker's part ends the attempt.
 //  - RetryTrial is the one way out of a terminal state, on request only.
 #pragma once
 
+#include <algorithm>
 #include <compare>
 #include <functional>
 #include <map>
 #include <set>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -109,6 +116,7 @@ class Core {
 
   // ---- reads of state; what they say is true once the changes made so far are committed ----
   int64_t incarnation() const { return incarnation_; }
+  int64_t run() const { return run_; }
   int64_t generation() const { return generation_; }  // the last one given
   // The sweep to materialise next and its cursor; none: nothing to do.
   struct Cursor {
@@ -166,6 +174,7 @@ class Core {
     int64_t slots = 1;
     int64_t memory = 0;  // bytes, rounded up
     int64_t labels = 0;  // by number (Names)
+    int64_t ranks = 1;   // equal parts, which several workers may share
     auto operator<=>(const Need&) const = default;
   };
   enum class Queue { kNone, kReady, kBackoff };
@@ -182,6 +191,14 @@ class Core {
     std::string user;
     Need need;
     Order order;
+  };
+  // What another worker than the first has of a gang.
+  struct Member {
+    WorkerId worker;
+    int64_t first_rank = 0, ranks = 0;
+    int64_t bundle = 0;
+    int64_t granted_generation = 0;
+    bool seen = false;  // its worker spoke of it
   };
   struct Live {  // the running attempt
     WorkerId worker;
@@ -200,6 +217,8 @@ class Core {
     int64_t row_us = 0;    // rows of its bundle times microseconds
     int64_t slot_us = 0;   // its share of the bundle's slot-microseconds
     double charge_us = 0;  // to the user, until it ends
+    std::vector<Member> members;
+    std::string rendezvous, secret;  // for them, once rank 0 has said so
   };
   // What stages have in common that may share a bundle.
   struct Fusion {
@@ -215,8 +234,8 @@ class Core {
     Fusion fusion;
     int64_t rows_max = 1;  // its trainer was opened for
     int64_t slots = 0, memory = 0;
-    std::set<StageId> rows;
-    int64_t stopping = 0;  // rows that its worker has yet to let go: their places are taken
+    std::set<StageId> rows;  // a gang's stage is in a bundle on each of its workers
+    int64_t stopping = 0;    // rows that its worker has yet to let go: their places are taken
     absl::Duration opened, accounted;
     bool closed = false;   // takes no more rows
     bool leaving = false;  // all its rows are asked to end
@@ -251,6 +270,7 @@ class Core {
   struct Worker {
     WorkerRow row;
     int64_t labels = 0;  // by number
+    int64_t gang = 0;    // the same
     int64_t generation = 0;
     std::set<StageId> grants;
     std::map<AttemptId, Stopping> stopping;
@@ -263,6 +283,9 @@ class Core {
     bool leaving = false;                            // that is soon
     bool suspect = false;
     std::map<TrialId, StageId> strikes;  // whose last attempt here ended without progress
+    // As it stands in able_.
+    bool able = false;
+    int64_t able_labels = 0, able_slots = 0, able_memory = 0, able_gang = 0;
   };
 
   struct User {
@@ -315,13 +338,18 @@ class Core {
   absl::StatusOr<Answer> On(const Tick& e);
   // True, after raising the incarnation, if the worker remembers more of this cluster than the
   // database does: the file is an older copy put back.
-  bool RaisedFor(int64_t known_incarnation, absl::Duration known_cluster);
+  bool RaisedFor(int64_t known_incarnation, const Moment& known);
   void RaiseIncarnation(int64_t known);
   Ack OnBatch(Worker& worker, const MeasurementBatchPtr& batch);
   Ack OnAttempt(Worker& worker, const AttemptReport& report);
   // Ends the live attempt and moves the stage as the outcome says.
+  // `by`: the worker of a gang that says so; none: the one with rank 0.
   void EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause,
-                  absl::string_view log_tail, absl::string_view summary_json);
+                  absl::string_view log_tail, absl::string_view summary_json, WorkerId by = {});
+  // The checkpoint to go on from is not there: the stage begins again.
+  bool CheckpointGone(Worker& worker, Stage& stage, const AttemptReport& report);
+  // What a worker says of its part of a gang.
+  void OnMember(Worker& worker, Stage& stage, const AttemptReport& report);
   void LoseAll(Worker& worker, absl::string_view why);
   void SetEnd(Worker& worker, absl::Duration remaining);
   // All it has is asked to end with a checkpoint.
@@ -334,8 +362,9 @@ class Core {
 
   // schedule.cc
   void Schedule();
-  void GrantTo(Worker& worker, Stage& stage, int64_t into);  // 0: a bundle of its own
-  void Place(Stage& stage);                                  // into the queue its state asks for
+  // `into`: 0 for a bundle of its own. `members`: other workers and their ranks.
+  void GrantTo(Worker& worker, Stage& stage, int64_t into, const std::vector<Member>& members = {});
+  void Place(Stage& stage);  // into the queue its state asks for
   void PlaceAll(Trial& trial);
   const Stage* Next(const std::set<Need>& blocked) const;  // to be placed; null: none
   // For a stage that found no room: keeps a worker from filling up again, asks less urgent attempts
@@ -346,6 +375,26 @@ class Core {
   bool Covers(int64_t labels, int64_t needed) const;
   Class ClassOf(const Worker& worker) const;
   static int64_t FreeMemory(const Worker& worker);
+  bool Kept(WorkerId worker, const Need& need) const {  // free for another need than this
+    return std::find(reserved_.begin(), reserved_.end(), worker) != reserved_.end() &&
+           need != reserved_for_;
+  }
+
+  // gangs.cc
+  static Need Share(const Need& need, int64_t ranks);  // what so many of its ranks need
+  static bool Able(const Worker& worker);              // may be given something, were it empty
+  void NoteAble(Worker& worker);
+  bool FitsAlone(const Need& need) const;  // some able worker, were it empty
+  // Of able workers that could hold it together, were they empty, the gang; 0: there are none.
+  int64_t FitsTogether(const Need& need) const;
+  // Ranks that have room beside so many slots and bytes.
+  static int64_t RanksBeside(const Worker& worker, const Need& need, int64_t slots, int64_t memory);
+  std::vector<Member> ChooseGang(const Need& need, const Stage& stage) const;  // empty: no room
+  void MakeRoomForGang(const Stage& stage, bool less_urgent, absl::string_view why);
+  static int64_t BundleOn(const Live& live, WorkerId worker);  // that holds it there
+  std::string PartsOf(const Stage& stage) const;               // for people; empty: it is no gang
+  // Of what is there: slots and memory that attempts as urgent as that have.
+  std::pair<int64_t, int64_t> UrgentOn(const Worker& worker, int64_t priority) const;
   int64_t LabelsOf(const std::string& labels);  // by number
   void Number(Stage& stage);                    // its labels and fusion key, by number
   Sponsor SponsorOf(const Trial& trial) const;
@@ -353,13 +402,14 @@ class Core {
 
   // bundles.cc
   bool Shares(const Stage& stage) const;
-  Fusion FusionOf(const Stage& stage) const;                         // of one that waits
+  Fusion FusionOf(const Stage& stage) const;  // of one that waits
   // Of a bundle that it opens there, were so many bytes more free.
   int64_t Capacity(const Worker& worker, const Stage& stage, int64_t given_back) const;
-  void Learn(const Worker& worker, const Stage& stage);              // from one that succeeded
-  int64_t Open(Worker& worker, const Stage& stage, int64_t id, int64_t rows_max);
+  void Learn(const Worker& worker, const Stage& stage);  // from one that succeeded
+  // `share`: of what a row needs, on that worker.
+  int64_t Open(Worker& worker, const Stage& stage, const Need& share, int64_t id, int64_t rows_max);
   void Join(int64_t bundle, Stage& stage, const std::string& user);
-  void Leave(Stage& stage, bool stopping);
+  void Leave(Stage& stage, int64_t bundle, bool stopping);
   void Release(int64_t bundle);  // if nothing holds it any more
   void Accrue(Bundle& bundle);
   void Ask(Bundle& bundle);
@@ -407,6 +457,8 @@ class Core {
 
   const Options options_;
   int64_t incarnation_;
+  int64_t run_ = 0;
+  std::map<int64_t, absl::Duration> run_ends_;  // of earlier starts on this file
   int64_t generation_;  // last given: rises through the whole life of the file
   SweepId last_sweep_;
   TrialId last_trial_;
@@ -451,13 +503,18 @@ class Core {
   std::map<Class, std::set<std::pair<int64_t, WorkerId>>> free_, idle_;
   std::map<Class, std::set<std::pair<int64_t, WorkerId>>>
       roomy_;  // of free_: (-free bytes, worker)
-  Names labels_, fusions_;
+  // Bytes that able workers have in all (at most: unknown), by labels and slots; of those that may
+  // form gangs the same by gang.
+  using Totals = std::map<int64_t, std::map<int64_t, std::multiset<int64_t>, std::greater<>>>;
+  Totals able_;
+  std::map<int64_t, Totals> able_gangs_;
+  Names labels_, fusions_, gangs_;
   std::set<std::pair<int64_t, int64_t>> covers_;  // labels, and labels that they cover
   std::vector<int64_t> label_sets_;
   std::set<std::pair<absl::Duration, WorkerId>> expiry_, suspicion_;
   std::set<std::pair<absl::Duration, WorkerId>> quarantine_, leaving_;
-  // A worker kept free for a stage that needs more room than any has now.
-  WorkerId reserved_;
+  // Kept free for a stage that needs more room than any has now: a worker, or for a gang several.
+  std::vector<WorkerId> reserved_;
   Need reserved_for_;
   WorkerId looked_at_;  // the last one that was looked at for that
 

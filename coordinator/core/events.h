@@ -21,6 +21,12 @@ struct Now {
   int64_t wall_us = 0;
 };
 
+// Cluster time as a start of a server told it, after a commit.
+struct Moment {
+  int64_t run = 0;  // ClusterSnapshot::run; 0: told by a server of an older release
+  absl::Duration cluster;
+};
+
 // ---- events ----
 
 // A planned sweep. The same request_id and request_hash answer with the sweep made before; the same
@@ -70,12 +76,15 @@ struct AttemptReport {
   std::string log_tail;
   std::string summary_json = "{}";
   bool checkpoint_gone = false;  // it failed because the checkpoint to go on from is not there
+  // Of the worker with rank 0, of a gang: where the others find it, "HOST:PORT", and what they
+  // prove with that they are of its trial. Said again in each report.
+  std::string rendezvous, secret;
 };
 
 struct RegisterWorker {
   WorkerRow worker;  // name, host, slots, build, devices, labels, memory
   int64_t known_incarnation = 0;
-  absl::Duration known_cluster;         // the latest cluster time it heard under that incarnation
+  Moment known;                         // the latest that it heard under that incarnation
   std::vector<AttemptReport> attempts;  // still at the worker
   absl::Duration remaining = absl::InfiniteDuration();  // until its machine is taken from it
 };
@@ -84,7 +93,7 @@ struct Report {
   SessionId session;
   int64_t generation = 0;
   int64_t known_incarnation = 0;
-  absl::Duration known_cluster;
+  Moment known;
   std::vector<AttemptReport> attempts;
   std::vector<MeasurementBatchPtr> batches;
   bool draining = false;
@@ -183,6 +192,10 @@ struct Grant {
   int64_t bundle = 0;       // grants of one bundle share a trainer
   int64_t bundle_rows = 1;  // for so many rows at most
   bool preempt = false;     // to end with a checkpoint
+  int64_t ranks = 1;        // of the stage, in all
+  int64_t first_rank = 0;  // of those that run here; above 0: this worker is not the one that tells
+  int64_t ranks_here = 1;
+  std::string rendezvous, secret;  // with first_rank > 0, once it is known
 };
 
 }  // namespace plumb::core

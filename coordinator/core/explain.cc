@@ -19,6 +19,7 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
       const Worker& w = workers_.at(stage.live->worker);
       absl::StrAppend(&line, ": attempt ", stage.row.attempts, " on worker ", w.row.name, ", step ",
                       stage.row.step, " of ", stage.row.target_step, InBundle(stage.live->bundle),
+                      stage.live->members.empty() ? "" : ", as ", PartsOf(stage),
                       stage.live->seen ? "" : "; the worker has not spoken of it yet",
                       "; last heard ", absl::FormatDuration(now.cluster - w.heard),
                       " ago, lost after ", absl::FormatDuration(options_.lease));
@@ -39,6 +40,8 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
     } else {
       int64_t connected = 0, most = 0, slots = 0, used = 0, aside = 0, could = 0, drained = 0;
       int64_t could_now = 0;
+      int64_t together = 0;  // ranks that the largest gang has room for
+      std::map<int64_t, int64_t> gangs;
       for (const auto& [worker, w] : workers_) {
         drained += w.row.state == WorkerState::kDraining;
         if (w.row.state != WorkerState::kConnected) continue;
@@ -47,6 +50,11 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
         could_now += CouldFit(w, need);
         could += (w.row.memory_bytes == 0 || need.memory <= w.row.memory_bytes) &&
                  w.row.slots >= need.slots && Covers(w.labels, need.labels);
+        if (need.ranks > 1 && w.gang != 0 && Covers(w.labels, need.labels)) {
+          int64_t& ranks = gangs[w.gang];
+          ranks += RanksBeside(w, need, 0, 0);
+          together = std::max(together, ranks);
+        }
         most = std::max(most, w.row.slots);
         slots += w.row.slots;
         used += w.exclusive ? w.row.slots : std::min(w.used, w.row.slots);
@@ -67,17 +75,23 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
         absl::StrAppend(&line, ": all workers are draining; `plumb worker undrain` lets one go on");
       } else if (connected == 0) {
         absl::StrAppend(&line, ": no worker is connected; start one with `plumb worker start`");
-      } else if (most < need.slots) {
+      } else if (together < need.ranks && most < need.slots && need.ranks > 1) {
+        absl::StrAppend(&line, ": it needs ", need.slots, " slots (", need.ranks,
+                        " ranks); the largest worker has ", most,
+                        ", and those that may form a gang (--gang-address) have room for ",
+                        together, " ranks; start more of them, or a worker with more --slots, or ",
+                        "lower execution.threads or train.ranks");
+      } else if (most < need.slots && need.ranks == 1) {
         absl::StrAppend(
             &line, ": it needs ", need.slots, " slots on one worker and the largest has ", most,
             "; start a worker with more --slots or lower execution.threads or train.ranks");
-      } else if (could == 0) {
+      } else if (could == 0 && together < need.ranks) {
         absl::StrAppend(&line, ": no connected worker has all that it needs: ", need.slots,
                         need.slots == 1 ? " slot" : " slots");
         if (need.labels != 0) absl::StrAppend(&line, ", labels ", labels_[need.labels]);
         if (need.memory > 0) absl::StrAppend(&line, ", ", need.memory >> 20, " MiB of memory");
         absl::StrAppend(&line, " (`plumb worker list` shows what they have)");
-      } else if (could_now == 0) {
+      } else if (could_now == 0 && (need.ranks == 1 || FitsTogether(need) == 0)) {
         absl::StrAppend(&line, ": the workers that have what it needs (", need.slots,
                         need.slots == 1 ? " slot" : " slots");
         if (need.labels != 0) absl::StrAppend(&line, ", labels ", labels_[need.labels]);
@@ -134,7 +148,7 @@ std::vector<std::string> Core::ExplainWorker(const std::string& name, Now now) c
         ")");
   if (w.row.on_probation) out.push_back("after a quarantine it gets one attempt at a time");
   if (w.exclusive) why("beside its timing, which shares its worker with nothing");
-  if (w.row.id == reserved_)
+  if (std::find(reserved_.begin(), reserved_.end(), w.row.id) != reserved_.end())
     out.push_back(
         absl::StrCat("it is kept free for a stage that needs ", reserved_for_.slots, " slots"));
   for (const auto& [id, b] : bundles_) {
@@ -183,7 +197,7 @@ absl::Status Core::CheckInvariants() const {
     held_memory[b.worker] += b.memory;
     bool asked = !b.rows.empty();
     for (StageId stage : b.rows) {
-      if (!At(stage).live || At(stage).live->bundle != id)
+      if (!At(stage).live || BundleOn(*At(stage).live, b.worker) != id)
         return broken(3, "bundle ", id, " holds stage ", stage.value, " that is not its own");
       asked &= At(stage).live->preempt;
     }
@@ -207,12 +221,16 @@ absl::Status Core::CheckInvariants() const {
     for (StageId stage_id : w.grants) {
       ++held[stage_id];
       const auto it = stages_.find(stage_id);
-      if (it == stages_.end() || !it->second.live || it->second.live->worker != id) {
+      const auto on = [&](const Live& live) {
+        return live.worker == id || std::any_of(live.members.begin(), live.members.end(),
+                                                [&](const Member& m) { return m.worker == id; });
+      };
+      if (it == stages_.end() || !it->second.live || !on(*it->second.live)) {
         return broken(2, "worker ", w.row.name, " holds stage ", stage_id.value,
                       " that is not its own");
       }
       exclusive += IsExclusive(it->second.row);
-      const auto bundle = bundles_.find(it->second.live->bundle);
+      const auto bundle = bundles_.find(BundleOn(*it->second.live, id));
       if (bundle == bundles_.end() || bundle->second.worker != id ||
           !bundle->second.rows.contains(stage_id))
         return broken(3, "stage ", stage_id.value, " is in no bundle of its worker");
@@ -231,16 +249,39 @@ absl::Status Core::CheckInvariants() const {
     }
   }
   for (const auto& [id, stage] : stages_) {
-    if (!stage.live || stage.live->preempt) continue;
-    const auto of = running_.find(workers_.at(stage.live->worker).labels);
-    if (of == running_.end() ||
-        !of->second.contains({stage.live->priority, -stage.live->grant, id}))
-      return broken(2, "stage ", id.value, " is not among what runs");
+    if (!stage.live) continue;
+    const Live& live = *stage.live;
+    std::set<WorkerId> on = {live.worker};
+    int64_t elsewhere = 0;
+    for (const Member& m : live.members) {
+      elsewhere += m.ranks;
+      if (!on.insert(m.worker).second || m.ranks < 1)
+        return broken(12, "stage ", id.value, " has a worker twice");
+      if (bundles_.at(m.bundle).slots != Share(stage.spot.need, m.ranks).slots)
+        return broken(12, "stage ", id.value, " has a part of another size");
+    }
+    if (!live.members.empty() &&
+        (elsewhere >= stage.row.ranks ||
+         bundles_.at(live.bundle).slots !=
+             stage.row.threads / stage.row.ranks * (stage.row.ranks - elsewhere)))
+      return broken(12, "stage ", id.value, " has not all its ranks");
+    for (WorkerId worker : on) {
+      const Worker& w = workers_.at(worker);
+      if (!live.members.empty() &&
+          (w.row.state == WorkerState::kLost || w.row.state == WorkerState::kGone))
+        return broken(12, "stage ", id.value, " has a part on worker ", w.row.name, ", which is ",
+                      Name(w.row.state));
+      if (live.preempt) continue;
+      const auto of = running_.find(w.labels);
+      if (of == running_.end() || !of->second.contains({live.priority, -live.grant, id}))
+        return broken(2, "stage ", id.value, " is not among what runs");
+    }
   }
   size_t queued = 0;
   for (const auto& [id, stage] : stages_) {
     const bool running = stage.row.state == StageState::kRunning;
-    if (running != stage.live.has_value() || running != (held[id] == 1) || held[id] > 1) {
+    const int parts = stage.live ? 1 + static_cast<int>(stage.live->members.size()) : 0;
+    if (running != stage.live.has_value() || held[id] != parts) {
       return broken(2, "stage ", id.value, " is ", Name(stage.row.state), ", held by ", held[id]);
     }
     const Sponsor sponsor = SponsorOf(trials_.at(stage.row.trial));

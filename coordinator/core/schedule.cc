@@ -33,7 +33,8 @@ Core::Need Core::NeedOf(const Stage& stage) const {
   return {.exclusive = IsExclusive(stage.row),
           .slots = stage.row.threads,
           .memory = (memory + kMemoryUnit - 1) / kMemoryUnit * kMemoryUnit,
-          .labels = stage.labels};
+          .labels = stage.labels,
+          .ranks = stage.row.threads % stage.row.ranks == 0 ? stage.row.ranks : 1};
 }
 
 bool Core::ParentSucceeded(const Stage& stage) const {
@@ -170,9 +171,7 @@ bool Core::Fits(const Worker& w, const Need& need) const {
 }
 
 bool Core::CouldFit(const Worker& w, const Need& need) const {
-  return w.row.state == WorkerState::kConnected && !w.suspect && !w.row.drain && !w.leaving &&
-         w.row.quarantined_until_ct == absl::ZeroDuration() && !w.row.on_probation &&
-         w.row.slots >= need.slots &&
+  return Able(w) && w.row.slots >= need.slots &&
          (w.row.memory_bytes == 0 || need.memory <= w.row.memory_bytes) &&
          Covers(w.labels, need.labels);
 }
@@ -191,6 +190,7 @@ void Core::Index(Worker& w) {
   }
   if (w.row.quarantined_until_ct > absl::ZeroDuration())
     quarantine_.insert({w.row.quarantined_until_ct, w.row.id});
+  NoteAble(w);
   if (!Takes(w)) return;
   for (int64_t id : w.arrays) IndexBundle(id);
   if (w.used < w.row.slots) {
@@ -218,7 +218,7 @@ void Core::Unindex(const Worker& w) {
 }
 
 WorkerId Core::Choose(const Need& need, const Stage& stage) const {
-  const auto kept = [&](WorkerId id) { return id == reserved_ && need != reserved_for_; };
+  const auto kept = [&](WorkerId id) { return Kept(id, need); };
   const auto near = [&](WorkerId id) {
     return id && workers_.contains(id) && !kept(id) && !stage.failed_on.contains(id) &&
            Fits(workers_.at(id), need);
@@ -289,8 +289,18 @@ void Core::Schedule() {
     const Need need = next->spot.need;
     if (const WorkerId worker = Choose(need, *next)) {
       GrantTo(workers_.at(worker), At(next->row.id), 0);
-      if (need == reserved_for_) reserved_ = WorkerId{};
+      if (need == reserved_for_) reserved_.clear();
       continue;
+    }
+    if (need.ranks > 1 && !FitsAlone(need)) {
+      std::vector<Member> gang = ChooseGang(need, *next);
+      if (!gang.empty()) {
+        Worker& first = workers_.at(gang.front().worker);
+        gang.erase(gang.begin());
+        GrantTo(first, At(next->row.id), 0, gang);
+        if (need == reserved_for_) reserved_.clear();
+        continue;
+      }
     }
     if (const int64_t bundle = RoomFor(*next)) {
       GrantTo(workers_.at(bundles_.at(bundle).worker), At(next->row.id), bundle);
@@ -305,7 +315,10 @@ void Core::Schedule() {
   }
   if (!fusible_.empty()) Refill(first_waiting ? &*first_waiting : nullptr);
   // What the worker was kept for is gone: it is there for all.
-  if (blocked.empty() && std::exchange(reserved_, WorkerId{})) Schedule();
+  if (blocked.empty() && !reserved_.empty()) {
+    reserved_.clear();
+    Schedule();
+  }
 }
 
 void Core::MakeRoom(const Stage& stage) {
@@ -318,7 +331,7 @@ void Core::MakeRoom(const Stage& stage) {
   const std::string why = absl::StrCat("it makes room for sweep priority ", priority);
   if (need.slots == 1 && !need.exclusive && need.memory == 0) {
     // Any slot will do, and goes to the most urgent when it is free.
-    reserved_ = WorkerId{};
+    reserved_.clear();
     if (!less_urgent) return;
     int64_t wanted = -preempting_;
     for (const auto& [name, line] : ready_.at(priority)) {
@@ -335,7 +348,13 @@ void Core::MakeRoom(const Stage& stage) {
       int passed = 0;
       for (auto it = running.begin();
            it != running.end() && wanted > 0 && passed < kPassed && std::get<0>(*it) < priority;) {
-        const Bundle& victim = bundles_.at(At(std::get<2>(*it++)).live->bundle);
+        const Live& live = *At(std::get<2>(*it++)).live;
+        int64_t here = live.bundle;  // of a gang, what is on a worker with these labels
+        for (const Member& m : live.members) {
+          if (workers_.at(live.worker).labels != labels && workers_.at(m.worker).labels == labels)
+            here = m.bundle;
+        }
+        const Bundle& victim = bundles_.at(here);
         if (!CouldFit(workers_.at(victim.worker), need) || Urgent(victim, priority)) {
           ++passed;
           continue;
@@ -348,30 +367,23 @@ void Core::MakeRoom(const Stage& stage) {
     }
     return;
   }
+  if (need.ranks > 1 && !FitsAlone(need)) {
+    MakeRoomForGang(stage, less_urgent, why);
+    return;
+  }
   // A worker that it would fit is kept from filling up again: the one nearest to having room.
-  const auto urgent = [&](const Worker& w) {  // what is there that cannot be asked to go
-    std::pair<int64_t, int64_t> slots_and_memory;
-    for (StageId id : w.grants) {
-      const Bundle& b = bundles_.at(At(id).live->bundle);
-      if (*b.rows.begin() != id || !Urgent(b, priority)) continue;  // a bundle counts once
-      slots_and_memory.first += b.slots;
-      slots_and_memory.second += b.memory;
-    }
-    return slots_and_memory;
-  };
-  const auto could = [&](WorkerId id) {
-    return id && workers_.contains(id) && CouldFit(workers_.at(id), need);
-  };
-  if (reserved_for_ != need || !could(reserved_)) {
-    reserved_ = WorkerId{};
+  if (reserved_for_ != need || reserved_.size() != 1 ||
+      !CouldFit(workers_.at(reserved_.front()), need)) {
+    WorkerId nearest;
     reserved_for_ = need;
     auto least = std::pair(std::pair(std::numeric_limits<int64_t>::max(), int64_t{0}), int64_t{0});
     const auto look = [&](const Worker& w) {
       if (!CouldFit(w, need)) return;
-      const std::pair is(less_urgent ? urgent(w) : std::pair(w.used, w.memory_used), w.used);
+      const std::pair is(less_urgent ? UrgentOn(w, priority) : std::pair(w.used, w.memory_used),
+                         w.used);
       if (is >= least) return;
       least = is;
-      reserved_ = w.row.id;
+      nearest = w.row.id;
     };
     // Not all of ten thousand: those that have less urgent work, those with some room, and a few
     // more each time, so that in the end each has its turn.
@@ -396,27 +408,43 @@ void Core::MakeRoom(const Stage& stage) {
       looked_at_ = it->first;
       look((it++)->second);
     }
+    reserved_.assign(nearest ? 1 : 0, nearest);
   }
-  if (!less_urgent || !reserved_) return;
-  const Worker& w = workers_.at(reserved_);
-  const auto [slots, memory] = urgent(w);
+  if (!less_urgent || reserved_.empty()) return;
+  const Worker& w = workers_.at(reserved_.front());
+  const auto [slots, memory] = UrgentOn(w, priority);
   if (w.row.slots - slots < (need.exclusive ? w.row.slots : need.slots) ||
       (w.row.memory_bytes > 0 && w.row.memory_bytes - memory < need.memory))
     return;
   for (StageId id : std::set<StageId>(w.grants)) {
-    if (!Urgent(bundles_.at(At(id).live->bundle), priority)) Preempt(At(id), why);
+    if (!Urgent(bundles_.at(BundleOn(*At(id).live, w.row.id)), priority)) Preempt(At(id), why);
   }
+}
+
+std::pair<int64_t, int64_t> Core::UrgentOn(const Worker& w, int64_t priority) const {
+  std::pair<int64_t, int64_t> slots_and_memory;
+  for (StageId id : w.grants) {
+    const Bundle& b = bundles_.at(BundleOn(*At(id).live, w.row.id));
+    if (*b.rows.begin() != id || !Urgent(b, priority)) continue;  // a bundle counts once
+    slots_and_memory.first += b.slots;
+    slots_and_memory.second += b.memory;
+  }
+  return slots_and_memory;
 }
 
 void Core::Running(const Stage& stage, bool runs) {
   const Live& live = *stage.live;
-  const int64_t labels = workers_.at(live.worker).labels;
   const Victim victim(live.priority, -live.grant, stage.row.id);
-  if (runs) {
-    running_[labels].insert(victim);
-  } else {
-    running_[labels].erase(victim);
-  }
+  const auto on = [&](WorkerId worker) {
+    std::set<Victim>& of = running_[workers_.at(worker).labels];
+    if (runs) {
+      of.insert(victim);
+    } else {
+      of.erase(victim);
+    }
+  };
+  on(live.worker);
+  for (const Member& m : live.members) on(m.worker);
 }
 
 bool Core::Urgent(const Bundle& b, int64_t priority) const {
@@ -432,16 +460,21 @@ void Core::Preempt(Stage& stage, absl::string_view why) {
   UnindexBundle(live.bundle);
   bundles_.at(live.bundle).closed = true;
   Ask(bundles_.at(live.bundle));
+  for (const Member& m : live.members) Ask(bundles_.at(m.bundle));
   Note("preempt_asked", &stage, live.worker, why);
   Wake(workers_.at(live.worker));
 }
 
-void Core::GrantTo(Worker& w, Stage& stage, int64_t into) {
+void Core::GrantTo(Worker& w, Stage& stage, int64_t into, const std::vector<Member>& members) {
   Unindex(w);
-  const Need need = stage.spot.need;
+  const Need whole = stage.spot.need;
+  int64_t elsewhere = 0;  // ranks
+  for (const Member& m : members) elsewhere += m.ranks;
+  const Need need = members.empty() ? whole : Share(whole, whole.ranks - elsewhere);
   const int64_t start = stage.row.checkpoint_step >= 0 ? stage.row.checkpoint_step : 0;
-  const bool allowed = into != 0 ? Takes(w) && HasRoom(bundles_.at(into))
-                                 : Fits(w, need) && !OverQuota(UserOf(stage.spot.user), need.slots);
+  const bool allowed = into != 0
+                           ? Takes(w) && HasRoom(bundles_.at(into))
+                           : Fits(w, need) && !OverQuota(UserOf(stage.spot.user), whole.slots);
   if (!allowed && illegal_move_.empty())
     illegal_move_ = absl::StrCat("stage ", stage.row.id.value, " is granted what it may not have");
   ++stage.row.attempts;
@@ -458,9 +491,27 @@ void Core::GrantTo(Worker& w, Stage& stage, int64_t into) {
                     .start = now_.cluster,
                     .start_step = start};
   // A generation is given once in the life of the file.
-  if (into == 0) into = Open(w, stage, w.generation, Capacity(w, stage, 0));
+  if (into == 0) into = Open(w, stage, need, w.generation, Capacity(w, stage, 0));
   const Bundle& bundle = bundles_.at(into);
   Join(into, stage, stage.spot.user);
+  std::vector<AttemptMember> rows;
+  for (const Member& m : members) {
+    Worker& other = workers_.at(m.worker);
+    const Need share = Share(whole, m.ranks);
+    Unindex(other);
+    if (!Fits(other, share) && illegal_move_.empty())
+      illegal_move_ = absl::StrCat("a member of stage ", stage.row.id.value, " has no room");
+    other.grants.insert(stage.row.id);
+    other.exclusive = IsExclusive(stage.row);
+    Wake(other);
+    stage.live->members.push_back(m);
+    Member& member = stage.live->members.back();
+    member.bundle = Open(other, stage, share, other.generation, 1);
+    member.granted_generation = other.generation;
+    Join(member.bundle, stage, stage.spot.user);
+    rows.push_back({m.worker, m.first_rank, m.ranks, member.bundle});
+    Index(other);
+  }
   Running(stage, true);
   Charge(stage);
   if (stage.row.attempts > 1 && stage.row.step > start) {
@@ -476,14 +527,17 @@ void Core::GrantTo(Worker& w, Stage& stage, int64_t into) {
                                                  .start_step = start,
                                                  .bundle = into,
                                                  .bundle_rows = bundle.rows_max,
-                                                 .start_time_us = now_.wall_us},
+                                                 .start_time_us = now_.wall_us,
+                                                 .members = std::move(rows)},
                                          .keep_through_step = stage.row.checkpoint_step});
   Note("granted", &stage, w.row.id,
-       bundle.rows.size() > 1 ? absl::StrCat("to worker ", w.row.name, " as one of ",
-                                             bundle.rows.size(), " rows of bundle ", into)
-                              : absl::StrCat("to worker ", w.row.name));
+       !members.empty()         ? absl::StrCat("to ", PartsOf(stage))
+       : bundle.rows.size() > 1 ? absl::StrCat("to worker ", w.row.name, " as one of ",
+                                               bundle.rows.size(), " rows of bundle ", into)
+                                : absl::StrCat("to worker ", w.row.name));
   Move(stage, StageState::kRunning,
-       absl::StrCat("attempt ", stage.row.attempts, " on worker ", w.row.name));
+       absl::StrCat("attempt ", stage.row.attempts, " on worker ", w.row.name,
+                    members.empty() ? "" : " and others"));
   Index(w);
 }
 

@@ -46,7 +46,7 @@ void Core::Charge(Stage& stage) {
   Live& live = *stage.live;
   User& user = UserOf(live.user);
   const Bundle& bundle = bundles_.at(live.bundle);
-  live.charge_us = static_cast<double>(bundle.slots) *
+  live.charge_us = static_cast<double>(stage.row.threads) *
                    absl::ToDoubleMicroseconds(Typical(trials_.at(stage.row.trial))) /
                    static_cast<double>(bundle.rows.size());
   user.charged_us += live.charge_us;

@@ -12,7 +12,7 @@ constexpr size_t kMostRemembered = 10'000;
 }  // namespace
 
 absl::StatusOr<Answer> Core::On(const RegisterWorker& e) {
-  RaisedFor(e.known_incarnation, e.known_cluster);
+  RaisedFor(e.known_incarnation, e.known);
   const auto [it, is_new] = by_name_.try_emplace(e.worker.name, WorkerId{});
   if (is_new) it->second = WorkerId{++last_worker_.value};
   Worker& w = workers_[it->second];
@@ -35,6 +35,8 @@ absl::StatusOr<Answer> Core::On(const RegisterWorker& e) {
   w.labels = LabelsOf(w.row.labels);
   running(true);
   w.row.memory_bytes = e.worker.memory_bytes;
+  w.row.gang = e.worker.gang;
+  w.gang = gangs_.Of(w.row.gang);
   w.row.session = SessionId{++last_session_.value};
   w.row.state = w.row.drain ? WorkerState::kDraining : WorkerState::kConnected;
   w.row.register_time_us = now_.wall_us;
@@ -55,7 +57,20 @@ absl::StatusOr<Answer> Core::On(const RegisterWorker& e) {
   }
   for (StageId id : std::set<StageId>(w.grants)) {
     Stage& stage = At(id);
-    if (alive.contains({id, stage.row.attempts})) {
+    const bool is_alive = alive.contains({id, stage.row.attempts});
+    if (stage.live->worker != w.row.id) {  // a member of a gang
+      if (is_alive) {
+        Member& m = *std::find_if(stage.live->members.begin(), stage.live->members.end(),
+                                  [&](const Member& one) { return one.worker == w.row.id; });
+        m.granted_generation = w.generation;
+        m.seen = true;
+        Note("adopted", &stage, w.row.id, "its worker came back with its part");
+      } else {
+        EndAttempt(stage, Outcome::kLost,
+                   absl::StrCat("worker ", w.row.name, " came back without its part"), "", "{}",
+                   w.row.id);
+      }
+    } else if (is_alive) {
       effects_.changes.push_back(
           AdoptAttempt{.fence = FenceOf(stage), .new_session = w.row.session});
       stage.live->session = w.row.session;
@@ -84,7 +99,7 @@ absl::StatusOr<Answer> Core::On(const RegisterWorker& e) {
 absl::StatusOr<Answer> Core::On(const Report& e) {
   // A generation that was never given is of a start that the file has forgotten, even if nothing
   // else was written then: by it, what is granted now could be taken for gone.
-  if (!RaisedFor(e.known_incarnation, e.known_cluster) && e.generation > generation_ &&
+  if (!RaisedFor(e.known_incarnation, e.known) && e.generation > generation_ &&
       e.known_incarnation == incarnation_)
     RaiseIncarnation(e.known_incarnation);
   const std::optional<WorkerId> id = WorkerOfSession(e.session);
@@ -125,6 +140,19 @@ absl::StatusOr<Answer> Core::On(const Report& e) {
   // "Gone" is believed only from a worker that had applied the generation that granted it.
   for (StageId stage_id : std::set<StageId>(w.grants)) {
     Stage& stage = At(stage_id);
+    if (stage.live->worker != w.row.id) {
+      const auto m = std::find_if(stage.live->members.begin(), stage.live->members.end(),
+                                  [&](const Member& one) { return one.worker == w.row.id; });
+      if (e.generation >= m->granted_generation &&
+          !reported.contains({stage_id, stage.row.attempts})) {
+        EndAttempt(stage, Outcome::kLost,
+                   absl::StrCat("worker ", w.row.name, " no longer has its part"), "", "{}",
+                   w.row.id);
+      } else if (e.draining) {
+        Preempt(stage, absl::StrCat("worker ", w.row.name, ", which has a part of it, leaves"));
+      }
+      continue;
+    }
     if (e.generation >= stage.live->granted_generation &&
         !reported.contains({stage_id, stage.row.attempts})) {
       EndAttempt(stage, Outcome::kLost, "its worker no longer has it", "", "{}");
@@ -160,6 +188,8 @@ Ack Core::OnBatch(Worker& w, const MeasurementBatchPtr& batch) {
     return {.attempt = attempt, .fenced = true};
   }
   Stage& stage = At(attempt.stage);
+  if (stage.live->worker != w.row.id)  // what there is to say, rank 0 says
+    return {.attempt = attempt, .through_seq = batch->last_seq};
   // Repeated: acknowledged again. A gap: the worker sends again from what is acknowledged.
   if (batch->first_seq != stage.live->acked_seq + 1 || batch->last_seq < batch->first_seq) {
     return {.attempt = attempt, .through_seq = stage.live->acked_seq};
@@ -203,28 +233,42 @@ Ack Core::OnAttempt(Worker& w, const AttemptReport& a) {
     return {.attempt = a.attempt, .fenced = true};
   }
   Stage& stage = At(a.attempt.stage);
+  if (stage.live->worker != w.row.id) {
+    OnMember(w, stage, a);
+    return {.attempt = a.attempt, .through_seq = a.through_seq};
+  }
   stage.live->seen = true;
+  if (!stage.live->members.empty() && !a.rendezvous.empty() &&
+      (a.rendezvous != stage.live->rendezvous || a.secret != stage.live->secret)) {
+    stage.live->rendezvous = a.rendezvous;
+    stage.live->secret = a.secret;
+    for (const Member& m : stage.live->members) Wake(workers_.at(m.worker));
+  }
   const Ack ack{.attempt = a.attempt, .through_seq = stage.live->acked_seq};
   if (a.step > stage.row.step && a.step <= std::max(stage.row.target_step, stage.row.step)) {
     stage.row.step = a.step;
     dirty_stages_.insert(stage.row.id);
   }
-  if (a.outcome == Outcome::kFailed && a.checkpoint_gone && stage.row.checkpoint_step >= 0 &&
-      !stage.live->progress) {
-    // Nobody's fault, and it cannot happen twice without a checkpoint in between.
-    Note("checkpoint_gone", &stage, w.row.id,
-         absl::StrCat(stage.row.checkpoint_path, "; it begins again"));
-    stage.row.checkpoint_step = -1;
-    stage.row.checkpoint_path.clear();
-    stage.row.checkpoint_digest.clear();
-    dirty_stages_.insert(stage.row.id);
-    EndAttempt(stage, Outcome::kPreempted, a.cause, a.log_tail, a.summary_json);
-    return ack;
-  }
+  if (CheckpointGone(w, stage, a)) return ack;
   if (a.outcome && a.through_seq <= stage.live->acked_seq) {
     EndAttempt(stage, *a.outcome, a.cause, a.log_tail, a.summary_json);
   }
   return ack;
+}
+
+bool Core::CheckpointGone(Worker& w, Stage& stage, const AttemptReport& a) {
+  if (a.outcome != Outcome::kFailed || !a.checkpoint_gone || stage.row.checkpoint_step < 0 ||
+      stage.live->progress)
+    return false;
+  // Nobody's fault, and it cannot happen twice without a checkpoint in between.
+  Note("checkpoint_gone", &stage, w.row.id,
+       absl::StrCat(stage.row.checkpoint_path, "; it begins again"));
+  stage.row.checkpoint_step = -1;
+  stage.row.checkpoint_path.clear();
+  stage.row.checkpoint_digest.clear();
+  dirty_stages_.insert(stage.row.id);
+  EndAttempt(stage, Outcome::kPreempted, a.cause, a.log_tail, a.summary_json, w.row.id);
+  return true;
 }
 
 absl::StatusOr<Answer> Core::On(const QuarantineAttempts& e) {
@@ -284,13 +328,20 @@ absl::StatusOr<Answer> Core::On(const Tick&) {
 }
 
 void Core::LoseAll(Worker& w, absl::string_view why) {
-  for (StageId id : std::set<StageId>(w.grants)) EndAttempt(At(id), Outcome::kLost, why, "", "{}");
+  for (StageId id : std::set<StageId>(w.grants))
+    EndAttempt(At(id), Outcome::kLost, why, "", "{}", w.row.id);
 }
 
-bool Core::RaisedFor(int64_t known_incarnation, absl::Duration known_cluster) {
-  // Workers are told of cluster time only once it is committed, so none can be ahead of the file.
+bool Core::RaisedFor(int64_t known_incarnation, const Moment& known) {
+  // Workers are told of cluster time only once it is committed, so none can be ahead of the file:
+  // not of what this start has said, and not of where an earlier one had come to when it ended.
+  absl::Duration said = now_.cluster;
+  if (known.run != 0 && known.run != run_) {
+    const auto it = run_ends_.find(known.run);
+    said = it == run_ends_.end() ? -absl::InfiniteDuration() : it->second;
+  }
   const bool later = known_incarnation > incarnation_ ||
-                     (known_incarnation == incarnation_ && known_cluster > now_.cluster);
+                     (known_incarnation == incarnation_ && known.cluster > said);
   if (later) RaiseIncarnation(known_incarnation);
   return later;
 }
@@ -390,10 +441,16 @@ absl::StatusOr<Answer> Core::On(const EditWorker& e) {
 }
 
 void Core::EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause,
-                      absl::string_view log_tail, absl::string_view summary_json) {
-  Worker& w = workers_.at(stage.live->worker);
+                      absl::string_view log_tail, absl::string_view summary_json, WorkerId by) {
+  if (!by) by = stage.live->worker;
+  Worker& w = workers_.at(by);
   Accrue(bundles_.at(stage.live->bundle));
-  const bool lost = outcome == Outcome::kLost && stage.live->seen;
+  bool seen = stage.live->seen;
+  for (const Member& m : stage.live->members) {
+    Accrue(bundles_.at(m.bundle));
+    if (m.worker == by) seen = m.seen;
+  }
+  const bool lost = outcome == Outcome::kLost && seen;
   const bool oom = outcome == Outcome::kOutOfMemory;
   const bool failed = outcome == Outcome::kFailed;
   effects_.changes.push_back(CloseAttempt{.fence = FenceOf(stage),
@@ -405,25 +462,34 @@ void Core::EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause,
                                           .slot_us = stage.live->slot_us});
   Note("ended", &stage, w.row.id, absl::StrCat(Name(outcome), cause.empty() ? "" : ": ", cause));
 
-  Unindex(w);
-  w.grants.erase(stage.row.id);
-  if (IsExclusive(stage.row)) w.exclusive = false;
-  Wake(w);
   const bool progress = outcome == Outcome::kSucceeded || stage.live->progress;
   const bool at_fault = failed || (lost && w.row.state == WorkerState::kConnected && !w.suspect);
-  // The worker knows of its end unless it was taken from it; then its room is free only once the
-  // worker has let go.
-  if (outcome == Outcome::kCancelled) {
-    w.stopping[{stage.row.id, stage.row.attempts}] = {.bundle = stage.live->bundle,
-                                                      .dropped_generation = w.generation};
-  }
   if (!stage.live->preempt) Running(stage, false);
   if (outcome == Outcome::kSucceeded) {
     if (typical_.size() >= kMostRemembered) typical_.clear();
     typical_[trials_.at(stage.row.trial).row.fusion_key] = now_.cluster - stage.live->start;
     Learn(w, stage);
   }
-  Leave(stage, outcome == Outcome::kCancelled);
+  const auto leave = [&](WorkerId id, int64_t bundle) {
+    Worker& at = workers_.at(id);
+    Unindex(at);
+    at.grants.erase(stage.row.id);
+    if (IsExclusive(stage.row)) at.exclusive = false;
+    Wake(at);
+    // The worker knows of its end unless it was taken from it; then its room is free only once the
+    // worker has let go.
+    const bool stopping = outcome == Outcome::kCancelled || id != by;
+    if (stopping) {
+      at.stopping[{stage.row.id, stage.row.attempts}] = {.bundle = bundle,
+                                                         .dropped_generation = at.generation};
+    }
+    Leave(stage, bundle, stopping);
+    if (id == by) return;
+    if (progress) Judge(at, stage, progress, false);
+    Index(at);
+  };
+  leave(stage.live->worker, stage.live->bundle);
+  for (const Member& m : stage.live->members) leave(m.worker, m.bundle);
   Discharge(stage);
   stage.live.reset();
   if ((lost || failed || oom) && !progress) stage.failed_on.insert(w.row.id);

@@ -11,6 +11,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "store/store.h"
 
@@ -54,6 +56,49 @@ class CliFixture : public ::testing::Test {
     ASSERT_TRUE(db.ok()) << db.status();
     const absl::Status s = (*db)->database().Execute(sql);
     ASSERT_TRUE(s.ok()) << s;
+  }
+
+  // A trial of sweep 1 that trained to step 100, with points of its test/bits_per_byte.
+  struct Trial {
+    int id, cell, layers = 1, width = 32, seed = 0, replicate = 0;
+    bool aa = false;
+    std::string state = "succeeded";
+    std::vector<std::pair<int, std::string>> points;  // step, value or NULL
+  };
+  static std::string Sql(const Trial& trial) {
+    const std::string t = std::to_string(trial.id);
+    const std::string seed = std::to_string(trial.seed);
+    std::string sql =
+        "INSERT INTO trial VALUES (" + t + ", 'k" + t + "', 'f', '{}', '" + trial.state + "', " +
+        std::to_string(trial.layers) + ", " + std::to_string(trial.width) +
+        ", 1, 1, 16, 64, 256, 'rmsnorm', 'rope', 'swiglu', 0, 'c', 'bytes', 64, 1024, 100, "
+        "0.001, " +
+        seed + ", " + seed + ", 1000, 500, 500, 3000, 102400, 3.072e8, 0);";
+    sql += "INSERT INTO sweep_trial VALUES (1, " + std::to_string(trial.id - 1) + ", " +
+           std::to_string(trial.cell) + ", " + t + ", " + std::to_string(trial.replicate) + ", " +
+           (trial.aa ? "1" : "0") + ", 0);";
+    sql +=
+        "INSERT INTO stage (id, trial_id, name, kind, parent_id, settings_json, state, priority, "
+        "target_step, step, attempts, failures, not_before_ct_us, threads, checkpoint_step, "
+        "checkpoint_path, checkpoint_digest, reason) VALUES (" +
+        t + ", " + t + ", 'pretrain', 'pretrain', NULL, '{}', '" + trial.state +
+        "', 0, 100, 100, 1, 0, 0, 1, -1, NULL, NULL, '');";
+    sql += "INSERT INTO series VALUES (" + t + "1, " + t + ", 'test/bits_per_byte', -1, 1);";
+    for (const auto& [step, value] : trial.points) {
+      sql += "INSERT INTO measurement VALUES (" + t + "1, " + std::to_string(step) + ", " + value +
+             ");";
+    }
+    return sql;
+  }
+  static std::string SweepSql(const std::string& name, const std::string& yaml, int trials) {
+    return "INSERT INTO sweep (id, name, state, request_id, request_hash, sweep_yaml, objective, "
+           "trials, cursor, create_time_us, end_time_us) VALUES (1, '" +
+           name + "', 'completed', 'r', 'h', '" + yaml + "', 'test/bits_per_byte', " +
+           std::to_string(trials) + ", " + std::to_string(trials) + ", 0, 1);";
+  }
+  static std::string CellSql(int id, const std::string& name, const std::string& axes_json) {
+    return "INSERT INTO cell VALUES (" + std::to_string(id) + ", 1, " + std::to_string(id - 1) +
+           ", '" + name + "', '" + axes_json + "', '[]');";
   }
 
   std::string dir_, db_;

@@ -16,34 +16,22 @@ class CliTest : public CliFixture {
  protected:
   // 2 x 2 cells, two seeds; (2, 64) has a diverged seed; an A/A control of (1, 32).
   void MakeDatabase() {
-    std::string sql =
-        "INSERT INTO sweep (id, name, state, request_id, request_hash, sweep_yaml, objective, "
-        "trials, cursor, create_time_us, end_time_us) VALUES (1, 'hand', 'completed', 'r', 'h', "
-        "'sweep: hand', "
-        "'test/bits_per_byte', 9, 9, 0, 1);";
+    std::string sql = SweepSql("hand", "sweep: hand", 9);
     int trial = 0;
     const auto add = [&](int cell, int layers, int width, int seed, bool aa,
                          const std::string& state, const std::string& value) {
-      ++trial;
+      Trial one{.id = ++trial,
+                .cell = cell,
+                .layers = layers,
+                .width = width,
+                .seed = seed,
+                .replicate = seed % 100,
+                .aa = aa,
+                .state = state};
+      if (!value.empty()) one.points = {{100, value}};
+      sql += Sql(one);
       const std::string t = std::to_string(trial);
-      sql += "INSERT INTO trial VALUES (" + t + ", 'k" + t + "', 'f', '{}', '" + state + "', " +
-             std::to_string(layers) + ", " + std::to_string(width) +
-             ", 1, 1, 16, 64, 256, 'rmsnorm', 'rope', 'swiglu', 0, 'c', 'bytes', 64, 1024, 100, "
-             "0.001, " +
-             std::to_string(seed) + ", " + std::to_string(seed) +
-             ", 1000, 500, 500, 3000, 102400, 3.072e8, 0);";
-      sql += "INSERT INTO sweep_trial VALUES (1, " + std::to_string(trial - 1) + ", " +
-             std::to_string(cell) + ", " + t + ", " + std::to_string(seed % 100) + ", " +
-             (aa ? "1" : "0") + ", 0);";
-      sql +=
-          "INSERT INTO stage (id, trial_id, name, kind, parent_id, settings_json, state, priority, "
-          "target_step, step, attempts, failures, not_before_ct_us, threads, checkpoint_step, "
-          "checkpoint_path, checkpoint_digest, reason) VALUES (" +
-          t + ", " + t + ", 'pretrain', 'pretrain', NULL, '{}', '" + state +
-          "', 0, 100, 100, 1, 0, 0, 1, -1, NULL, NULL, '');";
-      sql += "INSERT INTO series VALUES (" + t + "1, " + t + ", 'test/bits_per_byte', -1, 1), (" +
-             t + "2, " + t + ", 'val/bits_per_byte', -1, 1);";
-      if (!value.empty()) sql += "INSERT INTO measurement VALUES (" + t + "1, 100, " + value + ");";
+      sql += "INSERT INTO series VALUES (" + t + "2, " + t + ", 'val/bits_per_byte', -1, 1);";
       sql += "INSERT INTO measurement VALUES (" + t + "2, 10, 5.0), (" + t + "2, 50, 3.5), (" + t +
              "2, 100, 3.0);";
     };
@@ -51,11 +39,9 @@ class CliTest : public CliFixture {
     for (int layers : {1, 2}) {
       for (int width : {32, 64}) {
         ++cell;
-        sql += "INSERT INTO cell VALUES (" + std::to_string(cell) + ", 1, " +
-               std::to_string(cell - 1) + ", 'n_layers=" + std::to_string(layers) +
-               " d_model=" + std::to_string(width) +
-               "', '{\"model.n_layers\": " + std::to_string(layers) +
-               ", \"model.d_model\": " + std::to_string(width) + "}', '[]');";
+        const std::string l = std::to_string(layers), w = std::to_string(width);
+        sql += CellSql(cell, "n_layers=" + l + " d_model=" + w,
+                       "{\"model.n_layers\": " + l + ", \"model.d_model\": " + w + "}");
         const double base = 2 + 0.5 * layers - width / 128.0;
         for (int seed : {0, 1}) {
           const bool diverged = layers == 2 && width == 64 && seed == 1;
@@ -100,6 +86,7 @@ TEST_F(CliTest, EveryCommandsHelpLeadsWithAnExample) {
                               "plot",
                               "plot grid",
                               "plot curves",
+                              "compare",
                               "query",
                               "export",
                               "export csv",

@@ -477,15 +477,41 @@ TEST(Core, WorkerThatRemembersMoreOfTheClusterThanTheFileDoesRaisesTheIncarnatio
   const Report report{.session = p.sessions_.at("w"),
                       .generation = p.core_.Generation(p.workers_.at("w")),
                       .known_incarnation = 1,
-                      .known_cluster = absl::Seconds(9),
+                      .known = {.cluster = absl::Seconds(9)},
                       .attempts = {p.Running("a")}};
   p.Pass(absl::Seconds(9));
   EXPECT_TRUE(p.Do(report).answer.ok()) << "as far as the worker knows, and no further";
   Report later = report;
-  later.known_cluster = absl::Seconds(10);
+  later.known.cluster = absl::Seconds(10);
   EXPECT_EQ(p.Do(later).answer.status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(p.core_.incarnation(), 2);
   EXPECT_EQ(p.Draw(), "a=pending");
+}
+
+// A copy that was put back, and a server that has served it for longer than was lost: the time
+// alone says nothing any more, but who told it does.
+TEST(Core, AnOlderCopyIsNoticedHoweverLongItWasServed) {
+  const auto incarnation_after = [](const Moment& known) {
+    Picture p;
+    p.Sweep({T{"a"}});
+    p.Register("w", 1);
+    p.Says("w", {p.Running("a")});
+    ClusterSnapshot file = p.Snapshot();
+    file.run = 3;
+    file.run_ends = {{1, absl::Seconds(50)}, {2, absl::Seconds(60)}};
+    Core core({}, file);
+    core.Apply(RegisterWorker{.worker = {.name = "w", .slots = 1},
+                              .known_incarnation = 1,
+                              .known = known,
+                              .attempts = {p.Running("a")}},
+               {.cluster = absl::Seconds(100)});
+    return core.incarnation();
+  };
+  EXPECT_EQ(incarnation_after({1, absl::Seconds(50)}), 1);
+  EXPECT_EQ(incarnation_after({1, absl::Seconds(51)}), 2) << "start 1 came less far in this file";
+  EXPECT_EQ(incarnation_after({2, absl::Seconds(60)}), 1);
+  EXPECT_EQ(incarnation_after({3, absl::Seconds(70)}), 1) << "this one said so itself";
+  EXPECT_EQ(incarnation_after({4, absl::Seconds(10)}), 2) << "a start that is not in this file";
 }
 
 TEST(Core, DrainingWorkerGetsNothingMoreAndIsGoneWhenEmpty) {

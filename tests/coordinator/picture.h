@@ -25,6 +25,7 @@ struct S {
   int64_t memory = 0;
   std::string labels = "";
   int64_t bundle = 1;
+  int64_t ranks = 1;
 };
 // A trial by its key.
 struct T {
@@ -88,7 +89,8 @@ class Picture {
                             .threads = s.threads,
                             .memory_bytes = s.memory,
                             .labels = s.labels,
-                            .bundle = s.bundle});
+                            .bundle = s.bundle,
+                            .ranks = s.ranks});
         n.parents.push_back(s.parent);
       }
       list->push_back(n);

@@ -38,10 +38,10 @@ class Moving(Cluster):
     """Workers one after the other, each on a machine of its own: name and folder are new, the folder is removed at its end."""
     machine = 0
 
-    def start_worker(self):
+    def start_worker(self, _=0):
         self.machine += 1
         self.dir = self.folder / f"machine{self.machine}"
-        self.worker = self.spawn("worker", self.address, self.dir, self.slots, self.trainer, self.folder / "nothing", f"machine{self.machine}")
+        self.workers[0] = self.worker = self.spawn("worker", self.address, self.dir, self.slots, self.trainer, self.folder / "nothing", f"machine{self.machine}")
 
     def pids(self):
         """Everything that stands for this machine: its worker, guards and trainers."""

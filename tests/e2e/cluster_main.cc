@@ -1,7 +1,7 @@
 // Coordinator and worker with the short times a test of faults needs, each a process of its own
 // that can be killed.
 //   plumb-e2e server DB DATA_ROOT [no-blobs]
-//   plumb-e2e worker SERVER DIR SLOTS TRAINER DATA_ROOT [NAME]
+//   plumb-e2e worker SERVER DIR SLOTS TRAINER DATA_ROOT [NAME [GANG_ADDRESS]]
 //   plumb-e2e submit SERVER FILE REQUEST_ID               prints the sweep's id; may be sent again
 //   plumb-e2e count KIND < CONFIG                         measurements a stage that succeeds leaves
 //   (trainer/measure_plan.h) plumb-e2e __guard DIR -- TRAINER ARGS...
@@ -111,13 +111,14 @@ int main(int argc, char** argv) {
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   if (mode == "server" && (argc == 4 || argc == 5))
     return plumb::RunServer(args[2], args[3], argc == 4, set);
-  if (mode == "worker" && (argc == 7 || argc == 8)) {
+  if (mode == "worker" && argc >= 7 && argc <= 9) {
     return plumb::RunWorker({.server = args[2],
-                             .name = argc == 8 ? args[7] : "w",
+                             .name = argc >= 8 ? args[7] : "w",
                              .dir = args[3],
                              .data_root = args[6],
                              .trainer_path = args[5],
-                             .slots = std::atoi(argv[4])},
+                             .slots = std::atoi(argv[4]),
+                             .gang_address = argc == 9 ? args[8] : ""},
                             set);
   }
   if (mode == "submit" && argc == 5) return plumb::Submit(args[2], args[3], args[4]);

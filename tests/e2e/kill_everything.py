@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """A sweep under fire: kill -9 of trainer, its other ranks, worker and coordinator at random moments, at least --kills times in all.
 
+With --mode gangs every trial runs under fire on two workers of one slot each, undisturbed on one worker of two.
+
 The sweep must complete, its measurements must be as many as the closed form says, none twice, and every value (times and
 memory apart) equal to the last bit to that of the same sweep run undisturbed. The random moments follow from --seed.
 
-    kill_everything.py --bin BUILD/bin --mode noop|train|ranks [--seed N] [--kills N] [--keep]
+    kill_everything.py --bin BUILD/bin --mode noop|train|ranks|gangs [--seed N] [--kills N] [--keep]
 """
 import argparse
 import array
@@ -78,7 +80,7 @@ def write_corpus(root):
 class Cluster:
     """Coordinator, worker and trainers in a folder of their own."""
 
-    def __init__(self, folder, bin_dir, trainer, data_root, sweep, slots):
+    def __init__(self, folder, bin_dir, trainer, data_root, sweep, slots, workers=1):
         self.folder, self.bin, self.trainer, self.data, self.slots = folder, bin_dir, trainer, data_root, slots
         folder.mkdir()
         self.db = folder / "plumb.db"
@@ -86,7 +88,7 @@ class Cluster:
         self.log = open(folder / "log", "ab")
         self.sweep_file = folder / "sweep.yaml"
         self.sweep_file.write_text(sweep)
-        self.server = self.worker = None
+        self.server, self.workers = None, [None] * workers
 
     def spawn(self, *args):
         return subprocess.Popen([str(self.bin / "plumb-e2e"), *map(str, args)], stdout=self.log, stderr=self.log)
@@ -94,8 +96,13 @@ class Cluster:
     def start_server(self):
         self.server = self.spawn("server", self.db, self.data)
 
-    def start_worker(self):
-        self.worker = self.spawn("worker", self.address, self.folder / "w", self.slots, self.trainer, self.data)
+    def start_worker(self, i):
+        gang = ["127.0.0.1"] if len(self.workers) > 1 else []
+        self.workers[i] = self.spawn("worker", self.address, self.folder / f"w{i}", self.slots, self.trainer, self.data, f"w{i}", *gang)
+
+    def start_workers(self):
+        for i in range(len(self.workers)):
+            self.start_worker(i)
 
     def submit(self):
         command = [str(self.bin / "plumb-e2e"), "submit", self.address, str(self.sweep_file), "r1"]
@@ -107,7 +114,7 @@ class Cluster:
 
     def fail(self, why):
         print((self.folder / "log").read_text(errors="replace")[-4000:])
-        for log in self.folder.glob("w/trainers/*/trainer.log"):
+        for log in self.folder.glob("w*/trainers/*/trainer.log"):
             print(f"--- {log}\n" + log.read_text(errors="replace")[-2000:])
         for row in self.query("SELECT kind, stage_id, attempt, detail FROM event ORDER BY id DESC LIMIT 40"):
             print(row)
@@ -132,7 +139,7 @@ class Cluster:
     def trainers(self):
         """Pids of live trainers: the last hello of each journal, if it is still that program."""
         pids = []
-        for journal in sorted(self.folder.glob("w/trainers/*/journal")):
+        for journal in sorted(self.folder.glob("w*/trainers/*/journal")):
             pid = 0
             for segment in sorted(journal.glob("*.jsonl")):
                 try:
@@ -159,7 +166,7 @@ class Cluster:
         return pids
 
     def stop(self):
-        for process in (self.worker, self.server):
+        for process in (*self.workers, self.server):
             if process is None or process.poll() is not None:
                 continue
             process.send_signal(signal.SIGTERM)
@@ -175,7 +182,7 @@ class Cluster:
 
 def run_undisturbed(cluster, deadline):
     cluster.start_server()
-    cluster.start_worker()
+    cluster.start_workers()
     cluster.submit()
     while cluster.state() != "completed":
         if time.monotonic() > deadline:
@@ -185,7 +192,7 @@ def run_undisturbed(cluster, deadline):
 
 def run_under_fire(cluster, rng, kills_wanted, pause, deadline):
     cluster.start_server()
-    cluster.start_worker()
+    cluster.start_workers()
     cluster.submit()
     kills = {"trainer": 0, "worker": 0, "coordinator": 0} | ({"rank": 0} if "ranks:" in cluster.sweep_file.read_text() else {})
     victims = []
@@ -208,14 +215,15 @@ def run_under_fire(cluster, rng, kills_wanted, pause, deadline):
             except ProcessLookupError:
                 continue
         else:
-            process = cluster.worker if victim == "worker" else cluster.server
+            which = rng.randrange(len(cluster.workers))
+            process = cluster.workers[which] if victim == "worker" else cluster.server
             if process.poll() is not None:
                 cluster.fail(f"the {victim} ended by itself with {process.returncode}")
             process.kill()
             process.wait()
             time.sleep(rng.choice([0, 0, rng.uniform(0, 0.5)]))
             if victim == "worker":
-                cluster.start_worker()
+                cluster.start_worker(which)
             else:
                 cluster.start_server()
         kills[victim] += 1
@@ -247,19 +255,20 @@ def check(condition, cluster, why):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", type=pathlib.Path, required=True)
-    parser.add_argument("--mode", choices=("noop", "train", "ranks"), required=True)
+    parser.add_argument("--mode", choices=("noop", "train", "ranks", "gangs"), required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=21)
     parser.add_argument("--keep", action="store_true", help="leave the folder")
     args = parser.parse_args()
     trainer = args.bin / ("plumb-noop-trainer" if args.mode == "noop" else "plumb-trainer")
-    sweep = {"noop": NOOP_SWEEP, "train": TRAIN_SWEEP, "ranks": RANKS_SWEEP}[args.mode]
+    sweep = {"noop": NOOP_SWEEP, "train": TRAIN_SWEEP, "ranks": RANKS_SWEEP, "gangs": RANKS_SWEEP}[args.mode]
     folder = pathlib.Path(tempfile.mkdtemp(prefix="plumb-e2e-"))
     deadline = time.monotonic() + LIMIT_SECONDS
     rng = random.Random(args.seed)
     write_corpus(folder / "data")
     calm = Cluster(folder / "calm", args.bin, trainer, folder / "data", sweep, slots=2)
-    fire = Cluster(folder / "fire", args.bin, trainer, folder / "data", sweep, slots=2)
+    gangs = args.mode == "gangs"
+    fire = Cluster(folder / "fire", args.bin, trainer, folder / "data", sweep, slots=1 if gangs else 2, workers=2 if gangs else 1)
     try:
         begin = time.monotonic()
         run_undisturbed(calm, deadline)
@@ -281,6 +290,10 @@ def main():
         recorded, = fire.query("SELECT count(*) FROM record")[0]
         check(recorded == (5 * trials[0] if args.mode == "noop" else 0), fire, f"{recorded} records")
         check(measured[0] == expected, fire, f"{measured[0]} measurements, the closed form says {expected}")
+        if gangs:
+            alone = fire.query("SELECT count(*) FROM attempt a WHERE NOT EXISTS (SELECT 1 FROM attempt_member m "
+                               "WHERE m.stage_id = a.stage_id AND m.number = a.number)")
+            check(alone == [(0,)], fire, "an attempt was no gang")
         check(fire.query("PRAGMA integrity_check") == [("ok",)], fire, "the database is damaged")
         calm_points, calm_documents, calm_records = results(calm)
         fire_points, fire_documents, fire_records = results(fire)

@@ -15,7 +15,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CORE, WORKERS, SUBMIT, SCHEDULE, BUNDLES = (f"coordinator/core/{n}.cc" for n in ("core", "workers", "submit", "schedule", "bundles"))
+CORE, WORKERS, SUBMIT, SCHEDULE, BUNDLES, GANGS = (f"coordinator/core/{n}.cc" for n in ("core", "workers", "submit", "schedule", "bundles", "gangs"))
 
 MUTATIONS = [  # name, file, from, to
     ("stale_attempt_number", WORKERS,
@@ -28,7 +28,7 @@ MUTATIONS = [  # name, file, from, to
     ("failures_do_not_count", WORKERS, "stage.row.failures += failed;", ""),
     ("losses_do_not_count", WORKERS, "stage.row.losses += lost;", "stage.row.losses += 8 * lost;"),
     ("progress_does_not_reset_the_budget", WORKERS, "stage.row.failures = stage.row.losses = 0;\n    stage.failed_on.clear();", ""),
-    ("older_copy_not_noticed_by_workers", WORKERS, "known_cluster > now_.cluster", "false"),
+    ("older_copy_not_noticed_by_workers", WORKERS, "known.cluster > said", "false"),
     ("raised_but_nothing_lost", WORKERS,
      "LoseAll(w, \"the database is an older copy: a worker remembers more than it\");", ""),
     ("sessions_of_a_forgotten_time", WORKERS, "by_session_.clear();\n  incarnation_", "incarnation_"),
@@ -58,6 +58,13 @@ MUTATIONS = [  # name, file, from, to
     ("submit_is_not_idempotent", SUBMIT,
      "if (const auto it = by_request_.find(e.sweep.request_id); it != by_request_.end()) {",
      "if (const auto it = by_request_.find(\"\"); it != by_request_.end()) {"),
+    ("members_keep_their_slots", WORKERS, "for (const Member& m : stage.live->members) leave(m.worker, m.bundle);", ""),
+    ("a_lost_member_does_not_end_the_attempt", WORKERS,
+     "    EndAttempt(At(id), Outcome::kLost, why, \"\", \"{}\", w.row.id);",
+     "    if (At(id).live->worker == w.row.id) EndAttempt(At(id), Outcome::kLost, why, \"\", \"{}\", w.row.id);"),
+    ("half_a_gang_is_granted", GANGS, "    if (placed == need.ranks) return out;\n  }\n  return {};", "    if (placed == need.ranks) return out;\n  }\n  return out;"),
+    ("gangs_across_networks", GANGS, "if (p.gang != gang) out.clear(), placed = 0, gang = p.gang;", "gang = p.gang;"),
+    ("members_are_forgotten_at_a_restart", CORE, "    for (const AttemptMember& m : a.members) {", "    for (const AttemptMember& m : std::vector<AttemptMember>{}) {"),
 ]
 
 
@@ -72,7 +79,7 @@ def main() -> int:
     commands = subprocess.run(["ninja", "-C", build, "-t", "commands", "plumb-sim-hunt"], capture_output=True, text=True,
                               check=True).stdout.splitlines()
     link = next(c for c in commands if "-o bin/plumb-sim-hunt " in c).removeprefix(": && ").removesuffix(" && :")
-    seeds = 100
+    seeds = int(os.environ.get("PLUMB_SEEDS", "100"))
     clean = hunt(str(build / "bin/plumb-sim-hunt"), 20, 10)
     if clean.returncode != 0:
         print("the unchanged program goes wrong:\n" + clean.stdout)

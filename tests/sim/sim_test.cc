@@ -45,7 +45,7 @@ TEST(Sim, NothingGoesWrongInAHundredSeeds) {
        {"event_adopted", "event_rolled_back", "event_worker_lost", "event_incarnation_raised",
         "event_retried", "event_cancelled", "outcome_preempted", "outcome_lost", "outcome_failed",
         "outcome_out_of_memory", "outcome_diverged", "outcome_infeasible", "outcome_succeeded",
-        "stage_failed", "stage_cancelled", "put_back"}) {
+        "stage_failed", "stage_cancelled", "put_back", "gangs"}) {
     EXPECT_GT(counts[happens], 0) << happens;
   }
   for (int kind = 0; kind < kFaultKinds; ++kind) {
@@ -93,6 +93,34 @@ TEST(Sim, WithoutFaultsEveryTrialRunsOnce) {
   const Result r = Simulate(scenario);
   EXPECT_EQ(r.wrong, "");
   for (const auto& [id, attempt] : r.contents.attempts) EXPECT_EQ(id.number, 1);
+}
+
+// Every training on ranks, and no machine that could hold one: machines and trainers die under
+// them.
+TEST(Sim, GangsEndWhateverDiesUnderThem) {
+  int64_t gangs = 0;
+  for (uint64_t seed = 1; seed <= 12; ++seed) {
+    Scenario scenario =
+        Draw(seed, {.workers = 6, .trials = 30, .length = absl::Hours(2), .faults = 0});
+    for (Machine& m : scenario.machines) {
+      m.slots = 1 + static_cast<int64_t>(seed % 2);
+      m.gang = "net";
+    }
+    scenario.work = {.mean_seconds = 300, .gangs = 1, .most_ranks = 5};
+    for (int64_t i = 0; i < 24; ++i) {
+      scenario.faults.push_back({.at = absl::Minutes(5 * i + 2),
+                                 .kind = i % 4 == 0   ? FaultKind::kCrashMachine
+                                         : i % 4 == 1 ? FaultKind::kKillTrainer
+                                         : i % 4 == 2 ? FaultKind::kKillWorker
+                                                      : FaultKind::kPartition,
+                                 .target = 7 * i + static_cast<int64_t>(seed),
+                                 .length = absl::Seconds(30 * (i % 7))});
+    }
+    const Result r = seed % 4 == 0 ? OnSqlite(scenario) : Simulate(scenario);
+    EXPECT_EQ(r.wrong, "") << seed;
+    gangs += r.counts.at("gangs");
+  }
+  EXPECT_GT(gangs, 300);
 }
 
 TEST(Sim, AFailureIsMadeSmaller) {

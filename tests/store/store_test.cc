@@ -325,6 +325,7 @@ TEST_F(StoreTest, SchemaOneWithRowsIsBroughtUpToDateAndKeepsThem) {
   EXPECT_THAT(Query("SELECT sweep, trial_id, val_loss FROM v_trial"), ElementsAre("s|1|0.5"));
   EXPECT_THAT(Query("SELECT steps_done, steps_total FROM sweep_total"), ElementsAre("4|9"));
   EXPECT_THAT(Query("SELECT state, trials FROM sweep_state"), ElementsAre("running|1"));
+  EXPECT_THAT(Query("SELECT ranks, gang FROM stage, worker"), ElementsAre("1|"));
   EXPECT_EQ(store_->Load()->starts, 8);
   EXPECT_THAT(Query("SELECT count(*) FROM v_record"), ElementsAre("0"));
   // Its running attempt goes on, and may say records now.
@@ -501,6 +502,84 @@ TEST_F(StoreTest, LoadGivesBackWhatIsLive) {
   ASSERT_TRUE(found.ok());
   EXPECT_EQ(found->at("done").trial.id, TrialId{2});
   EXPECT_EQ(found->size(), 1);
+}
+
+TEST_F(StoreTest, SchemaSixWithRowsGetsGangsAndKeepsThem) {
+  OpenWithAttempt();
+  store_.reset();
+  {
+    absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
+    ASSERT_TRUE(db->Execute("DROP TABLE server_start; DROP TABLE attempt_member; "
+                            "ALTER TABLE stage DROP COLUMN ranks; ALTER TABLE worker DROP COLUMN "
+                            "gang; PRAGMA user_version = 6;")
+                    .ok());
+  }
+  Open();
+  EXPECT_THAT(Query("SELECT ranks, gang FROM stage, worker"), ElementsAre("1|"));
+  const absl::StatusOr<ClusterSnapshot> s = store_->Load();
+  ASSERT_TRUE(s.ok()) << s.status();
+  ASSERT_EQ(s->attempts.size(), 1);
+  EXPECT_THAT(s->attempts[0].members, IsEmpty());
+}
+
+TEST_F(StoreTest, EachStartHasAPlaceInTheFileAndANameOfItsOwn) {
+  Open();
+  const int64_t first = store_->Load()->run;
+  ASSERT_TRUE(store_->Commit(absl::Seconds(5), {}).ok());
+  store_.reset();
+  Open();
+  const absl::StatusOr<ClusterSnapshot> s = store_->Load();
+  EXPECT_NE(s->run, first);
+  EXPECT_EQ(s->run_ends, (std::map<int64_t, absl::Duration>{{first, absl::Seconds(5)}}));
+  store_.reset();
+  {  // as schema 7 left it
+    absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
+    ASSERT_TRUE(db->Execute("DROP TABLE server_start; PRAGMA user_version = 7;").ok());
+  }
+  Open();
+  EXPECT_NE(store_->Load()->run, 0);
+  EXPECT_TRUE(store_->Load()->run_ends.empty());
+}
+
+TEST_F(StoreTest, TheMembersOfAGangAreLoadedWithTheirAttempt) {
+  OpenWithAttempt();
+  const auto attempt = [](int64_t stage, std::vector<AttemptMember> members) {
+    return OpenAttempt{.row = {.id = {StageId{stage}, 1},
+                               .incarnation = 1,
+                               .worker = WorkerId{1},
+                               .session = SessionId{1},
+                               .members = std::move(members)}};
+  };
+  std::vector<Change> changes;
+  for (int64_t id : {2, 3}) {
+    changes.push_back(UpsertWorker{{.id = WorkerId{id},
+                                    .name = absl::StrCat("w", id),
+                                    .session = SessionId{id},
+                                    .gang = "net"}});
+    changes.push_back(InsertStage{{.id = StageId{id},
+                                   .trial = TrialId{1},
+                                   .name = absl::StrCat("s", id),
+                                   .kind = "pretrain",
+                                   .threads = 4,
+                                   .ranks = 4}});
+  }
+  changes.push_back(attempt(3, {{WorkerId{2}, 1, 2, 70}, {WorkerId{3}, 3, 1, 80}}));
+  ASSERT_TRUE(Commit(changes).ok());
+  const absl::StatusOr<ClusterSnapshot> s = store_->Load();
+  ASSERT_TRUE(s.ok()) << s.status();
+  ASSERT_EQ(s->attempts.size(), 2);
+  EXPECT_THAT(s->attempts[0].members, IsEmpty());
+  ASSERT_EQ(s->attempts[1].members.size(), 2);
+  EXPECT_EQ(s->attempts[1].members[0].worker, WorkerId{2});
+  EXPECT_EQ(s->attempts[1].members[1].worker, WorkerId{3});
+  EXPECT_EQ(s->attempts[1].members[1].first_rank, 3);
+  EXPECT_EQ(s->attempts[1].members[1].ranks, 1);
+  EXPECT_EQ(s->attempts[1].members[1].bundle, 80);
+  EXPECT_EQ(s->workers[1].gang, "net");
+  EXPECT_EQ(s->trials[0].stages[2].ranks, 4);
+  // A worker that is not there is refused, with all of its transaction.
+  EXPECT_FALSE(Commit({attempt(2, {{WorkerId{9}, 1, 3, 90}})}).ok());
+  EXPECT_THAT(Query("SELECT count(*) FROM attempt"), ElementsAre("2"));
 }
 
 TEST_F(StoreTest, ReaderSeesWhatWasCommittedAndCannotWrite) {

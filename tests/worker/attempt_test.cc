@@ -212,6 +212,19 @@ TEST(Attempt, CheckpointsDocumentsAndNonFiniteValuesTravel) {
   EXPECT_FALSE(attempt.has_checkpoint_pending());
 }
 
+TEST(Attempt, SaysWhereItsRanksMeetUntilTheyHave) {
+  Attempt attempt(kKey);
+  attempt.OnEvent(
+      Event(4, {{"event", "gathering"}, {"row", "r"}, {"address", "h:1"}, {"secret", "s"}}));
+  EXPECT_EQ(attempt.State(false).rendezvous(), "h:1");
+  EXPECT_EQ(attempt.State(false).gang_secret(), "s");
+  // A worker that starts again must find it in the journal.
+  EXPECT_EQ(attempt.KeepFrom(), (trainer::JournalPosition{1, 4000}));
+  attempt.OnEvent(Event(5, {{"event", "row_started"}, {"row", "r"}, {"step", 0}}));
+  EXPECT_EQ(attempt.State(false).rendezvous(), "");
+  EXPECT_EQ(attempt.KeepFrom(), std::nullopt);
+}
+
 TEST(ValidUtf8, KeepsTextAndReplacesTheRest) {
   EXPECT_EQ(ValidUtf8("aé漢😀"), "aé漢😀");
   EXPECT_EQ(ValidUtf8("a\x80z"), "a?z");

@@ -101,6 +101,20 @@ TEST(Reconcile, AttemptOfAnotherIncarnationIsNotTheSameAttempt) {
   EXPECT_EQ(actions[1], (Action{Action::kTake, desired.attempts[0]}));
 }
 
+TEST(Reconcile, AMemberOfAGangStartsOnceRankZeroIsKnownAndEndsWithIt) {
+  const AttemptKey key{.incarnation = 1, .stage = 7, .number = 1};
+  Desired desired{.attempts = {key}, .known = true, .members = {key}, .unready = {key}};
+  EXPECT_EQ(Draw(Reconcile(desired, {}, {{.free = true}})), "take:7.1");
+  desired.unready.clear();
+  EXPECT_EQ(Draw(Reconcile(desired, {{.key = key}}, {{.free = true}})), "start:7.1@0");
+  desired.draining = true;
+  EXPECT_EQ(Draw(Reconcile(desired, {{.key = key, .phase = Phase::kLive}}, {{.free = false}})), "");
+  EXPECT_EQ(Draw(Reconcile(desired, {{.key = key}}, {{.free = true}})), "abandon:7.1");
+  desired.attempts.clear();
+  EXPECT_EQ(Draw(Reconcile(desired, {{.key = key, .phase = Phase::kLive}}, {{.free = false}})),
+            "cancel:7.1");
+}
+
 TEST(Reconcile, RowsOfABundleShareItsSlot) {
   const auto key = [](int64_t stage) {
     return AttemptKey{.incarnation = 1, .stage = stage, .number = 1};

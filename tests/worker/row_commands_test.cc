@@ -56,6 +56,7 @@ void WriteManifest(const std::string& dir, const std::string& digest) {
   std::filesystem::create_directories(dir);
   data::Manifest m;
   m.corpus = "mine";
+  m.vocab_size = 256;
   m.tokenizer = "bytes";
   m.digest = digest;
   std::ofstream(dir + "/manifest.json") << data::ManifestJson(m);

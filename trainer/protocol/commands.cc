@@ -49,6 +49,20 @@ std::optional<CheckpointRef> ParseCheckpoint(const json& command) {
                        Integer(it->at("step"), "step"), it->at("resume").get<bool>()};
 }
 
+std::optional<GangPart> ParseGang(const json& command) {
+  const auto it = command.find("gang");
+  if (it == command.end() || it->is_null()) return std::nullopt;
+  GangPart part{.first_rank = Integer(*it, "first_rank", 0),
+                .ranks_here = Integer(it->at("ranks_here"), "ranks_here"),
+                .address = it->at("address").get<std::string>(),
+                .rendezvous = it->value("rendezvous", ""),
+                .secret = it->value("secret", "")};
+  if (part.first_rank < 0 || part.ranks_here < 1 || part.address.empty() ||
+      (part.first_rank > 0 && (part.rendezvous.empty() || part.secret.empty())))
+    throw std::runtime_error("gang: ranks_here, address and, past rank 0, rendezvous and secret");
+  return part;
+}
+
 }  // namespace
 
 void Commands::CloseBundle() {
@@ -143,6 +157,7 @@ void Commands::AddRow(const json& command) {
   request.until_step = Integer(command, "until_step", -1);
   request.checkpoint = ParseCheckpoint(command);
   request.checkpoint_dir = command.value("checkpoint_dir", "");
+  request.gang = ParseGang(command);
   if (request.kind != "noop") {  // a no-op has no config
     const auto errors = spec::ParseResolved(command.at("config").dump(), &request.spec);
     if (!errors.empty()) {

@@ -22,6 +22,14 @@ struct CheckpointRef {
       true;  // true: continue this stage bit for bit; false: the parent's, take its weights
 };
 
+// Which of a trial's ranks run at this trainer, where the others are on other machines.
+struct GangPart {
+  int64_t first_rank = 0;  // 0: this trainer is rank 0, and waits for the others
+  int64_t ranks_here = 1;
+  std::string address = "127.0.0.1";  // of this machine, as the others reach it
+  std::string rendezvous, secret;     // with first_rank > 0: where rank 0 waits, and for whom
+};
+
 // The arguments of add_row (docs/trainer-protocol.md).
 struct RowRequest {
   std::string row;       // name, unique in the trainer's life
@@ -31,6 +39,9 @@ struct RowRequest {
   int64_t until_step = -1;
   std::optional<CheckpointRef> checkpoint;
   std::string checkpoint_dir;
+  std::optional<GangPart> gang;  // none: all ranks run here
+
+  int64_t ranks_here() const { return gang ? gang->ranks_here : spec.train.ranks; }
 };
 
 struct PointValue {
@@ -66,6 +77,9 @@ const char* Name(RowOutcome outcome);
 class EventSink {
  public:
   virtual ~EventSink() = default;
+  // Rank 0 waits at `address` for who has the secret; RowStarted() follows when all have come.
+  virtual void Gathering(const std::string& /*row*/, const std::string& /*address*/,
+                         const std::string& /*secret*/) {}
   virtual void RowStarted(const std::string& row, int64_t step) = 0;
   virtual void Points(const std::string& row, int64_t step,
                       const std::vector<PointValue>& values) = 0;

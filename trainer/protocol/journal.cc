@@ -104,7 +104,7 @@ JournalWriter::~JournalWriter() {
 
 void JournalWriter::OpenSegment(int64_t segment) {
   const std::string path = SegmentPath(dir_, segment);
-  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   if (fd < 0) Fail("cannot open", path);
   if (fd_ >= 0) close(fd_);
   fd_ = fd;

@@ -44,6 +44,11 @@ double NumberFromJson(const json& json) {
   return std::numeric_limits<double>::quiet_NaN();
 }
 
+void JournalSink::Gathering(const std::string& row, const std::string& address,
+                            const std::string& secret) {
+  journal_.Append({{"event", "gathering"}, {"row", row}, {"address", address}, {"secret", secret}});
+}
+
 void JournalSink::RowStarted(const std::string& row, int64_t step) {
   journal_.Append({{"event", "row_started"}, {"row", row}, {"step", step}});
 }

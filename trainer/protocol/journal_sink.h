@@ -12,6 +12,8 @@ namespace plumb::trainer {
 class JournalSink : public EventSink {
  public:
   explicit JournalSink(JournalWriter& journal) : journal_(journal) {}  // must outlive this
+  void Gathering(const std::string& row, const std::string& address,
+                 const std::string& secret) override;
   void RowStarted(const std::string& row, int64_t step) override;
   void Points(const std::string& row, int64_t step, const std::vector<PointValue>& values) override;
   // In lines of at most 2,000 documents, so that a worker's message stays small.

@@ -73,7 +73,7 @@ class Store : public c10d::Store {
 
 c10::intrusive_ptr<c10d::Backend> Connect(c10::intrusive_ptr<c10d::Store> store, int rank,
                                           int ranks, at::Device device,
-                                          std::chrono::milliseconds timeout) {
+                                          std::chrono::milliseconds timeout, std::string host) {
   if (device.is_cuda()) {
 #ifdef PLUMB_NCCL
     auto options = c10d::ProcessGroupNCCL::Options::create();
@@ -85,9 +85,9 @@ c10::intrusive_ptr<c10d::Backend> Connect(c10::intrusive_ptr<c10d::Store> store,
   }
   auto options = c10d::ProcessGroupGloo::Options::create(timeout);
   options->threads = 1;  // one sum at a time
-  // Ranks are processes of one machine; the name of the host may lead anywhere.
+  // Said and not asked for: what the machine's own name leads to may be anything.
   options->devices.push_back(
-      c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1", /*lazyInit=*/false));
+      c10d::ProcessGroupGloo::createDeviceForHostname(host, /*lazyInit=*/false));
   return c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, ranks, options);
 }
 
@@ -109,13 +109,15 @@ bool Collective::Supports(at::DeviceType device) {
 }
 
 std::unique_ptr<Collective> Collective::Join(Rendezvous& rendezvous, int64_t rank, int64_t ranks,
-                                             at::Device device, std::chrono::milliseconds timeout) {
+                                             at::Device device, std::chrono::milliseconds timeout,
+                                             const std::string& host) {
   return OrLost([&] {
     auto group = std::make_unique<Group>();
     const auto place = std::make_shared<std::atomic<Rendezvous*>>(&rendezvous);
     const auto limit = std::min(timeout, kConnecting);
     const auto store = c10::make_intrusive<Store>(place, limit);
-    group->backend = Connect(store, static_cast<int>(rank), static_cast<int>(ranks), device, limit);
+    group->backend =
+        Connect(store, static_cast<int>(rank), static_cast<int>(ranks), device, limit, host);
     std::unique_ptr<Collective> out(new Collective(rank, ranks, std::move(group)));
     out->Sum(at::zeros({1}, at::TensorOptions().device(device)));  // all are there
     *place = nullptr;

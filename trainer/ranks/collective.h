@@ -1,5 +1,5 @@
-// The ranks of a trial as a group that sums tensors: c10d, by Gloo over the loopback device on CPUs
-// and by NCCL on GPUs.
+// The ranks of a trial as a group that sums tensors: c10d, by Gloo on CPUs (over the loopback
+// device where they are of one machine) and by NCCL on GPUs.
 //
 //  1. All ranks get the same bits from Sum(), and the same again in any run with as many ranks: the
 //     order of summation depends on the tensor's size and the number of ranks alone.
@@ -31,10 +31,12 @@ class Collective {
   // Whether this build can sum tensors of the device: CPUs always, GPUs with NCCL's header.
   static bool Supports(at::DeviceType device);
   // Waits until all `ranks` have called it with boards of one rendezvous, which is not used
-  // afterwards. `device`: of the tensors. Throws RankLost where a rank is gone, or does not connect
-  // within 20 s or `timeout`, the longest wait of a Sum(), whichever is shorter.
+  // afterwards. `device`: of the tensors. `host`: where the others reach this rank, on CPUs. Throws
+  // RankLost where a rank is gone, or does not connect within 20 s or `timeout`, the longest wait
+  // of a Sum(), whichever is shorter.
   static std::unique_ptr<Collective> Join(Rendezvous& rendezvous, int64_t rank, int64_t ranks,
-                                          at::Device device, std::chrono::milliseconds timeout);
+                                          at::Device device, std::chrono::milliseconds timeout,
+                                          const std::string& host = "127.0.0.1");
   ~Collective();
   Collective(const Collective&) = delete;
   Collective& operator=(const Collective&) = delete;

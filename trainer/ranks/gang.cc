@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -16,9 +15,8 @@
 #include <thread>
 
 #include "trainer/ranks/rank_process.h"
+#include "trainer/ranks/start_rank.h"
 #include "trainer/spec/parse.h"
-
-extern char** environ;
 
 namespace plumb::trainer {
 namespace {
@@ -31,36 +29,35 @@ constexpr std::chrono::milliseconds kGrace(3000);
 // To load data and checkpoint: nobody waits inside a step meanwhile.
 constexpr std::chrono::milliseconds kLoading(600'000);
 
-std::string Text(int status) {
-  if (!WIFSIGNALED(status)) return "ended with exit code " + std::to_string(WEXITSTATUS(status));
-  const int signal = WTERMSIG(status);
-  return "ended by signal " + std::to_string(signal) +
-         (signal == SIGKILL ? " (by hand, or by the kernel for want of memory)" : "");
-}
-
 }  // namespace
 
 Gang::Gang(const RowRequest& request, const std::string& data_dir, int64_t threads)
-    : timeout_(static_cast<int64_t>(1000 * request.spec.execution.rank_timeout_seconds)) {
-  const int64_t ranks = request.spec.train.ranks;
-  json load = {{"config", spec::Canonical(request.spec, spec::With::kExecution)},
-               {"data_dir", data_dir},
-               {"threads", threads},
-               {"ranks", ranks},
-               {"checkpoint", nullptr}};
+    : timeout_(static_cast<int64_t>(1000 * request.spec.execution.rank_timeout_seconds)),
+      total_(request.spec.train.ranks),
+      host_(request.gang ? request.gang->address : "127.0.0.1") {
+  load_ = {{"config", spec::Canonical(request.spec, spec::With::kExecution)},
+           {"data_dir", data_dir},
+           {"address", host_},
+           {"threads", threads},
+           {"ranks", total_},
+           {"checkpoint", nullptr}};
   if (request.checkpoint) {
-    load["checkpoint"] = {{"path", request.checkpoint->path},
-                          {"digest", request.checkpoint->digest},
-                          {"step", request.checkpoint->step},
-                          {"resume", request.checkpoint->resume}};
+    load_["checkpoint"] = {{"path", request.checkpoint->path},
+                           {"digest", request.checkpoint->digest},
+                           {"step", request.checkpoint->step},
+                           {"resume", request.checkpoint->resume}};
   }
   try {
-    for (int64_t rank = 1; rank < ranks; ++rank) {
+    if (request.ranks_here() < total_) door_ = std::make_unique<Door>(host_);
+    for (int64_t rank = 1; rank < request.ranks_here(); ++rank) {
       peers_.push_back({.rank = rank});
-      Start(&peers_.back(), ranks, request.row);
-      load["rank"] = rank;
-      peers_.back().channel->Send(load);  // one that is gone already is noticed in Join()
+      Start(&peers_.back(), request.row);
+      load_["rank"] = load_["device"] = rank;
+      peers_.back().channel->Send(load_);  // one that is gone already is noticed in Join()
     }
+    // A rank of another machine has its own data and its own copy of the checkpoint.
+    load_["data_dir"] = nullptr;
+    if (!load_["checkpoint"].is_null()) load_["checkpoint"]["path"] = nullptr;
   } catch (...) {
     End();
     throw;
@@ -82,29 +79,48 @@ void Gang::End() {
   peers_.clear();
 }
 
-void Gang::Start(Peer* peer, int64_t ranks, const std::string& row) {
+bool Gang::Gather(std::chrono::milliseconds limit) {
+  if (door_ == nullptr) return true;
+  for (const Door::Guest& guest : door_->LetIn(limit)) {
+    auto channel = std::make_unique<Channel>(guest.fd);
+    const auto same = [&](const Peer& p) { return p.rank == guest.rank; };
+    if (guest.rank < 1 || guest.rank >= total_ || std::any_of(peers_.begin(), peers_.end(), same))
+      continue;
+    load_["rank"] = guest.rank;
+    channel->Send(load_);
+    peers_.push_back({.rank = guest.rank, .remote = true, .channel = std::move(channel)});
+  }
+  Listen(Clock::now());
+  for (const Peer& p : peers_) {
+    if (p.status || p.failure || p.victim)
+      throw RankLost("rank " + std::to_string(p.rank) + " is gone");
+  }
+  if (static_cast<int64_t>(peers_.size()) + 1 < total_) return false;
+  door_.reset();
+  return true;
+}
+
+void Gang::Start(Peer* peer, const std::string& row) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
     throw std::runtime_error(std::string("socketpair: ") + std::strerror(errno));
   peer->channel = std::make_unique<Channel>(ends[0]);
-  // The last two for who reads a list of processes.
-  std::vector<std::string> args = {"plumb-trainer", kRankArgument, std::to_string(ends[1]),
-                                   std::to_string(peer->rank) + "/" + std::to_string(ranks), row};
-  std::vector<char*> argv;
-  for (std::string& arg : args) argv.push_back(arg.data());
-  argv.push_back(nullptr);
-  posix_spawn_file_actions_t files;
-  posix_spawn_file_actions_init(&files);
-  posix_spawn_file_actions_adddup2(&files, ends[1], ends[1]);  // stays open there
-  const int error =
-      posix_spawn(&peer->pid, "/proc/self/exe", &files, nullptr, argv.data(), environ);
-  posix_spawn_file_actions_destroy(&files);
-  close(ends[1]);
-  if (error != 0) {
-    peer->pid = 0;
-    throw std::runtime_error("cannot start rank " + std::to_string(peer->rank) + ": " +
-                             std::strerror(error));
+  try {
+    // The last two for who reads a list of processes.
+    peer->pid = StartRank({kRankArgument, std::to_string(ends[1]),
+                           std::to_string(peer->rank) + "/" + std::to_string(total_), row},
+                          {ends[1]}, {});
+  } catch (const std::runtime_error& e) {
+    close(ends[1]);
+    throw std::runtime_error("rank " + std::to_string(peer->rank) + ": " + e.what());
   }
+  close(ends[1]);
+}
+
+std::string Gang::EndOf(const Peer& p) {
+  return "rank " + std::to_string(p.rank) + " " +
+         (p.remote ? "on another machine has ended, or its connection has"
+                   : trainer::EndOf(*p.status));
 }
 
 void Gang::Join(at::Device device) {
@@ -133,7 +149,7 @@ void Gang::Join(at::Device device) {
     close(wake);
   };
   try {
-    ranks_ = Collective::Join(board_, 0, static_cast<int64_t>(peers_.size()) + 1, device, timeout_);
+    ranks_ = Collective::Join(board_, 0, total_, device, timeout_, host_);
   } catch (...) {
     end();
     throw;
@@ -221,7 +237,7 @@ void Gang::Listen(Clock::time_point deadline, int wake) {
     }
     if (there) continue;
     int status = 0;
-    while (waitpid(p.pid, &status, 0) < 0 && errno == EINTR) {
+    while (!p.remote && waitpid(p.pid, &status, 0) < 0 && errno == EINTR) {
     }
     p.pid = 0, p.status = status;
   }
@@ -239,7 +255,7 @@ Gang::Failure Gang::Explain(const std::string& lost) {
     if (p.failure) return {p.failure->outcome, name(p) + ": " + p.failure->cause};
   }
   for (const Peer& p : peers_) {
-    if (p.status && !p.victim) return {RowOutcome::kFailed, name(p) + " " + Text(*p.status)};
+    if (p.status && !p.victim) return {RowOutcome::kFailed, EndOf(p)};
   }
   for (const Peer& p : peers_) {
     if (over(p)) continue;

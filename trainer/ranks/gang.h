@@ -1,11 +1,13 @@
 // The other ranks of a trial, seen from rank 0: processes of the same program that compute their
-// share of each step and nothing else. Rank 0 alone speaks to the worker, evaluates, and writes
-// journal and checkpoints.
+// share of each step and nothing else. Those on other machines, where there are any, are started
+// there (trainer/ranks/member.h) and come to this one's door. Rank 0 alone speaks to the worker,
+// evaluates, and writes journal and checkpoints.
 //
 //  1. A rank makes a step only when rank 0 says which: pausing, stopping and checkpoints need no
 //     further agreement, since all ranks stand between the same two steps whenever rank 0 does.
-//  2. When the object is gone, so are the processes. They die with rank 0, however it dies: the
-//     kernel kills a rank whose parent has ended.
+//  2. When the object is gone, so are the processes of this machine. They die with rank 0, however
+//     it dies: the kernel kills a rank whose parent has ended. Those of others end when their
+//     connection does.
 //  3. What goes wrong with a rank is thrown as RankLost; Explain() then says whose fault it was.
 //
 // One thread, beside one of its own within Join(); it must be the process's first, since the kernel
@@ -26,6 +28,7 @@
 #include "trainer/ranks/board.h"
 #include "trainer/ranks/channel.h"
 #include "trainer/ranks/collective.h"
+#include "trainer/ranks/door.h"
 
 namespace plumb::trainer {
 
@@ -45,7 +48,12 @@ class Gang {
   Gang(const Gang&) = delete;
   Gang& operator=(const Gang&) = delete;
 
-  // Waits until all have loaded, and connects them. Throws RankLost.
+  // Where ranks of other machines are waited for; empty: none are, or all have come.
+  std::string address() const { return door_ == nullptr ? "" : door_->address(); }
+  std::string secret() const { return door_ == nullptr ? "" : door_->secret(); }
+  // Lets them in, waiting `limit` at most. True once all are there. Throws RankLost.
+  bool Gather(std::chrono::milliseconds limit);
+  // Then: waits until all have loaded, and connects them. Throws RankLost.
   void Join(at::Device device);
   Collective& ranks() { return *ranks_; }
 
@@ -67,16 +75,18 @@ class Gang {
  private:
   struct Peer {
     int64_t rank;
-    pid_t pid;  // 0: reaped
+    pid_t pid = 0;  // 0: reaped, or of another machine
+    bool remote = false;
     std::unique_ptr<Channel> channel;
     std::optional<nlohmann::json> answer;  // not yet looked at
-    std::optional<int> status;             // of waitpid, once it has ended
+    std::optional<int> status;             // of waitpid, once it has ended; 0 of another machine's
     std::optional<Failure> failure;        // its own last words
     bool victim = false;                   // it lost another rank
     int64_t peak_bytes = 0;
   };
   void End();
-  void Start(Peer* peer, int64_t ranks, const std::string& row);
+  void Start(Peer* peer, const std::string& row);
+  static std::string EndOf(const Peer& peer);
   void Say(const nlohmann::json& message);
   // Waits until each has answered. Throws RankLost when one ends or `limit` passes.
   void Await(std::chrono::milliseconds limit);
@@ -85,6 +95,10 @@ class Gang {
   void Listen(std::chrono::steady_clock::time_point deadline, int wake = -1);
 
   const std::chrono::milliseconds timeout_;
+  const int64_t total_;  // ranks, with this one
+  const std::string host_;
+  nlohmann::json load_;
+  std::unique_ptr<Door> door_;
   std::vector<Peer> peers_;
   Board board_;
   std::unique_ptr<Collective> ranks_;

@@ -4,7 +4,9 @@
 #include <ATen/Parallel.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -23,6 +25,7 @@
 #include "trainer/ranks/board.h"
 #include "trainer/ranks/channel.h"
 #include "trainer/ranks/collective.h"
+#include "trainer/ranks/door.h"
 #include "trainer/samples.h"
 #include "trainer/spec/parse.h"
 #include "trainer/timing.h"
@@ -31,6 +34,9 @@ namespace plumb::trainer {
 namespace {
 
 using nlohmann::json;
+
+// Rank 0 listens before anybody is told where.
+constexpr std::chrono::seconds kKnocking(20);
 
 // Waits for the next message; none once rank 0 is gone.
 std::optional<json> Hear(Channel& channel) {
@@ -48,9 +54,10 @@ class Rank {
         ranks_(load.at("ranks")),
         dataset_(data::Dataset::Open(load.at("data_dir"))),
         order_(OrderOf(spec_, dataset_)),
+        host_(load.at("address")),
         // On GPUs, one a rank.
         device_(spec_.numerics.device == spec::DeviceKind::kCuda
-                    ? at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(rank_))
+                    ? at::Device(at::kCUDA, load.at("device").get<c10::DeviceIndex>())
                     : at::Device(at::kCPU)),
         bundle_(spec_.model, std::max(spec_.data.seq_len, spec_.eval.seq_len), 1, device_) {
     at::set_num_threads(load.at("threads").get<int>());
@@ -68,7 +75,8 @@ class Rank {
     if (what == "join") {
       const auto timeout = static_cast<int64_t>(1000 * spec_.execution.rank_timeout_seconds);
       RemoteBoard board(channel);
-      group_ = Collective::Join(board, rank_, ranks_, device_, std::chrono::milliseconds(timeout));
+      group_ = Collective::Join(board, rank_, ranks_, device_, std::chrono::milliseconds(timeout),
+                                host_);
       return nullptr;  // rank 0 joins too, and knows
     }
     if (what == "digest") return {{"digest", WeightsDigest(bundle_.arena(), 0)}};
@@ -95,15 +103,22 @@ class Rank {
   const int64_t rank_, ranks_;
   const data::Dataset dataset_;
   const MixedOrder order_;
+  const std::string host_;
   const at::Device device_;
   Bundle bundle_;
   std::unique_ptr<Collective> group_;
   at::Tensor ids_, targets_;
 };
 
-void Serve(Channel& channel) {
-  const auto load = Hear(channel);
+// `here`: what another machine than rank 0's has in its own place; null on the same one.
+void Serve(Channel& channel, const json& here) {
+  auto load = Hear(channel);
   if (!load) return;
+  if (!here.is_null()) {
+    for (const char* own : {"data_dir", "address", "device"}) (*load)[own] = here.at(own);
+    json& checkpoint = load->at("checkpoint");
+    if (!checkpoint.is_null()) checkpoint["path"] = here.at("checkpoint");
+  }
   Rank rank(*load);
   if (!channel.Send({{"loaded", true}})) return;
   while (const auto command = Hear(channel)) {
@@ -137,25 +152,45 @@ int RankMain(int argc, char** argv) {
     std::fprintf(stderr, "plumb-trainer %s: started by rank 0 of a trial only\n", kRankArgument);
     return 2;
   }
-  Channel channel(std::atoi(argv[2]));
-  json last;
+  const std::string to = argv[2];
+  std::unique_ptr<Channel> channel;
+  json last, here;
+  int code = 1;
   try {
-    Serve(channel);
+    if (to.starts_with("tcp:")) {
+      const char* secret = std::getenv(kRankSecret);
+      if (argc < 6 || secret == nullptr) throw std::runtime_error("no secret, or nothing to go by");
+      here = json::parse(argv[5]);
+      const int fd = Knock(to.substr(4), secret, std::atoll(argv[3]), kKnocking);
+      unsetenv(kRankSecret);
+      channel = std::make_unique<Channel>(fd);
+    } else {
+      channel = std::make_unique<Channel>(std::atoi(argv[2]));
+    }
+    Serve(*channel, here);
     std::_Exit(0);  // no destructor of the group waits for ranks that are gone
   } catch (const RankLost& e) {
     last = {{"lost", e.what()}};
+    code = kRankLost;
   } catch (const std::bad_alloc&) {
     last = {{"failed", "out of memory"}, {"out_of_memory", true}};
+    code = kRankOutOfMemory;
   } catch (const c10::OutOfMemoryError& e) {
     last = {{"failed", e.what_without_backtrace()}, {"out_of_memory", true}};
+    code = kRankOutOfMemory;
   } catch (const c10::Error& e) {
     last = {{"failed", e.what_without_backtrace()}};
   } catch (const std::exception& e) {
     last = {{"failed", e.what()}};
   }
-  channel.Send(last);
+  if (channel != nullptr) channel->Send(last);
+  if (here.contains("words") && last.contains("failed")) {
+    const std::string words = last["failed"];
+    if (write(here["words"], words.data(), std::min<size_t>(words.size(), 4000)) < 0) {
+    }
+  }
   std::fprintf(stderr, "rank %s: %s\n", argc > 3 ? argv[3] : "", last.dump().c_str());
-  std::_Exit(1);
+  std::_Exit(code);
 }
 
 }  // namespace plumb::trainer
