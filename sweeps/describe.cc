@@ -87,21 +87,23 @@ std::string InWords(const StopSpec& stop) {
   std::vector<std::string> rules;
   const auto mode = [](RungMode m) { return m == RungMode::kStop ? "stop" : "promote"; };
   if (stop.asha) {
-    rules.push_back(
-        absl::StrCat("asha at ",
-                     absl::StrJoin(stop.asha->rungs, ", ",
-                                   [](std::string* out, double rung) { *out += Percent(rung); }),
-                     ", keep ", Fraction(stop.asha->keep), ", ", mode(stop.asha->mode)));
+    rules.push_back(absl::StrCat(
+        "asha at ",
+        absl::StrJoin(
+            stop.asha->rungs, ", ",
+            [](std::string* out, const Rational& rung) { *out += Percent(rung.ToDouble()); }),
+        ", keep ", Fraction(stop.asha->keep), ", ", mode(stop.asha->mode)));
   }
   if (stop.hyperband) {
-    rules.push_back(absl::StrCat(
-        "hyperband from ", Percent(stop.hyperband->from), ", keep ", Fraction(stop.hyperband->keep),
-        stop.hyperband->brackets > 0 ? absl::StrCat(", ", stop.hyperband->brackets, " brackets")
+    rules.push_back(absl::StrCat("hyperband from ", Percent(stop.hyperband->from.ToDouble()),
+                                 ", keep ", Fraction(stop.hyperband->keep),
+                                 stop.hyperband->brackets > 0
+                                     ? absl::StrCat(", ", stop.hyperband->brackets, " brackets")
                                      : "",
-        ", ", mode(stop.hyperband->mode)));
+                                 ", ", mode(stop.hyperband->mode)));
   }
   if (stop.median) {
-    rules.push_back(absl::StrCat("median from ", Percent(stop.median->from), " of ",
+    rules.push_back(absl::StrCat("median from ", Percent(stop.median->from.ToDouble()), " of ",
                                  stop.median->min_trials, " trials or more"));
   }
   if (stop.divergence)

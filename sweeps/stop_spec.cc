@@ -88,25 +88,24 @@ class StopReader {
     out_.across_cells = true;
   }
 
-  // A fraction between 0 and 1, both left out.
-  std::optional<double> Fraction(const YamlNode& v, const char* what) {
+  // A fraction between 0 and 1, both left out, exactly as it is written: 1/3, 30%.
+  std::optional<Rational> Fraction(const YamlNode& v, const char* what) {
     const auto number = ReadNumber(v, problems_);
-    if (number && !(*number > 0 && *number < 1)) {
-      Wrong(v.at, absl::StrCat(what, " is a fraction between 0 and 1, as 30%; got ", v.text));
-      return std::nullopt;
-    }
-    return number;
+    if (!number) return std::nullopt;
+    const auto exact = Rational::Parse(v.text);
+    if (*number > 0 && *number < 1 && exact) return exact;
+    Wrong(v.at, *number > 0 && *number < 1
+                    ? std::string("write the fraction with fewer digits, as 1/3")
+                    : absl::StrCat(what, " is a fraction between 0 and 1, as 30%; got ", v.text));
+    return std::nullopt;
   }
-
-  Rational Keep(const YamlNode& map) {
-    const Rational third = *Rational::Parse("1/3");
-    const YamlEntry* keep = map.Find("keep");
-    if (keep == nullptr || !Fraction(keep->value, "what is kept")) return third;
-    const auto exact = Rational::Parse(keep->value.text);
-    if (exact) return *exact;
-    Wrong(keep->value.at, "write the fraction with fewer digits, as 1/3");
-    return third;
+  Rational FractionOr(const YamlNode& map, const char* key, const char* what,
+                      const char* otherwise) {
+    const YamlEntry* e = map.Find(key);
+    const Rational least = *Rational::Parse(otherwise);
+    return e == nullptr ? least : Fraction(e->value, what).value_or(least);
   }
+  Rational Keep(const YamlNode& map) { return FractionOr(map, "keep", "what is kept", "1/3"); }
 
   RungMode Mode(const YamlNode& map) {
     const YamlEntry* mode = map.Find("mode");
@@ -133,7 +132,7 @@ class StopReader {
     for (const YamlNode& item : rungs->value.items) {
       const auto rung = Fraction(item, "a rung");
       if (!rung) continue;
-      if (!rule.rungs.empty() && *rung <= rule.rungs.back())
+      if (!rule.rungs.empty() && rung->Compare(rule.rungs.back()) <= 0)
         Wrong(item.at, "rungs are in ascending order");
       rule.rungs.push_back(*rung);
     }
@@ -142,9 +141,9 @@ class StopReader {
 
   void Hyperband(const YamlEntry& e) {
     ReportUnknownKeys(e.value, {"from", "keep", "brackets", "mode"}, problems_);
-    HyperbandRule rule{.keep = Keep(e.value), .mode = Mode(e.value)};
-    if (const YamlEntry* from = e.value.Find("from"))
-      rule.from = Fraction(from->value, "the first rung").value_or(rule.from);
+    HyperbandRule rule{.from = FractionOr(e.value, "from", "the first rung", "1/10"),
+                       .keep = Keep(e.value),
+                       .mode = Mode(e.value)};
     if (const YamlEntry* brackets = e.value.Find("brackets"))
       rule.brackets = ReadInteger(brackets->value, 1, 20, problems_).value_or(1);
     out_.hyperband = rule;
@@ -152,9 +151,7 @@ class StopReader {
 
   void Median(const YamlEntry& e) {
     ReportUnknownKeys(e.value, {"from", "min_trials"}, problems_);
-    MedianRule rule;
-    if (const YamlEntry* from = e.value.Find("from"))
-      rule.from = Fraction(from->value, "the first look").value_or(rule.from);
+    MedianRule rule{.from = FractionOr(e.value, "from", "the first look", "1/10")};
     if (const YamlEntry* least = e.value.Find("min_trials"))
       rule.min_trials = ReadInteger(least->value, 1, 1000000, problems_).value_or(1);
     out_.median = rule;
@@ -175,7 +172,7 @@ class StopReader {
     ReportUnknownKeys(e.value, {"alpha", "min_replicates"}, problems_);
     RacingRule rule;
     if (const YamlEntry* alpha = e.value.Find("alpha"))
-      rule.alpha = Fraction(alpha->value, "alpha").value_or(rule.alpha);
+      rule.alpha = Fraction(alpha->value, "alpha").value_or(*Rational::Of(rule.alpha)).ToDouble();
     if (const YamlEntry* least = e.value.Find("min_replicates"))
       rule.min_replicates = ReadInteger(least->value, 2, 10000, problems_).value_or(2);
     out_.racing = rule;

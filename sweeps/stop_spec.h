@@ -23,14 +23,14 @@ enum class RungMode {
 // Asynchronous successive halving: at each rung the best `keep` of those that have reached it go
 // on.
 struct AshaRule {
-  std::vector<double> rungs;  // fractions of a trial's steps, in (0, 1), ascending, at least one
-  Rational keep;              // in (0, 1)
+  std::vector<Rational> rungs;  // fractions of a trial's steps, in (0, 1), ascending, at least one
+  Rational keep;                // in (0, 1)
   RungMode mode = RungMode::kStop;
 };
 
 // Successive halving from several first rungs: bracket b begins at from / keep^b.
 struct HyperbandRule {
-  double from = 0.1;     // the earliest rung of all, a fraction of a trial's steps, in (0, 1)
+  Rational from;         // the earliest rung of all, a fraction of a trial's steps, in (0, 1)
   Rational keep;         // in (0, 1)
   int64_t brackets = 0;  // 0: as many as there are rungs below the whole budget
   RungMode mode = RungMode::kStop;
@@ -38,7 +38,7 @@ struct HyperbandRule {
 
 // A trial ends when its best value so far is worse than the median of the others' at that step.
 struct MedianRule {
-  double from = 0.1;       // no trial ends before this fraction of its steps
+  Rational from;           // no trial ends before this fraction of its steps
   int64_t min_trials = 4;  // nor before so many others have reached that step
 };
 

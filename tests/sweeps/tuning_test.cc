@@ -68,7 +68,8 @@ TEST(Tune, ACellsValuesAreTriedOnSeedsThatNoReplicateHas) {
   EXPECT_EQ(p.tune->metric, "tune/bits_per_byte");
   EXPECT_EQ(p.tune->extend, 2);
   ASSERT_TRUE(p.tune->stop && p.tune->stop->asha && p.tune->stop->divergence);
-  EXPECT_EQ(p.tune->stop->asha->rungs, (std::vector<double>{0.1, 0.3}));
+  EXPECT_EQ(p.tune->stop->asha->rungs,
+            (std::vector<Rational>{*Rational::Parse("1/10"), *Rational::Parse("3/10")}));
   EXPECT_EQ(p.tune->stop->asha->keep, *Rational::Parse("1/3"));
   EXPECT_EQ(p.tune->stop->asha->mode, RungMode::kPromote);
   EXPECT_EQ(p.tune->stop->divergence->factor, 4);
@@ -271,7 +272,7 @@ TEST(Stop, SaysWhichRulesAndAmongWhichTrials) {
       "stop: {hyperband: {from: 5%, keep: 1/4, brackets: 2, mode: stop}, racing: {alpha: 1%, "
       "min_replicates: 4}, across: cells}\n");
   ASSERT_TRUE(p.stop && p.stop->hyperband && p.stop->racing);
-  EXPECT_EQ(p.stop->hyperband->from, 0.05);
+  EXPECT_EQ(p.stop->hyperband->from, *Rational::Parse("1/20"));
   EXPECT_EQ(p.stop->hyperband->keep, *Rational::Parse("1/4"));
   EXPECT_EQ(p.stop->hyperband->brackets, 2);
   EXPECT_EQ(p.stop->racing->alpha, 0.01);
