@@ -418,6 +418,9 @@ void AddRest(Builder& b, CLI::App* root, Line& l) {
                 "plumb schema trial > trial.schema.json",
                 [](const Line& x) { return PrintTrialSchema(x.reference, x.context); });
   c->add_flag("--reference", l.reference, "The fields as a table");
+  b.Command(g, "sweep", "JSON Schema of a sweep file, for editors",
+            "plumb schema sweep > sweep.schema.json",
+            [](const Line&) { return PrintSweepSchema(); });
   b.Command(g, "stages", "Settings of the stages that follow a training", "plumb schema stages",
             [](const Line& x) { return PrintStageSettings(x.context); });
   c = b.Command(root, "completion", "A script that completes commands",

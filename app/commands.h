@@ -182,6 +182,7 @@ int NewBlock(const Context& context, const BlockArgs& args);
 int TestBlock(const Context& context, const BlockArgs& args);
 
 int PrintTrialSchema(bool reference, const Context& context);
+int PrintSweepSchema();
 int PrintStageSettings(const Context& context);
 int PrintCompletion(const std::string& shell);
 int PrintVersion(const Context& context);

@@ -103,7 +103,7 @@ absl::StatusOr<std::string> ReportAt(store::Database& db, int64_t sweep) {
   yaml.Bind(1, sweep);
   ASSIGN_OR_RETURN(const bool found, yaml.Step());
   std::vector<sweeps::Problem> problems;
-  return found ? sweeps::ReadSweepFile(yaml.Text(0), &problems).objective_at : "last";
+  return found ? sweeps::ReadSweepFile(yaml.Text(0), &problems).objectives.front().at : "last";
 }
 
 // NotFound where no trial measured the series at all.

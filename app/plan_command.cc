@@ -1,5 +1,5 @@
-// plumb sweep plan, plumb schema trial, plumb init, plumb version: what needs neither server nor
-// database.
+// plumb sweep plan, plumb schema trial|sweep, plumb init, plumb version: what needs neither server
+// nor database.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -18,6 +18,7 @@
 #include "sweeps/describe.h"
 #include "sweeps/number.h"
 #include "sweeps/plan.h"
+#include "sweeps/schema.h"
 #include "trainer/spec/parse.h"
 #include "trainer/spec/stage_settings.h"
 
@@ -174,6 +175,11 @@ int PrintTrialSchema(bool reference, const Context& context) {
     table.rows.push_back({text(f, "path"), text(f, "type"), text(f, "default"), text(f, "doc")});
   }
   std::fputs(Print(table, *format).c_str(), stdout);
+  return kDone;
+}
+
+int PrintSweepSchema() {
+  std::printf("%s\n", sweeps::SweepSchema().dump(1).c_str());
   return kDone;
 }
 

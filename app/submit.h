@@ -8,7 +8,8 @@
 
 namespace plumb::app {
 
-// "-": standard input. Files that it names are pinned (sweeps/stage_files.h).
+// "-": standard input. What it includes is inlined (sweeps/include.h), files that it
+// names are pinned (sweeps/stage_files.h).
 absl::StatusOr<std::string> ReadSweepFile(const std::string& file);
 std::string NewRequestId();
 

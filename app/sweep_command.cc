@@ -26,6 +26,7 @@
 #include "app/table.h"
 #include "app/watch.h"
 #include "domain/status_macros.h"
+#include "sweeps/include.h"
 #include "sweeps/stage_files.h"
 
 namespace plumb::app {
@@ -51,16 +52,22 @@ std::string Counts(const v1::Sweep& s) {
 
 absl::StatusOr<std::string> ReadSweepFile(const std::string& file) {
   std::ostringstream text;
-  if (file == "-") {
+  const bool input = file == "-";
+  const std::string name = input ? "standard input" : file;
+  const std::string folder = input ? "." : std::filesystem::path(file).parent_path().string();
+  if (input) {
     text << std::cin.rdbuf();
-    return sweeps::PinFiles(text.str(), "standard input", ".");
+  } else {
+    std::ifstream in(file, std::ios::binary);
+    if (!in) {
+      return absl::NotFoundError(
+          absl::StrCat("cannot read ", file, "; make one: plumb init ", file));
+    }
+    text << in.rdbuf();
   }
-  std::ifstream in(file, std::ios::binary);
-  if (!in) {
-    return absl::NotFoundError(absl::StrCat("cannot read ", file, "; make one: plumb init ", file));
-  }
-  text << in.rdbuf();
-  return sweeps::PinFiles(text.str(), file, std::filesystem::path(file).parent_path().string());
+  absl::StatusOr<std::string> inlined = sweeps::InlineIncludes(text.str(), name, folder);
+  if (!inlined.ok()) return inlined;
+  return sweeps::PinFiles(*inlined, name, folder);
 }
 
 // As the system knows who asks; until there are tokens, the server believes it.

@@ -6,6 +6,7 @@
 #include "coordinator/launch.h"
 #include "data/dataset.h"
 #include "sweeps/plan.h"
+#include "sweeps/tuning.h"
 
 namespace plumb::coordinator {
 namespace {
@@ -34,6 +35,11 @@ absl::StatusOr<sweeps::CorpusInfo> LookUpCorpus(const std::string& root, const s
   }
 }
 
+absl::StatusOr<sweeps::SweepPlan> Served(sweeps::SweepPlan plan) {
+  if (absl::Status served = sweeps::NotYetServed(plan); !served.ok()) return served;
+  return plan;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
@@ -41,10 +47,12 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   ServerOptions with_corpora = options;
   with_corpora.blobs.data_root = root;
   return Launch(with_corpora, [root](const std::string& yaml, const std::string& file_name) {
-    return sweeps::PlanSweep(yaml, file_name,
-                             [&root](const std::string& corpus, const std::string& tokenizer) {
-                               return LookUpCorpus(root, corpus, tokenizer);
-                             });
+    auto plan = sweeps::PlanSweep(yaml, file_name,
+                                  [&root](const std::string& corpus, const std::string& tokenizer) {
+                                    return LookUpCorpus(root, corpus, tokenizer);
+                                  });
+    if (plan.ok()) plan = Served(*std::move(plan));
+    return plan;
   });
 }
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "sweeps/measures.h"
 #include "sweeps/number.h"
+#include "sweeps/shape_names.h"
 
 namespace plumb::sweeps {
 namespace {
@@ -16,16 +17,18 @@ constexpr int64_t kMaxPoints = 100000;  // of one axis
 
 class AxisReader {
  public:
-  AxisReader(const YamlEntry& entry, const FieldTable& table, std::vector<Problem>* problems)
-      : entry_(entry), table_(table), problems_(problems) {}
+  AxisReader(const YamlEntry& entry, const FieldTable& table, const NameContext& names,
+             std::vector<Problem>* problems)
+      : entry_(entry), table_(table), names_(names), problems_(problems) {}
 
   std::optional<Axis> Run() {
     const size_t before = problems_->size();
     axis_.at = entry_.key.at;
     const YamlNode& v = entry_.value;
     const YamlEntry* points = v.Find("points");
+    if (v.is_map() && v.Find("when") != nullptr) When(v.Find("when")->value);
     if (v.is_map() && points != nullptr && points->value.is_list()) {
-      ReportUnknownKeys(v, {"points"}, problems_);
+      ReportUnknownKeys(v, {"points", "when"}, problems_);
       Points(points->value);
     } else if (v.is_list()) {
       Points(v);
@@ -44,6 +47,16 @@ class AxisReader {
 
  private:
   void Wrong(Position at, std::string message) { problems_->push_back({at, std::move(message)}); }
+
+  // Names of the condition that are known too late are judged with the whole file.
+  void When(const YamlNode& v) {
+    if (!v.is_scalar()) {
+      return Wrong(v.at, absl::StrCat("expected a condition, as when: mlp == leaky_relu; got ",
+                                      Describe(v)));
+    }
+    if (const auto expression = ReadExpression(v, names_, problems_))
+      axis_.when = Constraint{v.at, v.text, *expression};
+  }
 
   const spec::Field* Name(const YamlNode& node) {
     const spec::Field* f = table_.FindOrReport(node, problems_);
@@ -74,6 +87,7 @@ class AxisReader {
     if (list.items.empty()) return Wrong(list.at, "an axis needs at least one value");
     if (list.items.size() > kMaxPoints)
       return Wrong(list.at, absl::StrCat("more than ", kMaxPoints, " values on one axis"));
+    if (IsShape(list)) return Shapes(list);
     const bool one_value = list.items[0].Find("sentencepiece") != nullptr || IsMix(list.items[0]);
     if (list.items[0].is_map() && !one_value) return Maps(list);
     std::vector<const spec::Field*> fields;
@@ -95,6 +109,36 @@ class AxisReader {
         const auto value = ReadFieldValue(several ? item.items[f] : item, *fields[f], problems_);
         point.push_back(value.value_or(""));
       }
+      AddPoint(std::move(point), item.at);
+    }
+  }
+
+  // Under the path, or under the bare word where that lists names: `shape` is also a common name
+  // for an axis of maps.
+  bool IsShape(const YamlNode& list) const {
+    const std::string& key = entry_.key.text;
+    return key == "model.shape" || (key == "shape" && list.items[0].is_scalar());
+  }
+
+  // [gpt2, gpt2-medium]: named shapes, each several fields.
+  void Shapes(const YamlNode& list) {
+    axis_.name = "shape";
+    for (const YamlNode& item : list.items) {
+      const auto fields = ShapeByName(item.text);
+      if (!item.is_scalar() || !fields.ok()) {
+        Wrong(item.at, item.is_scalar() ? std::string(fields.status().message())
+                                        : absl::StrCat("expected the name of a shape, as "
+                                                       "gpt2-medium; got ",
+                                                       Describe(item)));
+        continue;
+      }
+      std::vector<FieldValue> point;
+      axis_.fields.clear();
+      for (const auto& [path, value] : *fields) {
+        axis_.fields.push_back(path);
+        point.push_back(std::to_string(value));
+      }
+      axis_.point_names.push_back(item.text);
       AddPoint(std::move(point), item.at);
     }
   }
@@ -160,7 +204,7 @@ class AxisReader {
                                 Suggest(key.text, {"range", "linear", "log", "points", "solve"})));
     }
     const std::string count_key = kind == "range" ? "step" : "points";
-    ReportUnknownKeys(v, {kind, count_key}, problems_);
+    ReportUnknownKeys(v, {kind, count_key, "when"}, problems_);
     const spec::Field* field = OneField();
     const YamlNode& bounds = v.Find(kind)->value;
     if (!bounds.is_list() || bounds.items.size() != 2)
@@ -238,16 +282,19 @@ class AxisReader {
     if (field != nullptr && !shape)
       Wrong(entry_.key.at,
             "solve finds a whole-number field of the model, as model.d_model or model.n_layers");
-    static const std::vector<std::string> kMeasures = {"params_total", "params_non_embedding",
-                                                       "params_embedding", "flops_per_token"};
+    static const std::vector<std::string> kMeasures = {
+        "params_total", "params_non_embedding", "params_embedding", "flops_per_token", "flops"};
     const YamlNode& measure = v.Find("solve")->value;
     if (!measure.is_scalar() ||
         std::find(kMeasures.begin(), kMeasures.end(), measure.text) == kMeasures.end()) {
       const bool bare = measure.text == "params";
       Wrong(measure.at,
-            bare ? "bare `params` is ambiguous: write params_total or params_non_embedding"
-                 : absl::StrCat("cannot solve for ", Describe(measure),
-                                Suggest(measure.text, kMeasures)));
+            measure.text == "seconds"
+                ? "seconds: not supported yet, since no rate is calibrated for "
+                  "each shape; solve for flops"
+            : bare ? "bare `params` is ambiguous: write params_total or params_non_embedding"
+                   : absl::StrCat("cannot solve for ", Describe(measure),
+                                  Suggest(measure.text, kMeasures)));
     } else {
       axis_.measure = measure.text;
     }
@@ -275,6 +322,7 @@ class AxisReader {
 
   const YamlEntry& entry_;
   const FieldTable& table_;
+  const NameContext& names_;
   std::vector<Problem>* problems_;
   Axis axis_;
   std::set<std::vector<FieldValue>> seen_;
@@ -283,8 +331,8 @@ class AxisReader {
 }  // namespace
 
 std::optional<Axis> ReadAxis(const YamlEntry& entry, const FieldTable& fields,
-                             std::vector<Problem>* problems) {
-  return AxisReader(entry, fields, problems).Run();
+                             const NameContext& names, std::vector<Problem>* problems) {
+  return AxisReader(entry, fields, names, problems).Run();
 }
 
 }  // namespace plumb::sweeps

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "sweeps/field_values.h"
+#include "sweeps/measures.h"
 #include "sweeps/sweep_file.h"
 #include "sweeps/yaml_reader.h"
 
@@ -12,6 +13,6 @@ namespace plumb::sweeps {
 
 // One entry under `axes:`. nullopt, with problems, when it makes no axis.
 std::optional<Axis> ReadAxis(const YamlEntry& entry, const FieldTable& fields,
-                             std::vector<Problem>* problems);
+                             const NameContext& names, std::vector<Problem>* problems);
 
 }  // namespace plumb::sweeps

@@ -8,7 +8,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "sweeps/draw.h"
 #include "sweeps/number.h"
+#include "sweeps/tuning.h"
 
 namespace plumb::sweeps {
 namespace {
@@ -72,43 +74,118 @@ std::string More(size_t all, int64_t shown) {
   return rest > 0 ? absl::StrCat("  … and ", rest, " more\n") : "";
 }
 
+std::string Percent(double fraction) {
+  return FormatNumber(RoundToFourDigits(fraction * 100)) + "%";
+}
+
+std::string Fraction(const Rational& r) {
+  return absl::StrCat(r.numerator(), "/", r.denominator());
+}
+
+// "asha at 10%, 30%, keep 1/3, promote; divergence at 3 x its best"
+std::string InWords(const StopSpec& stop) {
+  std::vector<std::string> rules;
+  const auto mode = [](RungMode m) { return m == RungMode::kStop ? "stop" : "promote"; };
+  if (stop.asha) {
+    rules.push_back(absl::StrCat(
+        "asha at ",
+        absl::StrJoin(
+            stop.asha->rungs, ", ",
+            [](std::string* out, const Rational& rung) { *out += Percent(rung.ToDouble()); }),
+        ", keep ", Fraction(stop.asha->keep), ", ", mode(stop.asha->mode)));
+  }
+  if (stop.hyperband) {
+    rules.push_back(absl::StrCat("hyperband from ", Percent(stop.hyperband->from.ToDouble()),
+                                 ", keep ", Fraction(stop.hyperband->keep),
+                                 stop.hyperband->brackets > 0
+                                     ? absl::StrCat(", ", stop.hyperband->brackets, " brackets")
+                                     : "",
+                                 ", ", mode(stop.hyperband->mode)));
+  }
+  if (stop.median) {
+    rules.push_back(absl::StrCat("median from ", Percent(stop.median->from.ToDouble()), " of ",
+                                 stop.median->min_trials, " trials or more"));
+  }
+  if (stop.divergence)
+    rules.push_back(
+        absl::StrCat("divergence at ", FormatNumber(stop.divergence->factor), " x its best"));
+  if (stop.racing) {
+    rules.push_back(absl::StrCat("racing at alpha ", FormatNumber(stop.racing->alpha), " from ",
+                                 stop.racing->min_replicates, " replicates"));
+  }
+  return absl::StrJoin(rules, "; ") +
+         (stop.across_cells ? "; across cells: a search, barred from fits" : "");
+}
+
+TuneSummary InWords(const TunePlan& tune) {
+  TuneSummary out{.points = static_cast<int64_t>(tune.points()),
+                  .seeds = tune.seeds,
+                  .extend = tune.extend,
+                  .metric = tune.metric,
+                  .metric_at = tune.metric_at,
+                  .stop = tune.stop ? InWords(*tune.stop) : ""};
+  for (const TuneAxis& a : tune.axes)
+    out.fields.push_back(absl::StrCat(a.field, ": ", absl::StrJoin(a.values, ", ")));
+  return out;
+}
+
 json ToJson(const Range& r) { return {{"low", r.low}, {"high", r.high}}; }
+
+// What any trial of the cell costs.
+void Describe(const PlannedCell& cell, const PlannedTrial& t, CellCost* out) {
+  CellCost& c = *out;
+  c.name = cell.name, c.flags = cell.flags;
+  c.params = t.params, c.flops_per_token = t.flops_per_token, c.flops = t.flops;
+  c.steps = t.config.train.steps, c.tokens = spec::TotalTokens(t.config);
+  c.unique_tokens = cell.train_tokens > 0 ? std::min(c.tokens, cell.train_tokens) : c.tokens;
+  c.epochs = cell.train_tokens > 0
+                 ? static_cast<double>(c.tokens) / static_cast<double>(cell.train_tokens)
+                 : 0;
+  double unique = 0;
+  for (const PartUse& part : cell.parts) {
+    const auto most = static_cast<double>(part.train_tokens);
+    c.parts.push_back({part.name, part.tokens, std::min(part.tokens, most), part.tokens / most});
+    unique += c.parts.back().unique_tokens;
+  }
+  if (!c.parts.empty()) c.unique_tokens = std::llround(unique);
+  c.predicted_peak_bytes = t.predicted_peak_bytes;
+}
 
 }  // namespace
 
 PlanSummary Summarize(const SweepPlan& plan, double flops_per_second) {
   PlanSummary s;
   s.name = plan.name, s.objective = plan.objective, s.objective_at = plan.objective_at;
+  s.objectives = plan.objectives;
   s.refused = plan.refused, s.residuals = plan.residuals, s.limits = plan.limits;
+  if (plan.stop) s.stop = InWords(*plan.stop);
+  if (plan.tune) s.tune = InWords(*plan.tune);
   s.cells.resize(plan.cells.size());
-  for (const PlannedTrial& t : plan.trials) {
+  const auto count = [&](const PlannedTrial& t) {
     CellCost& c = s.cells[t.cell];
-    if (c.trials++ == 0) {
-      const PlannedCell& cell = plan.cells[t.cell];
-      c.name = cell.name, c.flags = cell.flags;
-      c.params = t.params, c.flops_per_token = t.flops_per_token, c.flops = t.flops;
-      c.steps = t.config.train.steps, c.tokens = spec::TotalTokens(t.config);
-      c.unique_tokens = cell.train_tokens > 0 ? std::min(c.tokens, cell.train_tokens) : c.tokens;
-      c.epochs = cell.train_tokens > 0
-                     ? static_cast<double>(c.tokens) / static_cast<double>(cell.train_tokens)
-                     : 0;
-      double unique = 0;
-      for (const PartUse& part : cell.parts) {
-        const auto most = static_cast<double>(part.train_tokens);
-        c.parts.push_back(
-            {part.name, part.tokens, std::min(part.tokens, most), part.tokens / most});
-        unique += c.parts.back().unique_tokens;
-      }
-      if (!c.parts.empty()) c.unique_tokens = std::llround(unique);
-      c.predicted_peak_bytes = t.predicted_peak_bytes;
-    }
+    if (c.trials++ == 0) Describe(plan.cells[t.cell], t, &c);
+    c.tune_trials += t.role == TrialRole::kTune;
     s.trials += 1;
-    s.aa_trials += t.aa;
+    s.aa_trials += t.role == TrialRole::kAa;
+    s.tune_trials += t.role == TrialRole::kTune;
     for (const PlannedStage& stage : t.stages) s.timings += stage.kind == "timing";
     s.total_flops += t.flops;
+    if (s.tune && t.role == TrialRole::kTune) s.tune->flops += t.flops;
     s.predicted_peak_bytes = std::max(s.predicted_peak_bytes, t.predicted_peak_bytes);
+  };
+  for (const PlannedTrial& t : plan.trials) count(t);
+  for (size_t cell = 0; plan.tune && cell < plan.cells.size(); ++cell) {
+    std::vector<std::string> first;
+    for (const TuneAxis& a : plan.tune->axes) first.push_back(a.values.front());
+    const auto trials = WinnerTrials(plan, static_cast<int64_t>(cell), first);
+    if (!trials.ok()) continue;  // planning has made the same trial
+    for (const PlannedTrial& t : *trials) count(t);
   }
-  if (!plan.trials.empty()) {  // the same for all trials
+  if (plan.tune) {
+    for (const PlannedStage& stage : plan.tune->stages) {
+      if (!stage.parent.empty()) s.stages.push_back(stage);
+    }
+  } else if (!plan.trials.empty()) {  // the same for all trials
     for (const PlannedStage& stage : plan.trials.front().stages) {
       if (!stage.parent.empty() && stage.kind != "timing") s.stages.push_back(stage);
     }
@@ -137,10 +214,20 @@ std::string SummaryText(const PlanSummary& s, int64_t max_rows) {
   std::string out =
       absl::StrCat(s.name, ": ", s.cells.size(), s.cells.size() == 1 ? " cell, " : " cells, ",
                    s.trials, s.trials == 1 ? " trial" : " trials");
-  if (s.aa_trials > 0) absl::StrAppend(&out, " (", s.aa_trials, " of them the A/A control)");
+  if (s.tune_trials > 0) {
+    absl::StrAppend(&out, " (", s.tune_trials, " that tune, ",
+                    s.trials - s.tune_trials - s.aa_trials, " replicates of the winners",
+                    s.aa_trials > 0 ? absl::StrCat(", ", s.aa_trials, " of the A/A control") : "",
+                    ")");
+  } else if (s.aa_trials > 0) {
+    absl::StrAppend(&out, " (", s.aa_trials, " of them the A/A control)");
+  }
   if (s.timings > 0)
     absl::StrAppend(&out, ", ", s.timings, s.timings == 1 ? " timing" : " timings");
-  absl::StrAppend(&out, "; objective ", s.objective, ", ", s.objective_at, "\n\n");
+  absl::StrAppend(&out, "; objective ", s.objective, ", ", s.objective_at);
+  for (size_t i = 1; i < s.objectives.size(); ++i)
+    absl::StrAppend(&out, "; and ", s.objectives[i].metric, ", ", s.objectives[i].at);
+  absl::StrAppend(&out, "\n\n");
   const double peak = static_cast<double>(s.predicted_peak_bytes);
   std::vector<std::vector<std::string>> facts = {
       {"parameters, total", Show(s.params_total)},
@@ -158,6 +245,21 @@ std::string SummaryText(const PlanSummary& s, int64_t max_rows) {
     }
   }
   facts.push_back({"training FLOPs, all trials", Short(s.total_flops)});
+  if (s.tune) {
+    facts.push_back({"  of them tuning",
+                     absl::StrCat(s.tune->stop.empty() ? "" : "at most ", Short(s.tune->flops))});
+    facts.push_back({"tuned inside each cell", absl::StrJoin(s.tune->fields, "; ")});
+    facts.push_back({"  chosen by",
+                     absl::StrCat(s.tune->metric, ", ", s.tune->metric_at, ", the least mean of ",
+                                  s.tune->seeds, s.tune->seeds == 1 ? " seed" : " seeds")});
+    if (s.tune->extend > 0) {
+      facts.push_back({"  beyond an edge", absl::StrCat("up to ", s.tune->extend,
+                                                        s.tune->extend == 1 ? " value" : " values",
+                                                        " more in each cell")});
+    }
+    if (!s.tune->stop.empty()) facts.push_back({"  stopped early", s.tune->stop});
+  }
+  if (!s.stop.empty()) facts.push_back({"stopped early", s.stop});
   if (!s.stages.empty()) {
     facts.push_back(
         {"then, for each trial",
@@ -257,6 +359,11 @@ std::string SummaryJson(const PlanSummary& s) {
                          {"reached", r.reached},
                          {"relative", r.relative()}});
   }
+  json objectives = json::array();
+  for (const PlannedObjective& o : s.objectives) {
+    objectives.push_back(
+        {{"metric", o.metric}, {"at", o.at}, {"goal", o.maximize ? "maximize" : "minimize"}});
+  }
   json out = {{"sweep", s.name},
               {"objective", {{"metric", s.objective}, {"at", s.objective_at}}},
               {"cells", cells},
@@ -277,6 +384,15 @@ std::string SummaryJson(const PlanSummary& s) {
               {"refused", refused},
               {"residuals", residuals},
               {"limits", {{"trials", s.limits.trials}, {"device_hours", s.limits.device_hours}}}};
+  if (s.objectives.size() > 1) out["objectives"] = objectives;
+  if (!s.stop.empty()) out["stop"] = s.stop;
+  if (s.tune) {
+    out["tune_trials"] = s.tune_trials;
+    out["tune"] = {{"fields", s.tune->fields}, {"points", s.tune->points},
+                   {"seeds", s.tune->seeds},   {"extend", s.tune->extend},
+                   {"metric", s.tune->metric}, {"at", s.tune->metric_at},
+                   {"stop", s.tune->stop},     {"flops", s.tune->flops}};
+  }
   if (s.flops_per_second > 0)
     out["flops_per_second"] = s.flops_per_second, out["device_seconds"] = s.device_seconds;
   return out.dump(2);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,8 @@ struct PartCost {
 // One line per cell: what its trials cost, each.
 struct CellCost {
   std::string name;
-  int64_t trials = 0;  // replicates, and A/A members
+  int64_t trials = 0;  // replicates, A/A members, and at most so many that tune
+  int64_t tune_trials = 0;
   spec::ParameterCounts params;
   int64_t flops_per_token = 0;  // training; convention in trainer/spec/cost.h
   int64_t steps = 0;
@@ -36,10 +38,22 @@ struct CellCost {
   std::vector<std::string> flags;
 };
 
+// What is tuned inside each cell, in words.
+struct TuneSummary {
+  std::vector<std::string> fields;  // "train.lr: 0.001, 0.01, 0.1"
+  int64_t points = 0, seeds = 0, extend = 0;
+  std::string metric, metric_at, stop;  // stop: "asha at 10%, 30%, keep 1/3, promote"; "" for none
+  double flops = 0;                     // of all tune trials run to the end
+};
+
 struct PlanSummary {
   std::string name, objective, objective_at;
-  int64_t trials = 0;  // A/A members included
+  std::vector<PlannedObjective> objectives;
+  int64_t trials = 0;  // A/A members included, and those that tune
   int64_t aa_trials = 0;
+  int64_t tune_trials = 0;  // of the grid; extensions come on top
+  std::optional<TuneSummary> tune;
+  std::string stop;                  // of the whole sweep; "" for none
   int64_t timings = 0;               // stages that measure speed
   std::vector<PlannedStage> stages;  // that follow each trial's first one; timings apart
   std::vector<CellCost> cells;
@@ -57,6 +71,7 @@ struct PlanSummary {
 
 // `flops_per_second`: of one device on shapes like these; 0 where unknown, and then no time is
 // predicted.
+// Of a plan that tunes: a cell's replicates are priced at the first value tried.
 PlanSummary Summarize(const SweepPlan& plan, double flops_per_second);
 
 // At most `max_rows` cells, refused cells and residuals each; what is left out is counted.

@@ -7,6 +7,15 @@
 #include "sweeps/number.h"
 
 namespace plumb::sweeps {
+namespace {
+
+// Below 0, 0 or above 0 as a is less than, equal to or greater than b.
+int Order(const Value& a, const Value& b) {
+  if (a.exact && b.exact) return a.exact->Compare(*b.exact);
+  return a.number < b.number ? -1 : a.number > b.number ? 1 : 0;
+}
+
+}  // namespace
 
 // Recursive descent; the first thing that does not fit ends it.
 class ExpressionParser {
@@ -158,6 +167,7 @@ class ExpressionParser {
     if (name == "true" || name == "false") return Add({.op = name});
     if (name == "and" || name == "or" || name == "not")
       return Fail(begin, absl::StrCat("expected a value, got \"", name, "\""));
+    if (name == "ref") return Ref(begin);
     if (Symbol("(")) return Call(name, begin);
     out_.names_.push_back({static_cast<int>(begin), name});
     return Add({.op = "name", .text = name});
@@ -179,18 +189,58 @@ class ExpressionParser {
     const std::optional<double> value = ParseNumber(text);
     if (!value)
       return Fail(begin, absl::StrCat("\"", text, "\" is no number (64, 1e-3, 300k, 2M, 1G)"));
-    return Add({.op = "number", .number = *value});
+    Value v = Value::Inexact(*value);
+    v.exact = Rational::Parse(text);
+    return Add({.op = "number", .value = std::move(v)});
+  }
+  // ref(VARIANT).NAME
+  int Ref(size_t begin) {
+    const auto usage = [&](size_t at) {
+      return Fail(at, "write ref(VARIANT).NAME, as ref(baseline).params_non_embedding");
+    };
+    if (!Symbol("(")) return usage(begin);
+    Blank();
+    const size_t variant = at_;
+    while (at_ < text_.size() && (IsNamePart(text_[at_]) || text_[at_] == '-')) ++at_;
+    const std::string which = text_.substr(variant, at_ - variant);
+    if (which.empty() || !Symbol(")") || !Symbol(".")) return usage(at_);
+    const size_t name = at_;
+    if (at_ >= text_.size() || !IsNameStart(text_[at_])) return usage(at_);
+    while (at_ < text_.size() && IsNamePart(text_[at_])) ++at_;
+    const std::string text = absl::StrCat("ref(", which, ").", text_.substr(name, at_ - name));
+    out_.names_.push_back({static_cast<int>(begin), text});
+    return Add({.op = "name", .text = text});
   }
   int Call(const std::string& name, size_t begin) {
-    if (name != "min" && name != "max")
-      return Fail(begin, absl::StrCat("no function ", name, "; there are min and max"));
+    struct Function {
+      const char* name;
+      int least, most;  // values that it takes
+    };
+    static constexpr Function kFunctions[] = {
+        {"min", 2, 64},  {"max", 2, 64},     {"floor", 1, 1},   {"ceil", 1, 1},
+        {"round", 1, 1}, {"floor_to", 2, 2}, {"ceil_to", 2, 2}, {"round_to", 2, 2}};
+    const Function* function = nullptr;
+    for (const Function& f : kFunctions) {
+      if (name == f.name) function = &f;
+    }
+    if (function == nullptr) {
+      return Fail(begin, absl::StrCat("no function ", name,
+                                      "; there are min, max, floor, ceil, round, floor_to, "
+                                      "ceil_to and round_to"));
+    }
     if (++depth_ > 64) return Fail(begin, "nested deeper than 64 levels");
     int left = Or();
     int count = 1;
+    if (function->most == 1 && !failed_) left = Add({.op = name, .left = left});
     while (!failed_ && Symbol(",")) left = Binary(name.c_str(), left, Or()), ++count;
     --depth_;
     if (!failed_ && !Symbol(")")) return Fail(at_, "expected \",\" or \")\"");
-    if (!failed_ && count < 2) return Fail(begin, name + " takes two values or more");
+    if (!failed_ && (count < function->least || count > function->most)) {
+      return Fail(begin, absl::StrCat(name, " takes ",
+                                      function->most == 1   ? "one value"
+                                      : function->most == 2 ? "two values, as " + name + "(x, 64)"
+                                                            : "two values or more"));
+    }
     return left;
   }
 
@@ -212,7 +262,7 @@ absl::StatusOr<Value> Expression::Evaluate(const Lookup& lookup) const {
 
 absl::StatusOr<Value> Expression::Evaluate(int index, const Lookup& lookup) const {
   const Node& n = nodes_[index];
-  if (n.op == "number") return Value::Number(n.number);
+  if (n.op == "number") return n.value;
   if (n.op == "text") return Value::Text(n.text);
   if (n.op == "true" || n.op == "false") return Value::Boolean(n.op == "true");
   if (n.op == "name") return lookup(n.text);
@@ -233,14 +283,18 @@ absl::StatusOr<Value> Expression::Evaluate(int index, const Lookup& lookup) cons
   }
   if (n.op == "neg") {
     if (left->kind != Value::Kind::kNumber) return wrong("- needs a number");
-    return Value::Number(-left->number);
+    return Arithmetic("-", Value::Exact(Rational(0)), *left);
+  }
+  if (n.right < 0) {  // floor, ceil, round
+    if (left->kind != Value::Kind::kNumber) return wrong(n.op + " needs a number");
+    return Arithmetic(n.op + "_to", *left, Value::Exact(Rational(1)));
   }
   absl::StatusOr<Value> right = Evaluate(n.right, lookup);
   if (!right.ok()) return right;
   if (n.op == "==" || n.op == "!=") {
     if (left->kind != right->kind)
       return wrong(absl::StrCat(n.op, " compares a number with something else"));
-    const bool same = left->kind == Value::Kind::kNumber    ? left->number == right->number
+    const bool same = left->kind == Value::Kind::kNumber    ? Order(*left, *right) == 0
                       : left->kind == Value::Kind::kBoolean ? left->boolean == right->boolean
                                                             : left->text == right->text;
     return Value::Boolean(same == (n.op == "=="));
@@ -248,21 +302,53 @@ absl::StatusOr<Value> Expression::Evaluate(int index, const Lookup& lookup) cons
   if (left->kind != Value::Kind::kNumber || right->kind != Value::Kind::kNumber) {
     return wrong(absl::StrCat(n.op, " needs numbers on both sides"));
   }
-  const double a = left->number, b = right->number;
-  if (n.op == "<") return Value::Boolean(a < b);
-  if (n.op == "<=") return Value::Boolean(a <= b);
-  if (n.op == ">") return Value::Boolean(a > b);
-  if (n.op == ">=") return Value::Boolean(a >= b);
-  if (b == 0 && (n.op == "/" || n.op == "%")) return wrong("division by zero");
-  const double result = n.op == "+"     ? a + b
-                        : n.op == "-"   ? a - b
-                        : n.op == "*"   ? a * b
-                        : n.op == "/"   ? a / b
-                        : n.op == "%"   ? std::fmod(a, b)
-                        : n.op == "min" ? std::min(a, b)
-                                        : std::max(a, b);
-  if (!std::isfinite(result)) return wrong("the result is too large");
-  return Value::Number(result);
+  const int order = Order(*left, *right);
+  if (n.op == "<") return Value::Boolean(order < 0);
+  if (n.op == "<=") return Value::Boolean(order <= 0);
+  if (n.op == ">") return Value::Boolean(order > 0);
+  if (n.op == ">=") return Value::Boolean(order >= 0);
+  if (n.op == "min") return order <= 0 ? left : right;
+  if (n.op == "max") return order >= 0 ? left : right;
+  return Arithmetic(n.op, *left, *right);
+}
+
+absl::StatusOr<Value> Expression::Arithmetic(const std::string& op, const Value& x,
+                                             const Value& y) {
+  const double a = x.number, b = y.number;
+  const bool to = op == "floor_to" || op == "ceil_to" || op == "round_to";
+  if (b == 0 && (op == "/" || op == "%")) return absl::InvalidArgumentError("division by zero");
+  if (b <= 0 && to) return absl::InvalidArgumentError(op + " needs a step above 0");
+  if (x.exact && y.exact) {
+    std::optional<Rational> exact;
+    if (op == "+") exact = Rational::Add(*x.exact, *y.exact);
+    if (op == "-") exact = Rational::Subtract(*x.exact, *y.exact);
+    if (op == "*") exact = Rational::Multiply(*x.exact, *y.exact);
+    if (op == "/") exact = Rational::Divide(*x.exact, *y.exact);
+    if (op == "%") exact = Rational::Remainder(*x.exact, *y.exact);
+    if (const auto steps = to ? Rational::Divide(*x.exact, *y.exact) : std::nullopt) {
+      const int64_t whole = op == "floor_to"  ? steps->Floor()
+                            : op == "ceil_to" ? steps->Ceil()
+                                              : steps->Round();
+      exact = Rational::Multiply(Rational(whole), *y.exact);
+    }
+    if (exact) return Value::Exact(*exact);
+  }
+  const double result = op == "+"          ? a + b
+                        : op == "-"        ? a - b
+                        : op == "*"        ? a * b
+                        : op == "/"        ? a / b
+                        : op == "%"        ? std::fmod(a, b)
+                        : op == "floor_to" ? std::floor(a / b) * b
+                        : op == "ceil_to"  ? std::ceil(a / b) * b
+                                           : std::round(a / b) * b;
+  if (!std::isfinite(result)) return absl::InvalidArgumentError("the result is too large");
+  return Value::Inexact(result);
+}
+
+std::optional<Reference> AsReference(const std::string& name) {
+  const size_t close = name.find(").");
+  if (name.rfind("ref(", 0) != 0 || close == std::string::npos) return std::nullopt;
+  return Reference{name.substr(4, close - 4), name.substr(close + 2)};
 }
 
 }  // namespace plumb::sweeps

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "sweeps/field_values.h"
 #include "trainer/spec/cost.h"
 #include "trainer/spec/fields.h"
 
@@ -94,6 +95,56 @@ absl::StatusOr<std::string> ResolveName(const std::string& name) {
                    : absl::StrCat("; did you mean ", near, "?")));
 }
 
+absl::StatusOr<std::string> ResolveName(const std::string& name, const NameContext& context) {
+  const auto& variants = context.variants;
+  if (const auto reference = AsReference(name)) {
+    if (variants.empty()) {
+      return absl::InvalidArgumentError(
+          "ref() names a variant, and this file has none; write variants: {NAME: {…}, …}");
+    }
+    if (std::find(variants.begin(), variants.end(), reference->variant) == variants.end()) {
+      return absl::InvalidArgumentError(absl::StrCat("no variant \"", reference->variant, "\"",
+                                                     Suggest(reference->variant, variants)));
+    }
+    absl::StatusOr<std::string> inner = ResolveName(reference->name);
+    if (!inner.ok()) return inner;
+    if (inner->front() == '\'') {
+      return absl::InvalidArgumentError(
+          absl::StrCat("ref(", reference->variant, ").", reference->name, ": ", reference->name,
+                       " is a word, no field or measure of the variant"));
+    }
+    return absl::StrCat("ref(", reference->variant, ").", *inner);
+  }
+  if (name == "variant" && !variants.empty()) return name;
+  absl::StatusOr<std::string> resolved = ResolveName(name);
+  if (!resolved.ok() && std::find(variants.begin(), variants.end(), name) != variants.end())
+    return "'" + name + "'";
+  for (const std::string& v : variants) {
+    const bool near = spec::EditDistance(name, v) <= std::max<int>(1, name.size() / 3);
+    if (!resolved.ok() && near &&
+        resolved.status().message().find("did you mean") == absl::string_view::npos) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("no field, measure or variant \"", name, "\"; did you mean ", v, "?"));
+    }
+  }
+  return resolved;
+}
+
+Phase KnownIn(const std::string& name) {
+  if (name == "tokens" || name == "flops" || name == "steps" || name == "train.tokens" ||
+      name == "train.flops" || name == "train.steps") {
+    return Phase::kBudget;
+  }
+  return IsMeasure(name) ? Phase::kCounts : Phase::kFields;
+}
+
+bool IsShapeField(const std::string& path) {
+  for (const char* section : {"model.", "base.", "router.", "data."}) {
+    if (path.rfind(section, 0) == 0) return true;
+  }
+  return false;
+}
+
 absl::StatusOr<Value> SpecValues::operator()(const std::string& given) const {
   absl::StatusOr<std::string> name = ResolveName(given);
   if (!name.ok()) return name.status();
@@ -102,15 +153,20 @@ absl::StatusOr<Value> SpecValues::operator()(const std::string& given) const {
   // Resolving turned the budget into steps; these two still mean what they say.
   if (*name == "train.tokens") return Value::Number(Measure("tokens", spec_));
   if (*name == "train.flops") return Value::Number(Measure("flops", spec_));
-  spec::TrialSpec copy = spec_;
-  for (const spec::Field& f : spec::Fields(copy)) {
-    if (f.path != *name) continue;
-    const nlohmann::json v = f.get();
-    if (v.is_boolean()) return Value::Boolean(v.get<bool>());
-    if (v.is_string()) return Value::Text(v.get<std::string>());
-    return Value::Number(v.get<double>());
-  }
-  return absl::InternalError("field table changed");
+  // The table is built once: expressions are evaluated for every cell.
+  struct Bound {
+    Bound() {
+      for (spec::Field& f : spec::Fields(spec)) fields.emplace(f.path, std::move(f));
+    }
+    spec::TrialSpec spec;
+    std::map<std::string, spec::Field> fields;
+  };
+  thread_local Bound bound;
+  bound.spec = spec_;
+  const nlohmann::json v = bound.fields.at(*name).get();
+  if (v.is_boolean()) return Value::Boolean(v.get<bool>());
+  if (v.is_string()) return Value::Text(v.get<std::string>());
+  return Value::Number(v.get<double>());
 }
 
 }  // namespace plumb::sweeps

@@ -22,6 +22,21 @@ double Measure(const std::string& name, const spec::TrialSpec& resolved);
 // or the paths a bare name could mean.
 absl::StatusOr<std::string> ResolveName(const std::string& name);
 
+// What names of one file's expressions may mean beside fields and measures: its variants.
+struct NameContext {
+  std::vector<std::string> variants;  // in the order of the file
+};
+// The same; "variant" is itself, a variant's name is a quoted word, ref(VARIANT).NAME is
+// "ref(VARIANT).full.path".
+absl::StatusOr<std::string> ResolveName(const std::string& name, const NameContext& context);
+
+// When a resolved name is known: axes → shape expressions → solve → counts → budget → where.
+enum class Phase { kFields, kCounts, kBudget };
+Phase KnownIn(const std::string& resolved_name);
+// Whether an expression for this field is evaluated with the shape, before anything is counted;
+// else it is evaluated after the counts.
+bool IsShapeField(const std::string& path);
+
 // Evaluates names of an expression on one resolved spec.
 class SpecValues {
  public:

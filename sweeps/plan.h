@@ -4,10 +4,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "sweeps/stop_spec.h"
 #include "trainer/spec/cost.h"
 #include "trainer/spec/mixture.h"
 #include "trainer/spec/trial_spec.h"
@@ -34,8 +37,10 @@ struct PartUse {
 };
 
 struct PlannedCell {
-  std::string name;       // "n_layers=4 d_model=64": axis values, last part of each path
-  std::string axes_json;  // {"model.n_layers": 4, …} in the sweep's order, solved values included
+  std::string name;  // "n_layers=4 d_model=64 variant=sas": axis values, last part of each path
+  std::string axes_json;  // {"model.n_layers": 4, …, "variant": "sas"} in the sweep's order, solved
+                          // values included; never a tuned field. With variants a solved axis is
+                          // here by its target, {"params_total": 1000000}, which variants share
   std::vector<std::string> flags;  // "more_than_one_epoch" (of a mixed corpus with the part:
                                    // "more_than_one_epoch:ja"), "test_overlap", …
   int64_t train_tokens = 0;        // of its corpus; 0 where there is none (noop)
@@ -51,12 +56,19 @@ struct PlannedStage {
   int64_t priority = 0;  // smaller first
 };
 
+enum class TrialRole {
+  kMain,  // a replicate: what conclusions are drawn from
+  kTune,  // chooses a nuisance value inside its cell; on seeds that no replicate has
+  kAa,    // member of the A/A control: same cell, disjoint seeds, never shared with another sweep
+};
+
 struct PlannedTrial {
-  int64_t cell = 0;  // index into SweepPlan::cells
+  int64_t cell = 0;  // index into SweepPlan::cells; of a tune trial also its group
   int64_t replicate = 0;
-  bool aa = false;  // member of the A/A control: same cell, disjoint seeds, never shared with
-                    // another sweep
-  spec::TrialSpec config;  // resolved, data.digest set
+  TrialRole role = TrialRole::kMain;
+  bool aa = false;                       // role is kAa
+  std::vector<std::string> tune_values;  // of TunePlan's fields, as JSON; empty where none is tuned
+  spec::TrialSpec config;                // resolved, data.digest set
   std::string key;  // spec::Key; for A/A members salted with the sweep's request id by the server
   std::string fusion_key;
   std::vector<PlannedStage> stages;
@@ -87,12 +99,26 @@ struct Limits {
   double device_hours = 0;  // 0: none
 };
 
+struct PlannedObjective {
+  std::string metric = "test/bits_per_byte";
+  std::string at = "last";  // "last", "best", "mean_last(5)"
+  bool maximize = false;
+};
+
+struct TunePlan;  // sweeps/tuning.h
+
 struct SweepPlan {
   std::string name;
-  std::string objective = "test/bits_per_byte";
+  std::string objective = "test/bits_per_byte";  // the first of `objectives`
   std::string objective_at = "last";
+  std::vector<PlannedObjective> objectives;  // at least one
   std::vector<PlannedCell> cells;
-  std::vector<PlannedTrial> trials;  // cell by cell, replicate by replicate; A/A members last
+  // Cell by cell, replicate by replicate; A/A members last. With `tune` these are the tune trials
+  // alone: a cell's replicates and A/A members follow from its winner (WinnerTrials).
+  std::vector<PlannedTrial> trials;
+  std::shared_ptr<const TunePlan> tune;  // nullptr where nothing is tuned; shared, since a plan is
+                                         // copied and this never changes
+  std::optional<StopSpec> stop;          // of the whole sweep; a cell's own is in `tune`
   std::vector<RefusedCell> refused;
   std::vector<SolveResidual> residuals;
   Limits limits;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "sweeps/include.h"
+
 namespace plumb::sweeps {
 namespace {
 
@@ -32,6 +34,22 @@ std::vector<std::string> Characters(const std::string& text) {
   return out;
 }
 
+// The file that a line of the text was written in, and its number there.
+std::pair<std::string, int> Written(const std::vector<SourcePart>& parts, int line,
+                                    const std::string& file_name) {
+  const SourcePart* part = &parts.front();
+  for (const SourcePart& p : parts) {
+    if (p.first_line <= line) part = &p;
+  }
+  const size_t slash = file_name.rfind('/');
+  const std::string folder = slash == std::string::npos ? "" : file_name.substr(0, slash + 1);
+  const bool absolute = !part->name.empty() && part->name[0] == '/';
+  return {part->name.empty() ? file_name
+          : absolute         ? part->name
+                             : folder + part->name,
+          line - part->first_line + 1};
+}
+
 // Three bytes and more are mostly East Asian, two cells wide on a terminal.
 bool IsWide(const std::string& character) { return character.size() >= 3; }
 
@@ -41,13 +59,15 @@ std::string FormatProblems(std::vector<Problem> problems, const std::string& fil
                            const std::string& source) {
   std::stable_sort(problems.begin(), problems.end(),
                    [](const Problem& a, const Problem& b) { return a.at < b.at; });
+  const std::vector<SourcePart> parts = PartsOf(source);
   std::string out;
   const Problem* last = nullptr;
   for (const Problem& p : problems) {
     if (last != nullptr && last->at == p.at) continue;
     last = &p;
     if (!out.empty()) out += "\n";
-    out += file_name + ":" + std::to_string(p.at.line) + ":" + std::to_string(p.at.column) + ": " +
+    const auto [file, number] = Written(parts, p.at.line, file_name);
+    out += file + ":" + std::to_string(number) + ":" + std::to_string(p.at.column) + ": " +
            p.message + "\n";
     const std::vector<std::string> line = Characters(LineOf(source, p.at.line));
     const int caret = p.at.column - 1;

@@ -19,7 +19,8 @@ struct Problem {
 };
 
 // Every problem in the order of the file, as "file:line:column: message", the source line, and a
-// caret under the column. Of several problems at one place only the first given is kept: the others
+// caret under the column; in a text with included files, those of the file it was written in
+// (sweeps/include.h). Of several problems at one place only the first given is kept: the others
 // follow from it.
 std::string FormatProblems(std::vector<Problem> problems, const std::string& file_name,
                            const std::string& source);

@@ -5,6 +5,7 @@
 
 #include "sweeps/draw.h"
 #include "sweeps/number.h"
+#include "sweeps/sobol.h"
 
 namespace plumb::sweeps {
 namespace {
@@ -24,9 +25,11 @@ double GridSize(const SweepFile& file) {
 SpacePoint GridPoint(const SweepFile& file, int64_t index) {
   SpacePoint p;
   p.values.resize(file.axes.size());
+  p.first.resize(file.axes.size());
   for (size_t a = file.axes.size(); a-- > 0;) {
     const Axis& axis = file.axes[a];
     const int64_t i = index % SizeOf(axis);
+    p.first[a] = i == 0;
     index /= SizeOf(axis);
     if (axis.solved()) {
       p.target = axis.targets[i];
@@ -40,9 +43,12 @@ SpacePoint GridPoint(const SweepFile& file, int64_t index) {
 SpacePoint RandomPoint(const SweepFile& file, int64_t index) {
   SpacePoint p;
   p.values.resize(file.axes.size());
+  std::vector<double> sobol;
+  if (file.sobol && !file.axes.empty())
+    sobol = SobolPoint(static_cast<int64_t>(file.axes.size()), index, file.random_seed);
   for (size_t a = 0; a < file.axes.size(); ++a) {
     const Axis& axis = file.axes[a];
-    const double u = Uniform(file.random_seed, index, a);
+    const double u = file.sobol ? sobol[a] : Uniform(file.random_seed, index, a);
     if (axis.solved() || !axis.points.empty()) {
       const auto i = std::min<int64_t>(SizeOf(axis) - 1,
                                        static_cast<int64_t>(u * static_cast<double>(SizeOf(axis))));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "sweeps/include.h"
 #include "sweeps/problem.h"
 #include "sweeps/sweep_file.h"
 #include "sweeps/yaml_reader.h"
@@ -65,12 +66,21 @@ std::vector<const YamlNode*> Files(const YamlNode& root) {
   return out;
 }
 
+// Of the file that a line was written in, from the folder of the file that was given.
+std::filesystem::path FolderOf(const std::string& yaml, int line) {
+  std::filesystem::path out;
+  for (const SourcePart& part : PartsOf(yaml)) {
+    if (part.first_line <= line) out = std::filesystem::path(part.name).parent_path();
+  }
+  return out;
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> PinFiles(const std::string& yaml, const std::string& file_name,
                                      const std::string& folder) {
   std::vector<Problem> problems;
-  const auto root = ReadYaml(yaml, &problems);
+  const auto root = ReadTree(yaml, &problems);
   const std::vector<const YamlNode*> files = root ? Files(*root) : std::vector<const YamlNode*>();
   if (files.empty() || !problems.empty()) return yaml;
   // Other errors are told first: afterwards columns would be those of the changed text.
@@ -95,7 +105,8 @@ absl::StatusOr<std::string> PinFiles(const std::string& yaml, const std::string&
     std::error_code ignored;
     const std::filesystem::path base =
         std::filesystem::absolute(folder.empty() ? "." : folder, ignored);
-    const std::string path = (base / node->text).lexically_normal().string();
+    const std::string path =
+        (base / FolderOf(yaml, node->at.line) / node->text).lexically_normal().string();
     try {
       if (!std::filesystem::is_regular_file(path))
         throw std::runtime_error("there is no file " + path);

@@ -8,13 +8,18 @@
 #include <vector>
 
 #include "sweeps/expression.h"
+#include "sweeps/overlay.h"
 #include "sweeps/plan.h"
 #include "sweeps/problem.h"
+#include "sweeps/stop_spec.h"
 
 namespace plumb::sweeps {
 
-// A value of a field as JSON text: 64, 0.001, "llama", true.
-using FieldValue = std::string;
+struct Constraint {
+  Position at;
+  std::string text;
+  Expression expression;
+};
 
 // One dimension of the space.
 struct Axis {
@@ -32,19 +37,37 @@ struct Axis {
   int64_t multiple_of = 1;
   double tolerance = 0.05;  // relative
   bool solved() const { return !measure.empty(); }
+  // The axis exists only where this holds; elsewhere the field has its value of the base trial.
+  std::optional<Constraint> when;
+  // Of an axis of named shapes: what it is called in cells, and each point's name.
+  std::string name;
+  std::vector<std::string> point_names;
 };
 
-struct Constraint {
+// One named overlay of the base trial.
+struct Variant {
   Position at;
-  std::string text;
-  Expression expression;
+  std::string name;
+  Overlay overlay;
 };
 
-// A budget that follows from the shape: `train.tokens: 20 * params_non_embedding`.
-struct ComputedBudget {
-  std::string field;
-  std::string text;
-  Expression expression;
+// Nuisance axes: chosen inside each cell, never part of a conclusion.
+struct Tune {
+  Position at;
+  std::vector<Axis> axes;  // each one field with points
+  int64_t seeds = 1;
+  std::optional<StopSpec> stop;
+  int64_t extend = 0;             // values that may be added beyond the grid's edge
+  std::string metric, metric_at;  // what a rate is chosen by
+};
+
+// A second arm of each variant but the baseline, equal to the baseline in this measure.
+struct Match {
+  Position at;
+  std::string measure;  // "flops": by the budget; "params_total", "params_non_embedding": by `knob`
+  std::string knob = "model.d_ff";
+  int64_t multiple_of = 1;
+  double tolerance = 0.05;  // relative
 };
 
 // A stage that follows the first one and starts from its last checkpoint.
@@ -57,17 +80,20 @@ struct ChildStage {
 
 struct SweepFile {
   std::string name;
-  std::map<std::string, FieldValue> base;   // dotted field -> value
-  std::map<std::string, Position> base_at;  // where its value stands
+  Overlay trial;
   Position trial_at;
-  std::optional<ComputedBudget> budget;
+  std::vector<Variant> variants;  // the first is the baseline; none: the trial alone
+  std::vector<Match> also_match;
   std::vector<Axis> axes;
   Position axes_at;
   std::vector<Constraint> where;
   int64_t replicates = 1;
-  std::optional<int64_t> random_points;  // random search; a grid where absent
+  std::optional<Tune> tune;
+  std::optional<StopSpec> stop;
+  std::optional<int64_t> random_points;  // random or Sobol search; a grid where absent
   uint64_t random_seed = 0;
-  std::string objective = "test/bits_per_byte", objective_at = "last";
+  bool sobol = false;
+  std::vector<PlannedObjective> objectives = {{}};  // never empty
   Limits limits;
   Position limits_at;
   bool timing = false;

@@ -129,6 +129,7 @@ class Builder : public YAML::EventHandler {
     YamlNode node{
         .kind = YamlNode::Kind::kScalar, .at = At(mark), .text = value, .quoted = tag == "!"};
     CheckTag(mark, tag);
+    if (node.quoted && !Closed(mark)) Wrong(node.at, "the quote is not closed");
     if (!node.quoted) {
       if (const std::string wrong = Ambiguity(value); !wrong.empty()) Wrong(node.at, wrong);
     }
@@ -155,6 +156,26 @@ class Builder : public YAML::EventHandler {
     YamlNode node;
     std::optional<YamlNode> key;  // of a map: the key whose value comes next
   };
+
+  // Whether a quoted scalar ends before the text does, which yaml-cpp does not ask.
+  bool Closed(const YAML::Mark& mark) const {
+    if (mark.is_null() || mark.line < 0) return true;
+    const size_t line = std::min<size_t>(mark.line, line_begin_.size() - 1);
+    const size_t begin = line_begin_[line] + mark.column;
+    const char quote = begin < text_.size() ? text_[begin] : ' ';
+    if (quote != '"' && quote != '\'') return true;  // a block scalar
+    for (size_t i = begin + 1; i < text_.size(); ++i) {
+      const bool escaped = quote == '"'
+                               ? text_[i] == '\\'
+                               : text_[i] == quote && i + 1 < text_.size() && text_[i + 1] == quote;
+      if (escaped) {
+        ++i;
+      } else if (text_[i] == quote) {
+        return true;
+      }
+    }
+    return false;
+  }
 
   void CheckTag(const YAML::Mark& mark, const std::string& tag) {
     const bool written =

@@ -25,7 +25,7 @@ MAY = {
     "trainer/files": ({"trainer/files", "trainer/spec"}, {"json"}),
     "trainer/ops": ({"trainer/ops"}, {"torch"}),
     "trainer/protocol": ({"trainer/protocol", "trainer/spec"}, {"json"}),
-    "sweeps": ({"sweeps", "domain", "trainer/spec"}, {"absl", "json", "yaml"}),
+    "sweeps": ({"sweeps", "domain", "trainer/spec"}, {"absl", "json", "yaml", "boost"}),
     "sweeps/examples/blocks": ({"trainer"}, {"torch"}),  # as a user's block, outside of every room
     "interchange": ({"interchange", "trainer/files", "trainer/spec"}, {"json"}),
     "store": ({"store", "domain", "trainer/spec"}, {"absl", "sqlite", "json"}),

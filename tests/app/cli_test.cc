@@ -97,6 +97,7 @@ TEST_F(CliTest, EveryCommandsHelpLeadsWithAnExample) {
                               "data list",
                               "data show",
                               "schema trial",
+                              "schema sweep",
                               "completion",
                               "version",
                               "init"}) {
@@ -373,6 +374,34 @@ TEST_F(CliTest, PlanNamesTheLineOfAMistake) {
   EXPECT_THAT(r.err, HasSubstr("bad.yaml:2:"));
 }
 
+TEST_F(CliTest, PlanShowsWhatIsTunedAndWhatIsIncluded) {
+  std::filesystem::create_directories(dir_ + "/shared");
+  std::ofstream(dir_ + "/shared/base.yaml")
+      << "trial: {model: {d_model: 32}, data: {corpus: c, seq_len: 32}, train: {steps: 10, "
+         "batch_tokens: 1024}}\n";
+  std::ofstream(dir_ + "/tuned.yaml") << R"(include: shared/base.yaml
+sweep: tuned
+variants: {plain: {}, post: {model.norm_place: post}}
+tune: {train.lr: {log: [1e-3, 1e-2], points: 3}, seeds: 2, stop: {asha: {rungs: [30%]}}}
+replicates: 4
+aa: plain
+)";
+  const Ran r = Plumb("sweep plan tuned.yaml --assume-tokens 1M");
+  EXPECT_EQ(r.code, 0) << r.err;
+  EXPECT_THAT(r.out,
+              HasSubstr("2 cells, 24 trials (12 that tune, 8 replicates of the winners, 4 of "
+                        "the A/A control)"));
+  EXPECT_THAT(r.out, HasSubstr("train.lr: 0.001, 0.003162, 0.01"));
+  EXPECT_THAT(r.out, HasSubstr("asha at 30%, keep 1/3, stop"));
+  const auto plan =
+      nlohmann::json::parse(Plumb("sweep plan tuned.yaml --assume-tokens 1M -o json").out);
+  EXPECT_EQ(plan["trials"], 24);
+  EXPECT_EQ(plan["tune_trials"], 12);
+  EXPECT_EQ(plan["tune"]["metric"], "tune/bits_per_byte");
+  std::ofstream(dir_ + "/shared/base.yaml") << "trial: {model: {d_modle: 32}}\n";
+  EXPECT_THAT(Plumb("sweep plan tuned.yaml").err, HasSubstr("shared/base.yaml:1:17: "));
+}
+
 TEST_F(CliTest, CompletionAsksTheProgram) {
   EXPECT_THAT(Plumb("completion bash").out, HasSubstr("__complete"));
   EXPECT_EQ(Plumb("__complete sweep s").out, "show\nsubmit\n");
@@ -383,6 +412,9 @@ TEST_F(CliTest, CompletionAsksTheProgram) {
 TEST_F(CliTest, SchemaIsJson) {
   EXPECT_TRUE(nlohmann::json::parse(Plumb("schema trial").out).contains("properties"));
   EXPECT_THAT(Plumb("schema trial --reference").out, HasSubstr("model.d_model"));
+  const auto sweep = nlohmann::json::parse(Plumb("schema sweep").out);
+  EXPECT_TRUE(sweep["properties"].contains("variants"));
+  EXPECT_TRUE(sweep["$defs"].contains("model.d_model"));
 }
 
 }  // namespace

@@ -109,6 +109,26 @@ TEST_F(ServerTest, BadSweepFileIsAnsweredWithItsPlaceAndChangesNothing) {
   EXPECT_THAT(list.sweeps(), SizeIs(0));
 }
 
+// Until the coordinator carries out what the planner plans.
+TEST_F(ServerTest, WhatIsPlannedButNotServedIsRefusedInWordsAndChangesNothing) {
+  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options_);
+  ASSERT_TRUE(server.ok()) << server.status();
+  server_ = *std::move(server);
+  client_ = std::make_unique<Client>(server_->address());
+  v1::SubmitSweepRequest request;
+  request.set_request_id("r");
+  request.set_sweep_yaml("sweep: s\nstop: {divergence: {}}\nstages: {run: {noop: {seconds: 0}}}\n");
+  v1::SubmitSweepResponse response;
+  grpc::ClientContext context;
+  const grpc::Status s = client_->sweeps->SubmitSweep(&context, request, &response);
+  EXPECT_EQ(s.error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_THAT(s.error_message(), HasSubstr("does not carry out stop: yet"));
+  v1::ListSweepsResponse list;
+  grpc::ClientContext context2;
+  EXPECT_TRUE(client_->sweeps->ListSweeps(&context2, {}, &list).ok());
+  EXPECT_THAT(list.sweeps(), SizeIs(0));
+}
+
 TEST_F(ServerTest, OnlyLoopbackIsListenedOn) {
   for (const char* listen : {"0.0.0.0:0", "[::]:0", "192.168.1.2:50051", ":0", "127.0.0.1"}) {
     options_.listen = listen;

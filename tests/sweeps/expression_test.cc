@@ -44,13 +44,54 @@ TEST(Expression, SaysWhereItStopsMakingSense) {
   EXPECT_EQ(Result("a = b"), "2: write == to compare");
   EXPECT_EQ(Result("1 < a < 3"), "6: comparisons do not chain; join two with `and`");
   EXPECT_EQ(Result("(a + b"), "6: expected \")\"");
-  EXPECT_EQ(Result("sqrt(a)"), "0: no function sqrt; there are min and max");
+  EXPECT_EQ(Result("sqrt(a)"),
+            "0: no function sqrt; there are min, max, floor, ceil, round, floor_to, ceil_to and "
+            "round_to");
   EXPECT_EQ(Result("3q"), "0: \"3q\" is no number (64, 1e-3, 300k, 2M, 1G)");
   EXPECT_EQ(Result("a / (b - 2)"), "division by zero");
   EXPECT_EQ(Result("a and b"), "`and` needs a condition, not a number");
   EXPECT_EQ(Result("a == tied"), "== compares a number with something else");
   EXPECT_EQ(Result(std::string(100, '(') + "1"), "64: nested deeper than 64 levels");
   EXPECT_EQ(Result(std::string(100, '-') + "1"), "65: nested deeper than 64 levels");
+}
+
+TEST(Expression, CountsInExactFractions) {
+  EXPECT_EQ(Result("8/3 * 96"), "256");
+  EXPECT_EQ(Result("0.1 + 0.2 == 0.3"), "true");
+  EXPECT_EQ(Result("1/3 * 3 == 1"), "true");
+  EXPECT_EQ(Result("1e-3 * 1000 - 1"), "0");
+  EXPECT_EQ(Result("7.5 % 2"), "1.5");
+  EXPECT_EQ(Result("-7 % 3"), "-1");
+  EXPECT_EQ(Result("9007199254740993 - 9007199254740992"), "1");  // 2^53 + 1 is no double
+  EXPECT_EQ(Result("1e30 / 1e29"), "10.000000000000002");         // beyond 63 bits: doubles
+}
+
+TEST(Expression, RoundsToMultiples) {
+  EXPECT_EQ(Result("round_to(8/3 * 128, 64)"), "320");
+  EXPECT_EQ(Result("ceil_to(8/3 * 128, 64)"), "384");
+  EXPECT_EQ(Result("floor_to(8/3 * 128, 64)"), "320");
+  EXPECT_EQ(Result("ceil_to(256, 64)"), "256");
+  EXPECT_EQ(Result("ceil_to(8/3 * 96, 64)"), "256");  // in doubles this is a step too far
+  EXPECT_EQ(Result("round(2.5) + round(-2.5)"), "0");
+  EXPECT_EQ(Result("floor(-1/3) + 10 * ceil(1/3)"), "9");
+  EXPECT_EQ(Result("round_to(a, 0)"), "round_to needs a step above 0");
+  EXPECT_EQ(Result("ceil_to(a)"), "0: ceil_to takes two values, as ceil_to(x, 64)");
+  EXPECT_EQ(Result("round(a, b)"), "0: round takes one value");
+  EXPECT_EQ(Result("min(a)"), "0: min takes two values or more");
+}
+
+TEST(Expression, NamesValuesOfOtherVariants) {
+  Expression::Error error;
+  const auto e = Expression::Parse("5 * ref(pre-ln).model.d_model + b", &error);
+  ASSERT_TRUE(e) << error.message;
+  ASSERT_EQ(e->names().size(), 2u);
+  EXPECT_EQ(e->names()[0].text, "ref(pre-ln).model.d_model");
+  EXPECT_EQ(AsReference(e->names()[0].text)->variant, "pre-ln");
+  EXPECT_EQ(AsReference(e->names()[0].text)->name, "model.d_model");
+  EXPECT_FALSE(AsReference("b"));
+  for (const char* bad : {"ref", "ref(", "ref(x)", "ref(x).", "ref().tokens", "ref(x).3"}) {
+    EXPECT_NE(Result(bad).find("write ref(VARIANT).NAME"), std::string::npos) << bad;
+  }
 }
 
 TEST(Names, ABareLastPartMeansTheOnlyFieldThatHasIt) {

@@ -359,9 +359,9 @@ f.yaml:9:3: seeds are no axis: write `replicates: N`, which counts both seeds up
 f.yaml:10:17: write == to compare
   where: [d_model = 64]
                   ^
-f.yaml:11:1: tune: not supported yet; put the tuned field under axes:, as train.lr: {log: [1e-3, 3e-2], points: 5}, and compare the best cells
+f.yaml:11:8: one value is nothing to choose from; put it into trial:
   tune: {train.lr: [1]}
-  ^
+         ^
 f.yaml:12:1: unknown key "replicate"; did you mean replicates?
   replicate: 3
   ^
@@ -372,13 +372,9 @@ f.yaml:13:18: expected a number (64, 1e-3, 300k, 5%), got "many"
 
 TEST(Plan, WordsOfLaterVersionsSayWhatToDoInstead) {
   const std::string errors =
-      Errors(With("tune: {}\nvariants: {}\nalso_match: [flops]\nstages: {base: {linearity: "
-                  "{}}}\nsearch: {tpe: {}}\n"));
-  for (const char* part :
-       {"tune: not supported yet; put the tuned field under axes",
-        "variants: not supported yet; use an axis",
-        "also_match: not supported yet; write a second file",
-        "stage kind linearity: not supported yet", "tpe: not supported yet; use {random"}) {
+      Errors(With("also_match: [seconds]\nstages: {base: {linearity: {}}}\nsearch: {tpe: {}}\n"));
+  for (const char* part : {"seconds: not supported yet", "stage kind linearity: not supported yet",
+                           "tpe: not supported yet; use {random"}) {
     EXPECT_NE(errors.find(part), std::string::npos) << part << "\n" << errors;
   }
 }

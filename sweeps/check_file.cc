@@ -1,0 +1,287 @@
+#include "sweeps/check_file.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "sweeps/formulas.h"
+#include "sweeps/sobol.h"
+
+namespace plumb::sweeps {
+namespace {
+
+class Checker {
+ public:
+  Checker(const YamlNode& root, const NameContext& names, SweepFile* file,
+          std::vector<Problem>* problems)
+      : root_(root), names_(names), file_(*file), problems_(problems) {
+    for (const Axis& a : file_.axes) {
+      for (const std::string& f : a.fields) axis_of_[f] = &a;
+    }
+  }
+
+  void Run() {
+    CheckFormulas(file_, names_, problems_);
+    Variants();
+    Computed();
+    Conditions();
+    Tuning();
+    Matches();
+    Objectives();
+    for (size_t v = 0; v < std::max<size_t>(1, file_.variants.size()); ++v) Budgets(v);
+    Solved();
+    if (file_.stage_kind == "noop") return Noop();
+    NeedsData();
+    NeedsValues();
+  }
+
+ private:
+  void Wrong(Position at, std::string message) { problems_->push_back({at, std::move(message)}); }
+  // A missing one is said elsewhere.
+  bool HasTrial() const {
+    const YamlEntry* trial = root_.Find("trial");
+    return trial != nullptr && trial->value.is_map();
+  }
+  bool IsAxis(const std::string& field) const { return axis_of_.count(field) > 0; }
+  bool IsTuned(const std::string& field) const {
+    return file_.tune && std::any_of(file_.tune->axes.begin(), file_.tune->axes.end(),
+                                     [&](const Axis& a) { return a.fields[0] == field; });
+  }
+
+  void Variants() {
+    for (const Variant& v : file_.variants) {
+      for (const auto& [field, at] : v.overlay.at) {
+        if (IsAxis(field)) {
+          Wrong(at, absl::StrCat(field, " is an axis, at line ", axis_of_[field]->at.line,
+                                 ": every variant has its values"));
+        } else if (IsTuned(field)) {
+          Wrong(at, absl::StrCat(field, " is tuned inside each cell; leave it out of ", v.name));
+        }
+      }
+    }
+  }
+
+  void Computed() {
+    for (const auto& [field, formula] : file_.trial.computed) {
+      if (IsAxis(field)) {
+        Wrong(axis_of_[field]->at,
+              absl::StrCat("the trial computes this ", IsBudget(field) ? "budget" : "field",
+                           "; give it in one place"));
+      }
+      if (IsTuned(field)) {
+        Wrong(file_.tune->at, absl::StrCat("the trial computes ", field, "; give it in one place"));
+      }
+    }
+    const auto names_tuned = [&](const sweeps::Computed& formula) {
+      for (const Expression::Name& n : formula.expression.names()) {
+        const std::string resolved = *ResolveName(n.text, names_);
+        const auto reference = AsReference(resolved);
+        if (IsTuned(reference ? reference->name : resolved)) {
+          Wrong(formula.at, absl::StrCat(formula.field, " is the same for all of a cell, and ",
+                                         n.text, " is tuned inside it"));
+        }
+      }
+    };
+    for (const auto& [field, formula] : file_.trial.computed) names_tuned(formula);
+    for (const Variant& v : file_.variants) {
+      for (const auto& [field, formula] : v.overlay.computed) names_tuned(formula);
+    }
+  }
+
+  void Conditions() {
+    for (const Constraint& w : file_.where) {
+      for (const Expression::Name& n : w.expression.names()) {
+        if (IsTuned(*ResolveName(n.text, names_))) {
+          Wrong(w.at, absl::StrCat("where judges cells, and ", n.text, " is tuned inside them"));
+        }
+      }
+    }
+    std::set<std::string> known;  // conditional axes written before
+    for (const Axis& a : file_.axes) {
+      if (a.when) When(a, known);
+      if (a.when) known.insert(a.fields.begin(), a.fields.end());
+    }
+  }
+
+  // The condition of an axis is judged first of all.
+  void When(const Axis& axis, const std::set<std::string>& known) {
+    for (const Expression::Name& n : axis.when->expression.names()) {
+      const std::string name = *ResolveName(n.text, names_);
+      const auto other = axis_of_.find(name);
+      const auto why = [&](const std::string& text) {
+        Wrong(axis.when->at, absl::StrCat("`when` cannot name ", n.text, ", ", text));
+      };
+      if (AsReference(name)) {
+        why("which belongs to another variant; it is judged on the axes and the trial's own "
+            "fields");
+      } else if (KnownIn(name) != Phase::kFields) {
+        why("which is counted later; it is judged on the axes and the trial's own fields");
+      } else if (std::count(axis.fields.begin(), axis.fields.end(), name) > 0) {
+        why("the axis's own field");
+      } else if (IsTuned(name)) {
+        why("which is tuned inside each cell");
+      } else if (other != axis_of_.end() && other->second->solved()) {
+        why("which is solved later");
+      } else if (other != axis_of_.end() && other->second->when && known.count(name) == 0) {
+        why("a conditional axis that stands below; write that one first");
+      } else {
+        for (size_t v = 0; v < std::max<size_t>(1, file_.variants.size()); ++v) {
+          if (FieldsOf(file_, v).computed.count(name) == 0) continue;
+          why("which is computed later");
+          break;
+        }
+      }
+    }
+  }
+
+  void Tuning() {
+    if (!file_.tune) return;
+    for (const Axis& a : file_.tune->axes) {
+      if (IsAxis(a.fields[0])) {
+        Wrong(a.at,
+              absl::StrCat(a.fields[0], " is an axis already, at line ",
+                           axis_of_[a.fields[0]]->at.line, ": it is either compared or tuned"));
+      }
+    }
+    if (file_.stage_kind == "noop") {
+      Wrong(file_.tune->at, "a noop stage has nothing to tune");
+    }
+    // Tuning reads a split of its own, so that conclusions stay on seeds and text that tuned
+    // nothing.
+    const PlannedObjective& first = file_.objectives.front();
+    if (file_.tune->metric.empty())
+      file_.tune->metric = "tune" + first.metric.substr(first.metric.find('/'));
+    if (file_.tune->metric_at.empty()) file_.tune->metric_at = first.at;
+  }
+
+  void Objectives() {
+    if (!file_.objectives.front().maximize) return;
+    const YamlEntry* e = root_.Find("objective");
+    if (e == nullptr) e = root_.Find("report");
+    Wrong(
+        e->value.at,
+        "the first objective is what cells are ranked and tuned by, less being better; put the one "
+        "to maximize after it");
+  }
+
+  void Matches() {
+    if (file_.also_match.empty()) return;
+    const Position at = root_.Find("also_match")->key.at;
+    if (file_.variants.size() < 2) {
+      return Wrong(at,
+                   "also_match: gives each variant but the baseline a second arm; there are no "
+                   "variants beside a baseline");
+    }
+    for (const Match& m : file_.also_match) {
+      if (m.measure == "flops") continue;
+      if (IsAxis(m.knob)) {
+        Wrong(m.at, absl::StrCat(m.knob, " is an axis; name another knob, as {", m.measure,
+                                 ": model.d_ff}"));
+      }
+      for (size_t v = 1; v < file_.variants.size(); ++v) {
+        if (FieldsOf(file_, v).computed.count(m.knob) == 0) continue;
+        Wrong(m.at, absl::StrCat(m.knob, " is computed in ", file_.variants[v].name,
+                                 "; name another knob, as {", m.measure, ": model.d_ff}"));
+      }
+    }
+  }
+
+  void Budgets(size_t variant) {
+    const Overlay fields = FieldsOf(file_, variant);
+    std::vector<std::pair<std::string, Position>> budgets;
+    const sweeps::Computed* formula = nullptr;
+    for (const std::string& path : BudgetFields()) {
+      const auto axis = axis_of_.find(path);
+      if (axis != axis_of_.end()) budgets.push_back({path, axis->second->at});
+      const auto it = fields.at.find(path);
+      if (axis == axis_of_.end() && it != fields.at.end()) budgets.push_back({path, it->second});
+      if (fields.computed.count(path) > 0) formula = &fields.computed.at(path);
+    }
+    if (budgets.size() > 1) {
+      std::sort(budgets.begin(), budgets.end(),
+                [](const auto& a, const auto& b) { return a.second < b.second; });
+      Wrong(budgets[1].second,
+            absl::StrCat("a second budget: line ", budgets[0].second.line, " gives ",
+                         budgets[0].first, "; give one of ", kBudgetNames));
+    }
+    if (budgets.size() == 1 && formula != nullptr && budgets[0].second != formula->at) {
+      Wrong(budgets[0].second, "the trial computes this budget; give it in one place");
+    }
+    if (budgets.empty() && file_.stage_kind != "noop" && HasTrial()) {
+      Wrong(file_.variants.empty() ? file_.trial_at : file_.variants[variant].at,
+            file_.variants.empty()
+                ? absl::StrCat("no budget: give one of ", kBudgetNames, ", here or as an axis")
+                : absl::StrCat("no budget for ", file_.variants[variant].name, ": give one of ",
+                               kBudgetNames, " here, in trial: or as an axis"));
+    }
+  }
+
+  void Solved() {
+    for (const Axis& a : file_.axes) {
+      if (a.measure != "flops") continue;
+      for (size_t v = 0; v < std::max<size_t>(1, file_.variants.size()); ++v) {
+        if (FieldsOf(file_, v).at.count("train.flops") == 0 && !IsAxis("train.flops")) continue;
+        Wrong(a.at,
+              "the budget is given in FLOPs, whatever the shape; solve for flops with "
+              "train.tokens or train.steps, or for another measure");
+        break;
+      }
+    }
+    const auto solved = std::find_if(file_.axes.begin(), file_.axes.end(),
+                                     [](const Axis& a) { return a.solved(); });
+    if (solved == file_.axes.end()) return;
+    for (size_t v = 0; v < std::max<size_t>(1, file_.variants.size()); ++v) {
+      if (FieldsOf(file_, v).computed.count(solved->fields[0]) > 0) {
+        Wrong(solved->at, absl::StrCat(solved->fields[0],
+                                       " is computed already; solve for another "
+                                       "field"));
+        return;
+      }
+    }
+  }
+
+  void Noop() {
+    if (file_.timing)
+      Wrong(root_.Find("timing")->key.at,
+            "a noop stage trains nothing that could be timed; leave timing out");
+  }
+
+  void NeedsData() {
+    const bool axis = IsAxis("data.corpus");
+    for (size_t v = 0; v < std::max<size_t>(1, file_.variants.size()); ++v) {
+      if (axis || FieldsOf(file_, v).at.count("data.corpus") > 0 || !HasTrial()) continue;
+      return Wrong(file_.trial_at,
+                   "data.corpus is missing; `plumb data list` shows the prepared corpora");
+    }
+  }
+
+  void NeedsValues() {
+    if (file_.sobol && file_.axes.size() > static_cast<size_t>(kMaxSobolDimensions)) {
+      Wrong(file_.axes_at, absl::StrCat("a Sobol sequence has at most ", kMaxSobolDimensions,
+                                        " axes; write search: {random: {trials: 20}}"));
+    }
+    for (const Axis& a : file_.axes) {
+      if (!file_.random_points && !a.solved() && a.points.empty()) {
+        Wrong(a.at,
+              "a grid needs to know the values: add points: 5 (or step: for a range), or write "
+              "search: {random: {trials: 20}}");
+      }
+    }
+  }
+
+  const YamlNode& root_;
+  const NameContext& names_;
+  SweepFile& file_;
+  std::vector<Problem>* problems_;
+  std::map<std::string, const Axis*> axis_of_;
+};
+
+}  // namespace
+
+void CheckFile(const YamlNode& root, const NameContext& names, SweepFile* file,
+               std::vector<Problem>* problems) {
+  Checker(root, names, file, problems).Run();
+}
+
+}  // namespace plumb::sweeps

@@ -1,0 +1,57 @@
+#include "sweeps/trials.h"
+
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "trainer/spec/parse.h"
+#include "trainer/spec/sha256.h"
+
+namespace plumb::sweeps {
+namespace {
+
+constexpr int64_t kTimingPriority = 1000000;  // after every pretraining
+constexpr double kTimingSeconds = 1;
+
+}  // namespace
+
+PlannedTrial TrialOf(int64_t cell, const spec::TrialSpec& s, std::vector<PlannedStage> stages) {
+  const bool noop = stages.front().kind == "noop";
+  PlannedTrial t;
+  t.cell = cell;
+  t.config = s;
+  t.fusion_key = spec::FusionKey(s);  // seeds differ from row to row
+  t.stages = std::move(stages);
+  t.stages.front().target_step = noop ? 1 : s.train.steps;
+  t.params = spec::CountParameters(s.model);
+  t.flops_per_token = spec::TrainingFlopsPerToken(s.model, s.data.seq_len);
+  t.flops = noop ? 0 : spec::TotalTrainingFlops(s);
+  t.predicted_peak_bytes = noop ? 0 : spec::PredictedPeakBytes(s, 1);
+  return t;
+}
+
+PlannedTrial WithSeeds(PlannedTrial t, int64_t replicate, int64_t seed,
+                       const std::string& sweep_name) {
+  t.replicate = replicate;
+  t.config.seed.init += seed;
+  t.config.seed.data += seed;
+  t.key = spec::Key(t.config);
+  // A trial that trains nothing must never be taken for one that does, nor for a no-op of another
+  // length.
+  if (t.stages.front().kind == "noop")
+    t.key = spec::Sha256Hex(
+        absl::StrCat("noop ", sweep_name, " ", t.stages.front().settings_json, " ", t.key));
+  // The whole map once before any part of it twice; what follows a training, right after it.
+  for (PlannedStage& stage : t.stages) stage.priority = replicate;
+  return t;
+}
+
+void AddTiming(PlannedTrial* trial) {
+  trial->stages.push_back({.name = "timing",
+                           .kind = "timing",
+                           .parent = trial->stages.front().name,
+                           .settings_json = nlohmann::json{{"seconds", kTimingSeconds}}.dump(),
+                           .target_step = 1,
+                           .priority = kTimingPriority});
+}
+
+}  // namespace plumb::sweeps

@@ -1,0 +1,27 @@
+// The trials of a cell.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "sweeps/plan.h"
+
+namespace plumb::sweeps {
+
+// A replicate's stages are `stages`; the first one's target is the config's steps, 1 of a noop.
+PlannedTrial TrialOf(int64_t cell, const spec::TrialSpec& resolved,
+                     std::vector<PlannedStage> stages);
+
+// The trial as replicate `replicate`, its seeds counted up by `seed`, and its key. Trials of a
+// sweep of noops are told apart by the sweep's name.
+PlannedTrial WithSeeds(PlannedTrial trial, int64_t replicate, int64_t seed,
+                       const std::string& sweep_name);
+
+// Adds the stage that measures speed, after all training.
+void AddTiming(PlannedTrial* trial);
+
+// A/A replicate r has the base seeds plus this plus r.
+constexpr int64_t kAaSeeds = 100000;
+
+}  // namespace plumb::sweeps
