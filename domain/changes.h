@@ -32,6 +32,11 @@ struct UpdateSweep {
   int64_t end_time_us = 0;
   int64_t priority = 0;
   bool paused = false;
+  int64_t trials = 0;
+  bool open = false;
+};
+struct InsertAddition {
+  AdditionRow row;
 };
 struct InsertCell {
   CellRow row;
@@ -93,8 +98,8 @@ struct SetIncarnation {
 };
 
 using Change =
-    std::variant<InsertSweep, UpdateSweep, InsertCell, InsertTrial, UpdateTrial, InsertSweepTrial,
-                 InsertStage, UpdateStage, UpsertWorker, OpenAttempt, AdoptAttempt, CloseAttempt,
-                 ApplyBatch, UpsertUser, AppendEvent, SetIncarnation>;
+    std::variant<InsertSweep, UpdateSweep, InsertAddition, InsertCell, InsertTrial, UpdateTrial,
+                 InsertSweepTrial, InsertStage, UpdateStage, UpsertWorker, OpenAttempt,
+                 AdoptAttempt, CloseAttempt, ApplyBatch, UpsertUser, AppendEvent, SetIncarnation>;
 
 }  // namespace plumb

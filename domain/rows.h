@@ -33,6 +33,17 @@ struct SweepRow {
   std::string user;         // who submitted it, as the client says
   int64_t priority = 0;     // larger first
   bool paused = false;      // nothing of it is granted
+  bool open = false;        // more trials may be added: it is not completed when all has ended
+};
+
+// Trials that a sweep has beyond its plan. With the plan, additions in order say which trials it
+// has.
+struct AdditionRow {
+  SweepId sweep;
+  int64_t idx = 0;
+  std::string name;  // of the decision, so that it is made once
+  std::string payload_json = "{}";
+  int64_t trials = 0;
 };
 
 // What one user may have, and has had.
@@ -80,6 +91,7 @@ struct SweepTrialRow {
   int64_t replicate = 0;
   int64_t aa = 0;
   int64_t shared = 0;
+  int64_t tune = 0;  // 1: it chooses a nuisance value; conclusions are not drawn from it
 };
 
 struct StageRow {

@@ -25,12 +25,13 @@ struct ClusterSnapshot {
   WorkerId last_worker;
   SessionId last_session;
 
-  std::vector<SweepRow> sweeps;      // all, without their YAML
-  std::vector<TrialTree> trials;     // those with a live stage, all stages of each
-  std::vector<SweepTrialRow> links;  // of those trials, in (sweep, idx) order
-  std::vector<WorkerRow> workers;    // all
-  std::vector<UserRow> users;        // all
-  std::vector<AttemptRow> attempts;  // running
+  std::vector<SweepRow> sweeps;        // all, without their YAML
+  std::vector<AdditionRow> additions;  // all, in (sweep, idx) order
+  std::vector<TrialTree> trials;       // those with a live stage, all stages of each
+  std::vector<SweepTrialRow> links;    // of those trials, in (sweep, idx) order
+  std::vector<WorkerRow> workers;      // all
+  std::vector<UserRow> users;          // all
+  std::vector<AttemptRow> attempts;    // running
 };
 
 }  // namespace plumb

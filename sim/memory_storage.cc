@@ -20,6 +20,7 @@ struct Tables {
   std::vector<std::pair<int64_t, absl::Duration>> runs;  // and what they went on from
   int64_t events = 0;
   std::map<SweepId, SweepRow> sweeps;
+  std::map<std::pair<SweepId, int64_t>, AdditionRow> additions;
   std::set<std::pair<SweepId, int64_t>> cells;
   std::map<TrialId, TrialRow> trials;
   std::map<std::string, TrialId> by_key;
@@ -88,6 +89,7 @@ class MemoryStorage : public Storage {
       out.sweeps.push_back(s);
       out.sweeps.back().sweep_yaml.clear();
     }
+    for (const auto& [at, a] : t_.additions) out.additions.push_back(a);
     std::set<TrialId> live;
     for (const auto& [id, s] : t_.stages) {
       if (!IsTerminal(s.state)) live.insert(s.trial);
@@ -223,7 +225,15 @@ class MemoryStorage : public Storage {
     row.end_time_us = c.end_time_us;
     row.priority = c.priority;
     row.paused = c.paused;
+    row.trials = c.trials;
+    row.open = c.open;
     Write(t_.sweeps, c.id, std::move(row));
+    return absl::OkStatus();
+  }
+  absl::Status Put(const InsertAddition& c) {
+    const std::pair at(c.row.sweep, c.row.idx);
+    if (!t_.sweeps.contains(c.row.sweep) || t_.additions.contains(at)) return Refused("addition");
+    Write(t_.additions, at, c.row);
     return absl::OkStatus();
   }
   absl::Status Put(const InsertCell& c) {

@@ -65,8 +65,8 @@ absl::Status Store::Put(const InsertSweep& c) {
   ASSIGN_OR_RETURN(
       Statement * s,
       Cached("INSERT INTO sweep (id, name, state, request_id, request_hash, sweep_yaml, objective, "
-             "trials, cursor, create_time_us, user, priority, paused) "
-             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+             "trials, cursor, create_time_us, user, priority, paused, open) "
+             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
   const SweepRow& r = c.row;
   s->Bind(1, r.id.value)
       .Bind(2, r.name)
@@ -78,18 +78,26 @@ absl::Status Store::Put(const InsertSweep& c) {
       .Bind(8, r.trials)
       .Bind(9, r.cursor)
       .Bind(10, r.create_time_us);
-  s->Bind(11, r.user).Bind(12, r.priority).Bind(13, int64_t{r.paused});
+  s->Bind(11, r.user).Bind(12, r.priority).Bind(13, int64_t{r.paused}).Bind(14, int64_t{r.open});
   return s->Run();
 }
 
 absl::Status Store::Put(const UpdateSweep& c) {
   ASSIGN_OR_RETURN(Statement * s,
                    Cached("UPDATE sweep SET state = ?, cursor = ?, end_time_us = ?, priority = ?, "
-                          "paused = ? WHERE id = ?"));
+                          "paused = ?, trials = ?, open = ? WHERE id = ?"));
   s->Bind(1, Name(c.state)).Bind(2, c.cursor).Bind(4, c.priority).Bind(5, int64_t{c.paused});
-  s->Bind(6, c.id.value);
+  s->Bind(6, c.trials).Bind(7, int64_t{c.open}).Bind(8, c.id.value);
   BindId(*s, 3, c.end_time_us);
   return s->Run();
+}
+
+absl::Status Store::Put(const InsertAddition& c) {
+  ASSIGN_OR_RETURN(Statement * s,
+                   Cached("INSERT INTO sweep_addition (sweep_id, idx, name, payload_json, trials) "
+                          "VALUES (?, ?, ?, ?, ?)"));
+  s->Bind(1, c.row.sweep.value).Bind(2, c.row.idx).Bind(3, c.row.name);
+  return s->Bind(4, c.row.payload_json).Bind(5, c.row.trials).Run();
 }
 
 absl::Status Store::Put(const InsertCell& c) {
@@ -136,12 +144,13 @@ absl::Status Store::Put(const UpdateTrial& c) {
 absl::Status Store::Put(const InsertSweepTrial& c) {
   ASSIGN_OR_RETURN(
       Statement * s,
-      Cached("INSERT INTO sweep_trial (sweep_id, idx, cell_id, trial_id, replicate, aa, shared) "
-             "VALUES (?1, ?2, (SELECT id FROM cell WHERE sweep_id = ?1 AND idx = ?3), ?4, ?5, "
-             "?6, ?7)"));
+      Cached(
+          "INSERT INTO sweep_trial (sweep_id, idx, cell_id, trial_id, replicate, aa, shared, tune) "
+          "VALUES (?1, ?2, (SELECT id FROM cell WHERE sweep_id = ?1 AND idx = ?3), ?4, ?5, "
+          "?6, ?7, ?8)"));
   const SweepTrialRow& r = c.row;
   s->Bind(1, r.sweep.value).Bind(2, r.idx).Bind(3, r.cell_idx).Bind(4, r.trial.value);
-  return s->Bind(5, r.replicate).Bind(6, r.aa).Bind(7, r.shared).Run();
+  return s->Bind(5, r.replicate).Bind(6, r.aa).Bind(7, r.shared).Bind(8, r.tune).Run();
 }
 
 absl::Status Store::Put(const InsertStage& c) {

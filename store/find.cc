@@ -87,7 +87,8 @@ SweepTrialRow ReadLink(const Statement& s) {
           .trial = TrialId{s.Int(2)},
           .replicate = s.Int(3),
           .aa = s.Int(4),
-          .shared = s.Int(5)};
+          .shared = s.Int(5),
+          .tune = s.Int(6)};
 }
 
 absl::StatusOr<std::vector<StageRow>> Store::StagesOf(TrialId trial) {

@@ -54,7 +54,7 @@ absl::StatusOr<ClusterSnapshot> Store::Load() {
   RETURN_IF_ERROR(ForEach(
       db_,
       "SELECT id, name, state, request_id, request_hash, objective, trials, cursor, "
-      "create_time_us, end_time_us, user, priority, paused FROM sweep ORDER BY id",
+      "create_time_us, end_time_us, user, priority, paused, open FROM sweep ORDER BY id",
       [&](Statement& s) {
         out.sweeps.push_back({.id = SweepId{s.Int(0)},
                               .name = s.Text(1),
@@ -68,8 +68,19 @@ absl::StatusOr<ClusterSnapshot> Store::Load() {
                               .end_time_us = s.Int(9),
                               .user = s.Text(10),
                               .priority = s.Int(11),
-                              .paused = s.Int(12) != 0});
+                              .paused = s.Int(12) != 0,
+                              .open = s.Int(13) != 0});
       }));
+  RETURN_IF_ERROR(ForEach(db_,
+                          "SELECT sweep_id, idx, name, payload_json, trials FROM sweep_addition "
+                          "ORDER BY sweep_id, idx",
+                          [&](Statement& s) {
+                            out.additions.push_back({.sweep = SweepId{s.Int(0)},
+                                                     .idx = s.Int(1),
+                                                     .name = s.Text(2),
+                                                     .payload_json = s.Text(3),
+                                                     .trials = s.Int(4)});
+                          }));
   std::map<TrialId, size_t> at;
   RETURN_IF_ERROR(ForEach(db_,
                           absl::StrCat("SELECT ", kTrialColumns, " FROM trial WHERE id IN ",

@@ -31,7 +31,8 @@ SweepRow ReadSweep(const Statement& s) {
 }
 
 constexpr char kTrialSelect[] =
-    "SELECT st.sweep_id, st.idx, st.trial_id, st.replicate, st.aa, st.shared, st.cell_id, c.idx, "
+    "SELECT st.sweep_id, st.idx, st.trial_id, st.replicate, st.aa, st.shared, st.tune, st.cell_id, "
+    "c.idx, "
     "c.name, c.axes_json, "
     "c.flags_json, sw.objective FROM sweep_trial st JOIN cell c ON c.id = st.cell_id JOIN sweep sw "
     "ON sw.id = st.sweep_id ";
@@ -39,14 +40,14 @@ constexpr char kTrialSelect[] =
 TrialView ReadView(const Statement& s, std::string* objective) {
   TrialView v;
   v.link = ReadLink(s);
-  v.cell_id = s.Int(6);
-  v.link.cell_idx = s.Int(7);
+  v.cell_id = s.Int(7);
+  v.link.cell_idx = s.Int(8);
   v.cell = {.sweep = v.link.sweep,
-            .idx = s.Int(7),
-            .name = s.Text(8),
-            .axes_json = s.Text(9),
-            .flags_json = s.Text(10)};
-  *objective = s.Text(11);
+            .idx = s.Int(8),
+            .name = s.Text(9),
+            .axes_json = s.Text(10),
+            .flags_json = s.Text(11)};
+  *objective = s.Text(12);
   return v;
 }
 

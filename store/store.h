@@ -59,6 +59,7 @@ class Store {
 
   absl::Status Put(const InsertSweep& c);
   absl::Status Put(const UpdateSweep& c);
+  absl::Status Put(const InsertAddition& c);
   absl::Status Put(const InsertCell& c);
   absl::Status Put(const InsertTrial& c);
   absl::Status Put(const UpdateTrial& c);
@@ -105,7 +106,7 @@ inline constexpr const char kAttemptColumns[] =
     "stage_id, number, incarnation, worker_id, session_id, until_step, start_step, acked_seq, "
     "outcome, cause, log_tail, "
     "summary_json, start_time_us, end_time_us, bundle, bundle_rows, slot_us";
-inline constexpr const char kLinkColumns[] = "sweep_id, idx, trial_id, replicate, aa, shared";
+inline constexpr const char kLinkColumns[] = "sweep_id, idx, trial_id, replicate, aa, shared, tune";
 TrialRow ReadTrial(const Statement& s);
 StageRow ReadStage(const Statement& s);
 AttemptRow ReadAttempt(const Statement& s);

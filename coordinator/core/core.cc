@@ -29,7 +29,9 @@ Core::Core(const Options& options, const ClusterSnapshot& s)
     by_request_[row.request_id] = row.id;
     if (row.state == SweepState::kMaterializing) materializing_.insert(row.id);
     sweeps_[row.id].row = row;
+    if (row.open) open_sweeps_.insert(row.id);
   }
+  for (const AdditionRow& row : s.additions) sweeps_.at(row.sweep).additions.push_back(row);
   std::map<TrialId, std::vector<SweepTrialRow>> links;
   for (const SweepTrialRow& link : s.links) links[link.trial].push_back(link);
   for (const TrialTree& tree : s.trials) {
@@ -144,7 +146,17 @@ std::optional<Core::Cursor> Core::NextSlice() const {
                 .from = row.cursor,
                 .trials = row.trials,
                 .request_id = row.request_id,
-                .request_hash = row.request_hash};
+                .request_hash = row.request_hash,
+                .additions = sweeps_.at(row.id).additions};
+}
+
+std::optional<Core::Due> Core::NextDue() const {
+  for (SweepId id : open_sweeps_) {
+    const Sweep& sweep = sweeps_.at(id);
+    if (sweep.row.state == SweepState::kRunning && sweep.ended > sweep.seen)
+      return Due{.sweep = id, .seen = sweep.ended};
+  }
+  return std::nullopt;
 }
 
 std::optional<WorkerId> Core::WorkerOfSession(SessionId session) const {
@@ -289,9 +301,8 @@ void Core::Settle(Trial& trial) {
   for (SweepId id : sweeps) {
     Sweep& sweep = sweeps_.at(id);
     sweep.live.erase(trial.row.id);
-    if (sweep.live.empty() && sweep.row.state == SweepState::kRunning) {
-      EndSweep(sweep, SweepState::kCompleted, "all its trials have ended");
-    }
+    ++sweep.ended;
+    EndIfDone(sweep, "all its trials have ended");
   }
 }
 
@@ -308,7 +319,9 @@ void Core::Flush() {
                               .cursor = row.cursor,
                               .end_time_us = row.end_time_us,
                               .priority = row.priority,
-                              .paused = row.paused});
+                              .paused = row.paused,
+                              .trials = row.trials,
+                              .open = row.open});
   }
   for (const std::string& name : std::exchange(dirty_users_, {}))
     out.push_back(UpsertUser{users_.at(name).row});

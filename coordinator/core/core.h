@@ -13,8 +13,8 @@
 // 12. A gang has all its ranks, on different workers; none of them is lost or gone.
 //  5. A stage waits in exactly one queue if it is PENDING with its parent succeeded, in none
 //  otherwise.
-//  6. A trial's state follows from its stages; a running sweep is completed exactly when none of
-//  its trials is live.
+//  6. A trial's state follows from its stages; a running sweep that is not open is completed
+//  exactly when none of its trials is live.
 //  7. A child is never RUNNING or SUCCEEDED unless its parent is SUCCEEDED.
 //  8. Every transition is in domain/state.h's table, but for a reopened stage (below).
 //  9. A stage that only paused sweeps wait for is in no queue, and if it runs it is asked to end.
@@ -31,6 +31,9 @@
 //    that the new sweep asks for get a new budget. A stage of the same name that does something
 //    else stays; the new one is then NAME-2 (-3, …).
 //  - A trial is live, and every sweep that waits for it waits, until all its stages have ended.
+//  - An open sweep is not completed when all its trials have ended: whoever advises it extends it
+//  or
+//    closes it. One that is completed may be extended.
 //  - Cancelling a sweep spares trials that another live sweep waits for.
 //  - A lost attempt counts against the budget only if its worker ever spoke of it: an undelivered
 //  grant is nobody's fault.
@@ -124,8 +127,16 @@ class Core {
     int64_t from = 0;
     int64_t trials = 0;  // in all
     std::string request_id, request_hash;
+    std::vector<AdditionRow> additions;  // after the plan's own trials
   };
   std::optional<Cursor> NextSlice() const;
+  // An open sweep of which something has ended since it was last looked at, and all of whose trials
+  // are there: its advisor may extend or close it.
+  struct Due {
+    SweepId sweep;
+    int64_t seen = 0;
+  };
+  std::optional<Due> NextDue() const;
   std::optional<WorkerId> WorkerOfSession(SessionId session) const;  // current sessions only
   int64_t sessions() const { return std::ssize(by_session_); }       // current ones
   bool SessionWasFenced(SessionId session) const;                    // an older session of a worker
@@ -260,6 +271,9 @@ class Core {
   struct Sweep {
     SweepRow row;
     std::set<TrialId> live;
+    std::vector<AdditionRow> additions;
+    int64_t ended = 0;  // trials, since the start
+    int64_t seen = -1;  // `ended` when it was last looked at
   };
   // Dropped from the desired state, slots still taken until the worker has applied that and no
   // longer speaks of it.
@@ -315,12 +329,15 @@ class Core {
   // submit.cc
   absl::StatusOr<Answer> On(const SubmitSweep& e);
   absl::StatusOr<Answer> On(const MaterializeSlice& e);
+  absl::StatusOr<Answer> On(const ExtendSweep& e);
   absl::StatusOr<Answer> On(const AbandonSweep& e);
   absl::StatusOr<Answer> On(const CancelSweep& e);
   absl::StatusOr<Answer> On(const CancelTrial& e);
   absl::StatusOr<Answer> On(const RetryTrial& e);
   absl::StatusOr<Answer> On(const EditSweep& e);
   void AddTrial(const TrialTree& tree, SweepId order_sweep, int64_t order_idx);
+  // Completed, unless something is live or more may come.
+  void EndIfDone(Sweep& sweep, absl::string_view why);
   void EndSweep(Sweep& sweep, SweepState state, absl::string_view why);
   int64_t CancelStages(Trial& trial, absl::string_view reason);
   // The trial's stages that `wanted` asks for; those that it has not are made.
@@ -470,6 +487,7 @@ class Core {
   std::map<SweepId, Sweep> sweeps_;
   std::map<std::string, SweepId> by_request_;
   std::set<SweepId> materializing_;
+  std::set<SweepId> open_sweeps_;
   std::map<TrialId, Trial> trials_;  // live, or finished and not yet evicted
   std::map<std::string, TrialId> by_key_;
   std::map<StageId, Stage> stages_;

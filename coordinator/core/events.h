@@ -42,6 +42,7 @@ struct NewTrial {
   int64_t cell_idx = 0;
   int64_t replicate = 0;
   int64_t aa = 0;
+  int64_t tune = 0;
 };
 
 // Trials found on disk, by key (MaterializeSlice) or by id (CancelTrial, RetryTrial). Looked up
@@ -57,6 +58,20 @@ struct MaterializeSlice {
   std::shared_ptr<const std::vector<NewTrial>>
       trials;  // shared with the replay of a failed commit; immutable
   TrialsByKey known;
+};
+
+// Trials that a sweep gains beyond its plan, and whether more may come. An addition whose name the
+// sweep has is not made again, so that a decision may come twice.
+struct ExtendSweep {
+  struct Addition {
+    std::string name;
+    std::string payload_json;
+    int64_t trials = 0;
+  };
+  SweepId sweep;
+  std::vector<Addition> additions;
+  bool open = false;
+  int64_t seen = -1;  // Core::Due::seen of who was asked; -1: nobody was
 };
 
 // The sweep's plan cannot be made again after a restart (a corpus is gone): it ends as cancelled.
@@ -139,9 +154,9 @@ struct QuarantineAttempts {
 // Time has passed: judges leases and back-offs. The inbox is empty when it comes.
 struct Tick {};
 
-using Event = std::variant<SubmitSweep, MaterializeSlice, AbandonSweep, RegisterWorker, Report,
-                           CancelSweep, CancelTrial, RetryTrial, EditSweep, EditWorker, EditUser,
-                           QuarantineAttempts, Tick>;
+using Event = std::variant<SubmitSweep, MaterializeSlice, ExtendSweep, AbandonSweep, RegisterWorker,
+                           Report, CancelSweep, CancelTrial, RetryTrial, EditSweep, EditWorker,
+                           EditUser, QuarantineAttempts, Tick>;
 
 // ---- answers ----
 

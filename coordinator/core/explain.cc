@@ -322,7 +322,7 @@ absl::Status Core::CheckInvariants() const {
     }
   }
   for (const auto& [id, sweep] : sweeps_) {
-    if (sweep.row.state == SweepState::kRunning && sweep.live.empty())
+    if (sweep.row.state == SweepState::kRunning && !sweep.row.open && sweep.live.empty())
       return broken(6, "sweep ", id.value);
     for (TrialId trial : sweep.live) {
       if (!trials_.contains(trial) || IsTerminal(trials_.at(trial).row.state))

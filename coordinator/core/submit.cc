@@ -27,6 +27,7 @@ absl::StatusOr<Answer> Core::On(const SubmitSweep& e) {
   row.sweep_yaml.clear();
   by_request_[row.request_id] = row.id;
   materializing_.insert(row.id);
+  if (row.open) open_sweeps_.insert(row.id);
   sweeps_[row.id].row = row;
   return Submitted{.sweep = row.id, .trials = row.trials};
 }
@@ -46,7 +47,8 @@ absl::StatusOr<Answer> Core::On(const MaterializeSlice& e) {
                        .idx = idx++,
                        .cell_idx = t.cell_idx,
                        .replicate = t.replicate,
-                       .aa = t.aa};
+                       .aa = t.aa,
+                       .tune = t.tune};
     TrialId id;
     if (const auto known = by_key_.find(t.trial.key); known != by_key_.end()) {
       id = known->second;
@@ -92,8 +94,49 @@ absl::StatusOr<Answer> Core::On(const MaterializeSlice& e) {
   if (sweep.row.cursor >= sweep.row.trials) {
     sweep.row.state = SweepState::kRunning;
     materializing_.erase(e.sweep);
-    if (sweep.live.empty())
-      EndSweep(sweep, SweepState::kCompleted, "all its trials had been computed before");
+    ++sweep.ended;  // what is shared has ended already
+    EndIfDone(sweep, "all its trials had been computed before");
+  }
+  return Answer{};
+}
+
+absl::StatusOr<Answer> Core::On(const ExtendSweep& e) {
+  const auto it = sweeps_.find(e.sweep);
+  if (it == sweeps_.end()) {
+    return absl::NotFoundError(
+        absl::StrCat("no sweep ", e.sweep.value, "; `plumb sweep list` shows them"));
+  }
+  Sweep& sweep = it->second;
+  if (sweep.row.state == SweepState::kCancelled)
+    return absl::FailedPreconditionError(absl::StrCat("sweep ", e.sweep.value, " was cancelled"));
+  sweep.seen = std::max(sweep.seen, e.seen);
+  int64_t trials = 0;
+  for (const ExtendSweep::Addition& a : e.additions) {
+    const bool known = std::any_of(sweep.additions.begin(), sweep.additions.end(),
+                                   [&](const AdditionRow& row) { return row.name == a.name; });
+    if (known) continue;
+    sweep.additions.push_back({.sweep = e.sweep,
+                               .idx = std::ssize(sweep.additions),
+                               .name = a.name,
+                               .payload_json = a.payload_json,
+                               .trials = a.trials});
+    effects_.changes.push_back(InsertAddition{sweep.additions.back()});
+    trials += a.trials;
+    NoteSweep("sweep_extended", e.sweep, absl::StrCat(a.name, ": ", a.trials, " trials"));
+  }
+  const bool over = sweep.row.state == SweepState::kCompleted;
+  if (trials == 0 && (over || e.open == sweep.row.open)) return Answer{};
+  sweep.row.trials += trials;
+  sweep.row.open = e.open;
+  e.open ? void(open_sweeps_.insert(e.sweep)) : void(open_sweeps_.erase(e.sweep));
+  dirty_sweeps_.insert(e.sweep);
+  if (sweep.row.cursor < sweep.row.trials) {
+    sweep.row.state = SweepState::kMaterializing;
+    sweep.row.end_time_us = 0;
+    materializing_.insert(e.sweep);
+    if (over) NoteSweep("sweep_reopened", e.sweep, "it is extended");
+  } else {
+    EndIfDone(sweep, "all its trials have ended");
   }
   return Answer{};
 }
@@ -216,7 +259,14 @@ void Core::AddTrial(const TrialTree& tree, SweepId order_sweep, int64_t order_id
   if (IsTerminal(trial.row.state)) finished_.insert(trial.row.id);
 }
 
+void Core::EndIfDone(Sweep& sweep, absl::string_view why) {
+  if (sweep.live.empty() && !sweep.row.open && sweep.row.state == SweepState::kRunning)
+    EndSweep(sweep, SweepState::kCompleted, why);
+}
+
 void Core::EndSweep(Sweep& sweep, SweepState state, absl::string_view why) {
+  sweep.row.open = false;
+  open_sweeps_.erase(sweep.row.id);
   sweep.row.state = state;
   sweep.row.paused = false;
   sweep.row.end_time_us = now_.wall_us;

@@ -198,6 +198,7 @@ class Picture {
   std::map<std::string, SessionId> sessions_;
   std::map<std::string, WorkerId> workers_;
   std::map<SweepId, SweepRow> sweeps_;
+  std::vector<AdditionRow> additions_;
   std::map<TrialId, TrialRow> trials_;
   std::map<std::string, TrialId> ids_;
   std::map<StageId, StageRow> stages_;
@@ -213,7 +214,10 @@ class Picture {
     sweeps_.at(c.id).cursor = c.cursor;
     sweeps_.at(c.id).priority = c.priority;
     sweeps_.at(c.id).paused = c.paused;
+    sweeps_.at(c.id).trials = c.trials;
+    sweeps_.at(c.id).open = c.open;
   }
+  void Write(const InsertAddition& c) { additions_.push_back(c.row); }
   void Write(const InsertCell&) {}
   void Write(const InsertTrial& c) {
     EXPECT_FALSE(ids_.contains(c.row.key)) << "trial " << c.row.key << " twice";
@@ -271,6 +275,7 @@ inline ClusterSnapshot Picture::Snapshot() const {
     s.last_sweep = id;
     s.sweeps.push_back(row);
   }
+  s.additions = additions_;
   for (const auto& [id, row] : trials_) {
     s.last_trial = id;
     if (!IsTerminal(row.state)) s.trials.push_back(Tree(row.key));

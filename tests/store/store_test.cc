@@ -509,7 +509,9 @@ TEST_F(StoreTest, SchemaSixWithRowsGetsGangsAndKeepsThem) {
   store_.reset();
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute("DROP TABLE server_start; DROP TABLE attempt_member; "
+    ASSERT_TRUE(db->Execute("DROP TABLE sweep_addition; ALTER TABLE sweep DROP COLUMN open; "
+                            "ALTER TABLE sweep_trial DROP COLUMN tune; "
+                            "DROP TABLE server_start; DROP TABLE attempt_member; "
                             "ALTER TABLE stage DROP COLUMN ranks; ALTER TABLE worker DROP COLUMN "
                             "gang; PRAGMA user_version = 6;")
                     .ok());
@@ -534,11 +536,57 @@ TEST_F(StoreTest, EachStartHasAPlaceInTheFileAndANameOfItsOwn) {
   store_.reset();
   {  // as schema 7 left it
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute("DROP TABLE server_start; PRAGMA user_version = 7;").ok());
+    ASSERT_TRUE(db->Execute("DROP TABLE sweep_addition; ALTER TABLE sweep DROP COLUMN open; "
+                            "ALTER TABLE sweep_trial DROP COLUMN tune; "
+                            "DROP TABLE server_start; PRAGMA user_version = 7;")
+                    .ok());
   }
   Open();
   EXPECT_NE(store_->Load()->run, 0);
   EXPECT_TRUE(store_->Load()->run_ends.empty());
+}
+
+TEST_F(StoreTest, WhatASweepGainsIsKeptInOrderAndOnce) {
+  OpenWithAttempt();
+  const auto add = [&](int64_t idx, const std::string& name) {
+    return Commit({InsertAddition{{.sweep = SweepId{1},
+                                   .idx = idx,
+                                   .name = name,
+                                   .payload_json = "{\"lr\": 1}",
+                                   .trials = 3}},
+                   UpdateSweep{.id = SweepId{1}, .trials = 4, .open = true}});
+  };
+  ASSERT_TRUE(add(0, "winner").ok());
+  ASSERT_TRUE(add(1, "another").ok());
+  EXPECT_FALSE(add(1, "third").ok());
+  EXPECT_FALSE(add(2, "winner").ok());
+  ASSERT_TRUE(
+      Commit({InsertCell{{.sweep = SweepId{1}, .idx = 1, .name = "d"}},
+              InsertTrial{{.id = TrialId{2}, .key = "k2"}},
+              InsertSweepTrial{
+                  {.sweep = SweepId{1}, .idx = 1, .cell_idx = 1, .trial = TrialId{2}, .tune = 1}}})
+          .ok());
+  const absl::StatusOr<ClusterSnapshot> s = store_->Load();
+  ASSERT_EQ(s->additions.size(), 2);
+  EXPECT_EQ(s->additions[0].name, "winner");
+  EXPECT_EQ(s->additions[1].payload_json, "{\"lr\": 1}");
+  EXPECT_EQ(s->sweeps[0].trials, 4);
+  EXPECT_TRUE(s->sweeps[0].open);
+  EXPECT_THAT(Query("SELECT idx, tune FROM sweep_trial ORDER BY idx"), ElementsAre("0|0", "1|1"));
+}
+
+TEST_F(StoreTest, SchemaEightWithRowsGetsGrowingSweepsAndKeepsThem) {
+  OpenWithAttempt();
+  store_.reset();
+  {
+    absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
+    ASSERT_TRUE(db->Execute("DROP TABLE sweep_addition; ALTER TABLE sweep DROP COLUMN open; "
+                            "ALTER TABLE sweep_trial DROP COLUMN tune; PRAGMA user_version = 8;")
+                    .ok());
+  }
+  Open();
+  EXPECT_THAT(Query("SELECT open, tune FROM sweep, sweep_trial"), ElementsAre("0|0"));
+  EXPECT_FALSE(store_->Load()->sweeps[0].open);
 }
 
 TEST_F(StoreTest, TheMembersOfAGangAreLoadedWithTheirAttempt) {
