@@ -87,7 +87,10 @@ int64_t Core::Open(Worker& w, const Stage& stage, const Need& share, int64_t id,
 void Core::Join(int64_t id, Stage& stage, const std::string& user) {
   Bundle& b = bundles_.at(id);
   Accrue(b);
-  if (b.rows.empty()) UserOf(user).slots += b.slots;
+  if (b.rows.empty()) {
+    b.user = user;
+    UserOf(user).slots += b.slots;
+  }
   b.rows.insert(stage.row.id);
   if (stage.live->bundle == 0) stage.live->bundle = id;  // a member's is among its members
   Ask(b);
@@ -98,7 +101,7 @@ void Core::Leave(Stage& stage, int64_t id, bool stopping) {
   b.rows.erase(stage.row.id);
   b.stopping += stopping;
   if (b.rows.empty()) {
-    UserOf(stage.live->user).slots -= b.slots;
+    UserOf(b.user).slots -= b.slots;
     b.closed = true;
   }
   Ask(b);

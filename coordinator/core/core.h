@@ -248,6 +248,7 @@ class Core {
     std::set<StageId> rows;  // a gang's stage is in a bundle on each of its workers
     int64_t stopping = 0;    // rows that its worker has yet to let go: their places are taken
     absl::Duration opened, accounted;
+    std::string user;      // whose its slots are; after a restart rows may be for others than he
     bool closed = false;   // takes no more rows
     bool leaving = false;  // all its rows are asked to end
   };

@@ -202,7 +202,7 @@ absl::Status Core::CheckInvariants() const {
       asked &= At(stage).live->preempt;
     }
     if (asked) preempting += b.slots;
-    if (!b.rows.empty()) slots[At(*b.rows.begin()).live->user] += b.slots;
+    if (!b.rows.empty()) slots[b.user] += b.slots;
     int64_t stopping = 0;
     for (const auto& [attempt, s] : w.stopping) stopping += s.bundle == id;
     if (stopping != b.stopping || (b.rows.empty() && stopping == 0))

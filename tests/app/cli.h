@@ -76,7 +76,7 @@ class CliFixture : public ::testing::Test {
         seed + ", " + seed + ", 1000, 500, 500, 3000, 102400, 3.072e8, 0);";
     sql += "INSERT INTO sweep_trial VALUES (1, " + std::to_string(trial.id - 1) + ", " +
            std::to_string(trial.cell) + ", " + t + ", " + std::to_string(trial.replicate) + ", " +
-           (trial.aa ? "1" : "0") + ", 0);";
+           (trial.aa ? "1" : "0") + ", 0, 0);";
     sql +=
         "INSERT INTO stage (id, trial_id, name, kind, parent_id, settings_json, state, priority, "
         "target_step, step, attempts, failures, not_before_ct_us, threads, checkpoint_step, "

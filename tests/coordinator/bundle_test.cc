@@ -264,6 +264,32 @@ TEST(Bundles, SurviveARestart) {
   EXPECT_EQ(grants[0].bundle_rows, 2);
 }
 
+// A trial of a bundle is asked for by somebody else too, more urgently. After a restart it is for
+// him, and its slot goes back to whom it was counted for.
+TEST(Bundles, SlotsGoBackToWhomTheyWereCountedFor) {
+  Picture p;
+  KnowTwo(p);
+  p.Sweep(Trials("t", 2, "f", 2), 1 << 30, "ann");
+  ASSERT_THAT(Bundles(p, "w"), ElementsAre("t0+t1"));
+  p.Sweep({Trials("t", 2, "f", 2)[1]}, 1 << 30, "bob", 5);
+  const std::vector<Grant> grants = p.Desired("w");
+  Core after(p.options_, p.Snapshot());
+  const auto register_with = [&](size_t from) {
+    RegisterWorker e{.worker = {.name = "w", .slots = 1}};
+    for (size_t i = from; i < grants.size(); ++i)
+      e.attempts.push_back({.incarnation = grants[i].incarnation, .attempt = grants[i].attempt});
+    after.Apply(e, {.cluster = p.now_});
+    EXPECT_TRUE(after.CheckInvariants().ok()) << after.CheckInvariants();
+  };
+  register_with(0);
+  register_with(1);  // t0 is lost, and comes again
+  for (TrialId trial : {grants[0].trial, grants[1].trial}) {
+    after.Apply(CancelTrial{.trial = trial}, {.cluster = p.now_});
+    EXPECT_TRUE(after.CheckInvariants().ok()) << after.CheckInvariants();
+  }
+  for (const Core::UserView& u : after.Users()) EXPECT_EQ(u.slots, 0) << u.row.name;
+}
+
 TEST(Bundles, QuarantineSurvivesARestart) {
   Picture p({.strikes = 2});
   p.Register("good", 1);

@@ -50,7 +50,7 @@ MUTATIONS = [  # name, file, from, to
     ("paused_sweeps_are_granted", SCHEDULE, "if (sponsor.paused) return;", ""),
     ("paused_sweeps_run_on", SCHEDULE, "Preempt(stage, \"its sweep is paused\");", ""),
     ("quotas_are_not_looked_at", SCHEDULE, "blocked.contains(need) || OverQuota(user, need.slots)", "blocked.contains(need)"),
-    ("users_keep_the_slots_of_ended_attempts", BUNDLES, "UserOf(stage.live->user).slots -= b.slots;", ""),
+    ("users_keep_the_slots_of_ended_attempts", BUNDLES, "UserOf(b.user).slots -= b.slots;", ""),
     ("a_generation_never_given_is_believed", WORKERS, "e.generation > generation_ &&", "false &&"),
     ("attempt_starts_past_its_checkpoint", SCHEDULE,
      "const int64_t start = stage.row.checkpoint_step >= 0 ? stage.row.checkpoint_step : 0;",
