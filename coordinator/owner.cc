@@ -45,15 +45,18 @@ int64_t PointsIn(const std::vector<Change>& changes) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Owner>> Owner::Start(std::unique_ptr<store::Store> store,
-                                                    const core::Options& options, SliceFn slices) {
+                                                    const core::Options& options, SliceFn slices,
+                                                    AdviseFn advise) {
   ASSIGN_OR_RETURN(const ClusterSnapshot snapshot, store->Load());
-  return std::unique_ptr<Owner>(new Owner(std::move(store), options, snapshot, std::move(slices)));
+  return std::unique_ptr<Owner>(
+      new Owner(std::move(store), options, snapshot, std::move(slices), std::move(advise)));
 }
 
 Owner::Owner(std::unique_ptr<store::Store> store, const core::Options& options,
-             const ClusterSnapshot& snapshot, SliceFn slices)
+             const ClusterSnapshot& snapshot, SliceFn slices, AdviseFn advise)
     : options_(options),
       slices_(std::move(slices)),
+      advise_(std::move(advise)),
       cluster_(snapshot.uid),
       run_(snapshot.run),
       committed_us_(absl::ToInt64Microseconds(snapshot.cluster_time)),
@@ -133,6 +136,14 @@ void Owner::Planned(core::Event slice_or_abandon) {
   Put(std::move(item), Urgency::kInternal);
 }
 
+void Owner::Advised(const Question& question, core::Event advice_or_abandon) {
+  auto item = std::make_unique<Item>();
+  item->event = std::move(advice_or_abandon);
+  item->advice = true;
+  item->epoch = question.epoch;
+  Put(std::move(item), Urgency::kInternal);
+}
+
 absl::Duration Owner::ReportInterval(absl::Duration base, absl::Duration lease) const {
   return std::max(base, std::min(absl::Milliseconds(sessions_.load()), lease / 4));
 }
@@ -195,6 +206,7 @@ void Owner::OwnerLoop() {
     }
     ExpirePolls(batch);
     AskForSlice();
+    AskForAdvice(batch);
     sessions_ = core_->sessions();
     const bool done = stopping && drained && items.empty();
     if (done) {
@@ -251,7 +263,16 @@ void Owner::ApplyEvent(ItemPtr item, Batch& batch) {
     core_->Unpin();
     if (std::holds_alternative<core::MaterializeSlice>(item->event)) slice_asked_.reset();
   }
-  if (std::holds_alternative<core::AbandonSweep>(item->event)) slice_asked_.reset();
+  if (item->advice) {
+    // Since the core was rebuilt it counts anew.
+    if (item->epoch == epoch_) {
+      advice_asked_ = false;
+    } else if (auto* advice = std::get_if<core::AdviseSweep>(&item->event)) {
+      advice->seen = -1;
+    }
+  } else if (std::holds_alternative<core::AbandonSweep>(item->event)) {
+    slice_asked_.reset();
+  }
   core::Effects effects = core_->Apply(item->event, now_);
   std::move(effects.changes.begin(), effects.changes.end(), std::back_inserter(batch.changes));
   if (item->done) {
@@ -320,6 +341,22 @@ void Owner::AskForSlice() {
   if (!next) return;
   slice_asked_ = next->sweep;
   slices_(*next);
+}
+
+// As a read: what the advisor then finds on disk is at least what the core knew when it asked.
+void Owner::AskForAdvice(Batch& batch) {
+  if (advise_ == nullptr || advice_asked_ || Clock::now() < quiet_until_) return;
+  const std::optional<core::Core::Due> due = core_->NextDue();
+  if (!due) return;
+  advice_asked_ = true;
+  auto item = std::make_unique<Item>();
+  item->kind = Item::Kind::kRead;
+  item->read = [](const core::Core&, core::Now) {};
+  item->read_done = [this, question = Question{*due, core_->CursorOf(due->sweep), epoch_}](
+                        const absl::Status& s) {
+    if (s.ok()) advise_(question);
+  };
+  Handle(std::move(item), batch);
 }
 
 bool Owner::NeedsLookup(const Item& item) const {
@@ -452,6 +489,7 @@ void Owner::Rebuild() {
   snapshot->min_generation = core_->generation() + 1;
   core_ = std::make_unique<core::Core>(options_, *snapshot);
   slice_asked_.reset();
+  advice_asked_ = false;
   quiet_until_ =
       Clock::now() + std::chrono::seconds(1);  // a full disk is not asked a thousand times a second
   ++epoch_;

@@ -49,8 +49,18 @@ class Owner {
   // Planned(MaterializeSlice) or, when the plan cannot be made, with Planned(AbandonSweep).
   using SliceFn = std::function<void(const core::Core::Cursor&)>;
 
+  // Asked, on the store thread, for advice on an open sweep, once all that the core knew of it is
+  // committed; answers later by Advised, once.
+  struct Question {
+    core::Core::Due due;
+    core::Core::Cursor at;
+    int64_t epoch = 0;  // the owner's
+  };
+  using AdviseFn = std::function<void(const Question&)>;
+
   static absl::StatusOr<std::unique_ptr<Owner>> Start(std::unique_ptr<store::Store> store,
-                                                      const core::Options& options, SliceFn slices);
+                                                      const core::Options& options, SliceFn slices,
+                                                      AdviseFn advise = nullptr);
   ~Owner();
 
   // Any thread. `done` is called once, from the store thread (or from here when the inbox is full
@@ -70,6 +80,8 @@ class Owner {
   absl::Duration ReportInterval(absl::Duration base, absl::Duration lease) const;
   // What SliceFn asked for.
   void Planned(core::Event slice_or_abandon);
+  // What AdviseFn asked for: AdviseSweep, or AbandonSweep when the plan cannot be made.
+  void Advised(const Question& question, core::Event advice_or_abandon);
 
   // Refuses what comes from now on, commits what came, answers held polls, joins. Idempotent.
   void Stop();
@@ -84,7 +96,8 @@ class Owner {
     core::Event event;
     Done done;
     bool looked_up = false;  // an event whose look-up on disk was made
-    int64_t epoch = 0;       // of the core, at the look-up
+    int64_t epoch = 0;       // of the core, at the look-up or at the question
+    bool advice = false;
     SessionId session;
     int64_t generation = 0;
     absl::Duration wait;
@@ -103,7 +116,7 @@ class Owner {
   enum class Urgency { kNormal, kInternal };  // internal items are never refused
 
   Owner(std::unique_ptr<store::Store> store, const core::Options& options,
-        const ClusterSnapshot& snapshot, SliceFn slices);
+        const ClusterSnapshot& snapshot, SliceFn slices, AdviseFn advise);
   void Put(ItemPtr item, Urgency urgency);
   static void Refuse(Item& item, const absl::Status& why);
   void OwnerLoop();
@@ -118,6 +131,7 @@ class Owner {
   void Wake(const std::vector<WorkerId>& woken, Batch& batch);
   void ExpirePolls(Batch& batch);
   void AskForSlice();
+  void AskForAdvice(Batch& batch);
   bool NeedsLookup(const Item& item) const;
   void SendToLookup(ItemPtr item);
   absl::Status LookUp(core::Event& event);  // on the thread that holds the store
@@ -128,6 +142,7 @@ class Owner {
 
   const core::Options options_;
   const SliceFn slices_;
+  const AdviseFn advise_;
   const std::string cluster_;
   const int64_t run_;
   std::atomic<int64_t> committed_us_;
@@ -148,6 +163,7 @@ class Owner {
   };
   std::map<SessionId, Held> polls_;
   std::optional<SweepId> slice_asked_;
+  bool advice_asked_ = false;
   // After a failed commit nothing is begun of the server's own accord (slices, ticks) before this.
   std::chrono::steady_clock::time_point quiet_until_;
 

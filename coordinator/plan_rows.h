@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include <vector>
+
 #include "coordinator/core/events.h"
 #include "sweeps/plan.h"
 
@@ -12,8 +14,10 @@ namespace plumb::coordinator {
 core::NewTrial ToNewTrial(const sweeps::PlannedTrial& trial, const std::string& request_id,
                           const std::string& labels, int64_t bundle);
 
-// Trials [from, from + limit) and the cells that no earlier trial uses.
-core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan, SweepId sweep,
+// Trials [from, from + limit) of the plan's and then of the `added`, and the cells that no earlier
+// trial uses.
+core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan,
+                               const std::vector<sweeps::PlannedTrial>& added, SweepId sweep,
                                const std::string& request_id, int64_t from, int64_t limit);
 
 }  // namespace plumb::coordinator

@@ -1,8 +1,10 @@
 #include "coordinator/planner.h"
 
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "coordinator/advisor.h"
 #include "coordinator/plan_rows.h"
 #include "domain/status_macros.h"
 #include "store/read.h"
@@ -93,9 +95,10 @@ void Planner::SubmitNow(const std::string& request_id, const std::string& yaml,
                                     .objective = plan->objective,
                                     .trials = static_cast<int64_t>(plan->trials.size()),
                                     .user = user,
-                                    .priority = plan->priority}};
+                                    .priority = plan->priority,
+                                    .open = NeedsAdvice(*plan)}};
   const std::string key = request_id + event.sweep.request_hash;
-  plans_[key] = std::make_shared<const sweeps::SweepPlan>(*std::move(plan));
+  plans_[key] = std::make_shared<Kept>(Kept{.plan = *std::move(plan)});
   owner_->Post(std::move(event), [this, done, key](absl::StatusOr<core::Answer> answer) {
     if (!answer.ok()) {
       thread_.Post([this, key] { plans_.erase(key); });
@@ -109,24 +112,60 @@ void Planner::SubmitNow(const std::string& request_id, const std::string& yaml,
   });
 }
 
-absl::StatusOr<core::MaterializeSlice> Planner::SliceNow(const core::Core::Cursor& at) {
-  const std::string key = at.request_id + at.request_hash;
-  if (!plans_.contains(key)) {
+void Planner::AskForAdvice(const Owner::Question& question) {
+  thread_.Post([this, question] {
+    absl::StatusOr<core::AdviseSweep> advice = AdviceNow(question);
+    if (advice.ok()) {
+      owner_->Advised(question, *std::move(advice));
+    } else {
+      owner_->Advised(question,
+                      core::AbandonSweep{.sweep = question.due.sweep,
+                                         .reason = std::string(advice.status().message())});
+    }
+  });
+}
+
+absl::StatusOr<Planner::Kept*> Planner::PlanOf(const core::Core::Cursor& at) {
+  std::shared_ptr<Kept>& kept = plans_[at.request_id + at.request_hash];
+  if (kept == nullptr) {
     // After a restart: the same file and corpora give the same plan.
     ASSIGN_OR_RETURN(store::Reader reader, store::Reader::Open(db_path_));
     ASSIGN_OR_RETURN(const std::string yaml, reader.SweepYaml(at.sweep));
     ASSIGN_OR_RETURN(sweeps::SweepPlan again, plan_(yaml, "sweep.yaml"));
-    if (static_cast<int64_t>(again.trials.size()) != at.trials) {
-      return absl::FailedPreconditionError(absl::StrCat("its plan now has ", again.trials.size(),
-                                                        " trials, it had ", at.trials,
-                                                        "; submit it again"));
-    }
-    plans_[key] = std::make_shared<const sweeps::SweepPlan>(std::move(again));
+    kept = std::make_shared<Kept>(Kept{.plan = std::move(again)});
   }
-  const PlanPtr plan = plans_.at(key);
-  core::MaterializeSlice slice = ToSlice(*plan, at.sweep, at.request_id, at.from, kSliceTrials);
-  if (slice.from + static_cast<int64_t>(slice.trials->size()) >= at.trials) plans_.erase(key);
+  for (; kept->additions < at.additions.size(); ++kept->additions) {
+    ASSIGN_OR_RETURN(std::vector<sweeps::PlannedTrial> more,
+                     TrialsOf(kept->plan, at.additions[kept->additions]));
+    std::move(more.begin(), more.end(), std::back_inserter(kept->added));
+  }
+  const int64_t trials = std::ssize(kept->plan.trials) + std::ssize(kept->added);
+  if (trials != at.trials) {
+    return absl::FailedPreconditionError(absl::StrCat("its plan now has ", trials,
+                                                      " trials, it had ", at.trials,
+                                                      "; submit it again"));
+  }
+  return kept.get();
+}
+
+absl::StatusOr<core::MaterializeSlice> Planner::SliceNow(const core::Core::Cursor& at) {
+  ASSIGN_OR_RETURN(const Kept* kept, PlanOf(at));
+  core::MaterializeSlice slice =
+      ToSlice(kept->plan, kept->added, at.sweep, at.request_id, at.from, kSliceTrials);
+  const bool last = slice.from + std::ssize(*slice.trials) >= at.trials;
+  if (last && !NeedsAdvice(kept->plan)) plans_.erase(at.request_id + at.request_hash);
   return slice;
+}
+
+absl::StatusOr<core::AdviseSweep> Planner::AdviceNow(const Owner::Question& question) {
+  const core::Core::Cursor& at = question.at;
+  ASSIGN_OR_RETURN(const Kept* kept, PlanOf(at));
+  ASSIGN_OR_RETURN(store::Reader reader, store::Reader::Open(db_path_));
+  ASSIGN_OR_RETURN(core::AdviseSweep advice,
+                   Advise(kept->plan, kept->added, at.additions, at.sweep, reader));
+  advice.seen = question.due.seen;
+  if (!advice.open) plans_.erase(at.request_id + at.request_hash);
+  return advice;
 }
 
 }  // namespace plumb::coordinator

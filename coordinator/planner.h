@@ -32,13 +32,22 @@ class Planner {
   // Owner's SliceFn: from the plan made at the submit, or, after a restart, made again from the
   // sweep's YAML.
   void AskForSlice(const core::Core::Cursor& at);
+  // Owner's AdviseFn.
+  void AskForAdvice(const Owner::Question& question);
   void Stop() { thread_.Stop(); }
 
  private:
-  using PlanPtr = std::shared_ptr<const sweeps::SweepPlan>;  // shared between the tasks that cut it
+  struct Kept {
+    sweeps::SweepPlan plan;
+    std::vector<sweeps::PlannedTrial> added;  // by the first `additions` of the sweep's
+    size_t additions = 0;
+  };
   void SubmitNow(const std::string& request_id, const std::string& yaml,
                  const std::string& file_name, const std::string& user, const Done& done);
+  // The plan with the trials of the cursor's additions, kept from before or made again.
+  absl::StatusOr<Kept*> PlanOf(const core::Core::Cursor& at);
   absl::StatusOr<core::MaterializeSlice> SliceNow(const core::Core::Cursor& at);
+  absl::StatusOr<core::AdviseSweep> AdviceNow(const Owner::Question& question);
 
   const PlanFn plan_;
   const std::string db_path_;
@@ -47,7 +56,8 @@ class Planner {
   std::mutex attach_mutex_;
   std::vector<core::Core::Cursor> asked_;  // by attach_mutex_
   // The thread's.
-  std::map<std::string, PlanPtr> plans_;  // by request_id and hash, until the last slice is cut
+  // By request_id and hash, until the last slice is cut and the sweep is not open any more.
+  std::map<std::string, std::shared_ptr<Kept>> plans_;
   TaskThread thread_;
 };
 

@@ -72,6 +72,9 @@ class ServerImpl final : public Server {
                                    .retry_backoff = o.retry_backoff},
                                   [planner = s->planner_.get()](const core::Core::Cursor& at) {
                                     planner->AskForSlice(at);
+                                  },
+                                  [planner = s->planner_.get()](const Owner::Question& question) {
+                                    planner->AskForAdvice(question);
                                   }));
     s->owner_->OnFatal([raw = s.get()] { raw->AskToStop(); });
     s->planner_->Attach(s->owner_.get());

@@ -41,6 +41,15 @@ struct InsertAddition {
 struct InsertCell {
   CellRow row;
 };
+// What a cell gains once it is tuned; (sweep, idx) names it.
+struct UpdateCell {
+  SweepId sweep;
+  int64_t idx = 0;
+  std::string flags_json, tuned_json;
+};
+struct InsertLook {
+  LookRow row;
+};
 struct InsertTrial {
   TrialRow row;
 };
@@ -98,7 +107,7 @@ struct SetIncarnation {
 };
 
 using Change =
-    std::variant<InsertSweep, UpdateSweep, InsertAddition, InsertCell, InsertTrial, UpdateTrial,
+    std::variant<InsertSweep, UpdateSweep, InsertAddition, InsertLook, InsertCell, UpdateCell, InsertTrial, UpdateTrial,
                  InsertSweepTrial, InsertStage, UpdateStage, UpsertWorker, OpenAttempt,
                  AdoptAttempt, CloseAttempt, ApplyBatch, UpsertUser, AppendEvent, SetIncarnation>;
 

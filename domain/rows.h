@@ -46,6 +46,15 @@ struct AdditionRow {
   int64_t trials = 0;
 };
 
+// A value that a sweep's stopping rule judged, the seq-th of them.
+struct LookRow {
+  SweepId sweep;
+  int64_t seq = 0;
+  int64_t trial_idx = 0;  // SweepTrialRow::idx
+  int64_t step = 0;
+  std::optional<double> value;  // none: the run has diverged or failed
+};
+
 // What one user may have, and has had.
 struct UserRow {
   std::string name;
@@ -61,6 +70,7 @@ struct CellRow {
   std::string name;
   std::string axes_json = "{}";
   std::string flags_json = "[]";
+  std::string tuned_json = "{}";  // values chosen on its tune trials, by field
 };
 
 struct TrialRow {
@@ -120,6 +130,7 @@ struct StageRow {
   int64_t bundle = 1;        // rows of a bundle that it may share, at most
   // Equal parts, of its slots and memory, that several workers may share: a process each.
   int64_t ranks = 1;
+  int64_t until_step = -1;  // it pauses there, at a rung; -1: it goes to its target
 };
 
 // A stage of this kind has its worker to itself.

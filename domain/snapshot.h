@@ -27,6 +27,7 @@ struct ClusterSnapshot {
 
   std::vector<SweepRow> sweeps;        // all, without their YAML
   std::vector<AdditionRow> additions;  // all, in (sweep, idx) order
+  std::map<SweepId, int64_t> looks;    // how many; of sweeps that have any
   std::vector<TrialTree> trials;       // those with a live stage, all stages of each
   std::vector<SweepTrialRow> links;    // of those trials, in (sweep, idx) order
   std::vector<WorkerRow> workers;      // all

@@ -131,7 +131,8 @@ bool CanMove(StageState from, StageState to) {
   if (to == StageState::kCancelled) return !IsTerminal(from);
   switch (from) {
     case StageState::kPending:
-      return to == StageState::kRunning || to == StageState::kInfeasible;
+      return to == StageState::kRunning || to == StageState::kInfeasible ||
+             to == StageState::kStopped;
     case StageState::kRunning:
       return to == StageState::kSucceeded || to == StageState::kFailed ||
              to == StageState::kInfeasible || to == StageState::kDiverged ||

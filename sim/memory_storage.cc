@@ -21,6 +21,7 @@ struct Tables {
   int64_t events = 0;
   std::map<SweepId, SweepRow> sweeps;
   std::map<std::pair<SweepId, int64_t>, AdditionRow> additions;
+  std::map<std::pair<SweepId, int64_t>, LookRow> looks;
   std::set<std::pair<SweepId, int64_t>> cells;
   std::map<TrialId, TrialRow> trials;
   std::map<std::string, TrialId> by_key;
@@ -90,6 +91,7 @@ class MemoryStorage : public Storage {
       out.sweeps.back().sweep_yaml.clear();
     }
     for (const auto& [at, a] : t_.additions) out.additions.push_back(a);
+    for (const auto& [at, look] : t_.looks) out.looks[at.first] = at.second + 1;
     std::set<TrialId> live;
     for (const auto& [id, s] : t_.stages) {
       if (!IsTerminal(s.state)) live.insert(s.trial);
@@ -240,6 +242,16 @@ class MemoryStorage : public Storage {
     const std::pair at(c.row.sweep, c.row.idx);
     if (!t_.sweeps.contains(c.row.sweep) || !t_.cells.insert(at).second) return Refused("cell");
     undo_.push_back([this, at] { t_.cells.erase(at); });
+    return absl::OkStatus();
+  }
+  absl::Status Put(const UpdateCell& c) {
+    const auto it = t_.cells.find({c.sweep, c.idx});
+    return it == t_.cells.end() ? Refused("cell") : absl::OkStatus();
+  }
+  absl::Status Put(const InsertLook& c) {
+    const std::pair at(c.row.sweep, c.row.seq);
+    if (!t_.sweeps.contains(c.row.sweep) || t_.looks.contains(at)) return Refused("look");
+    Write(t_.looks, at, c.row);
     return absl::OkStatus();
   }
   absl::Status Put(const InsertTrial& c) {

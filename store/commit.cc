@@ -114,6 +114,22 @@ absl::Status Store::Put(const InsertCell& c) {
       .Run();
 }
 
+absl::Status Store::Put(const UpdateCell& c) {
+  ASSIGN_OR_RETURN(Statement * s, Cached("UPDATE cell SET flags_json = ?, tuned_json = ? WHERE "
+                                         "sweep_id = ? AND idx = ?"));
+  s->Bind(1, c.flags_json).Bind(2, c.tuned_json);
+  return s->Bind(3, c.sweep.value).Bind(4, c.idx).Run();
+}
+
+absl::Status Store::Put(const InsertLook& c) {
+  ASSIGN_OR_RETURN(Statement * s,
+                   Cached("INSERT INTO look (sweep_id, seq, trial_idx, step, value) VALUES "
+                          "(?, ?, ?, ?, ?)"));
+  s->Bind(1, c.row.sweep.value).Bind(2, c.row.seq).Bind(3, c.row.trial_idx).Bind(4, c.row.step);
+  if (c.row.value) s->Bind(5, *c.row.value);
+  return s->Run();
+}
+
 absl::Status Store::Put(const InsertTrial& c) {
   ASSIGN_OR_RETURN(Statement * s,
                    Cached("INSERT INTO trial (id, key, fusion_key, config_json, state, n_layers, "
@@ -159,8 +175,9 @@ absl::Status Store::Put(const InsertStage& c) {
       Cached(
           "INSERT INTO stage (id, trial_id, name, kind, parent_id, settings_json, state, priority, "
           "target_step, step, attempts, failures, not_before_ct_us, threads, checkpoint_step, "
-          "reason, losses, ooms, memory_bytes, labels, bundle, ranks) "
-          "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+          "reason, losses, ooms, memory_bytes, labels, bundle, ranks, "
+          "until_step) "
+          "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
   const StageRow& r = c.row;
   s->Bind(1, r.id.value)
       .Bind(2, r.trial.value)
@@ -175,7 +192,8 @@ absl::Status Store::Put(const InsertStage& c) {
       .Bind(11, r.attempts);
   s->Bind(12, r.failures).Bind(13, absl::ToInt64Microseconds(r.not_before_ct)).Bind(14, r.threads);
   s->Bind(15, r.checkpoint_step).Bind(16, r.reason).Bind(17, r.losses).Bind(18, r.ooms);
-  return s->Bind(19, r.memory_bytes).Bind(20, r.labels).Bind(21, r.bundle).Bind(22, r.ranks).Run();
+  s->Bind(19, r.memory_bytes).Bind(20, r.labels).Bind(21, r.bundle).Bind(22, r.ranks);
+  return s->Bind(23, r.until_step).Run();
 }
 
 absl::Status Store::Put(const UpdateStage& c) {
@@ -185,13 +203,13 @@ absl::Status Store::Put(const UpdateStage& c) {
           "UPDATE stage SET state = ?, step = ?, attempts = ?, failures = ?, not_before_ct_us = ?, "
           "checkpoint_step = ?, checkpoint_path = ?, checkpoint_digest = ?, reason = ?, losses = "
           "?, "
-          "ooms = ?, memory_bytes = ? WHERE id = ? AND attempts <= ?3"));
+          "ooms = ?, memory_bytes = ?, until_step = ? WHERE id = ? AND attempts <= ?3"));
   const StageRow& r = c.row;
   s->Bind(1, Name(r.state)).Bind(2, r.step).Bind(3, r.attempts).Bind(4, r.failures);
   s->Bind(5, absl::ToInt64Microseconds(r.not_before_ct)).Bind(6, r.checkpoint_step);
   if (r.checkpoint_step >= 0) s->Bind(7, r.checkpoint_path).Bind(8, r.checkpoint_digest);
   s->Bind(9, r.reason).Bind(10, r.losses).Bind(11, r.ooms).Bind(12, r.memory_bytes);
-  RETURN_IF_ERROR(s->Bind(13, r.id.value).Run());
+  RETURN_IF_ERROR(s->Bind(13, r.until_step).Bind(14, r.id.value).Run());
   if (db_.changes() == 1) return absl::OkStatus();
   return absl::FailedPreconditionError(
       absl::StrCat("fenced: stage ", r.id.value, " is past attempt ", r.attempts));

@@ -57,6 +57,7 @@ StageRow ReadStage(const Statement& s) {
   r.labels = s.Text(i++);
   r.bundle = s.Int(i++);
   r.ranks = s.Int(i++);
+  r.until_step = s.Int(i++);
   return r;
 }
 

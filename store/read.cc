@@ -242,6 +242,37 @@ absl::StatusOr<double> Reader::LastValue(TrialId trial, const std::string& serie
   return out;
 }
 
+absl::StatusOr<std::vector<TrialProgress>> Reader::TuneProgress(SweepId sweep,
+                                                                const std::string& series) {
+  ASSIGN_OR_RETURN(Statement * s,
+                   Cached("SELECT st.trial_id, st.idx, g.state, g.id FROM sweep_trial st "
+                          "JOIN stage g ON g.trial_id = st.trial_id AND g.parent_id IS NULL "
+                          "WHERE st.sweep_id = ? AND st.tune = 1 ORDER BY st.idx, g.id"));
+  s->Bind(1, sweep.value);
+  std::vector<TrialProgress> out;
+  std::vector<int64_t> stages;
+  RETURN_IF_ERROR(Rows(*s, [&](Statement& row) {
+    if (!out.empty() && out.back().idx == row.Int(1)) return;  // of several roots the first
+    out.push_back({.trial = TrialId{row.Int(0)},
+                   .idx = row.Int(1),
+                   .state = StageStateFromName(row.Text(2)).value_or(StageState::kPending)});
+    stages.push_back(row.Int(3));
+  }));
+  ASSIGN_OR_RETURN(Statement * points,
+                   Cached("SELECT m.value FROM series s JOIN measurement m ON m.series_id = s.id "
+                          "WHERE s.stage_id = ? AND s.name = ? AND s.layer = -1 "
+                          "ORDER BY s.definition_version, m.step"));
+  for (size_t i = 0; i < out.size(); ++i) {
+    if (!IsTerminal(out[i].state)) continue;
+    points->Bind(1, stages[i]).Bind(2, series);
+    RETURN_IF_ERROR(Rows(*points, [&](Statement& row) {
+      out[i].values.push_back(row.IsNull(0) ? std::numeric_limits<double>::quiet_NaN()
+                                            : row.Double(0));
+    }));
+  }
+  return out;
+}
+
 absl::StatusOr<std::vector<EventRow>> Reader::Events(TrialId trial, int64_t limit) {
   ASSIGN_OR_RETURN(Statement * s, Cached("SELECT time_us, kind, sweep_id, trial_id, stage_id, "
                                          "attempt, worker_id, detail FROM event "

@@ -39,6 +39,14 @@ struct TrialView {
   std::string worker;                                      // of the running attempt
 };
 
+// How a trial that chooses a nuisance value stands.
+struct TrialProgress {
+  TrialId trial;
+  int64_t idx = 0;    // SweepTrialRow::idx
+  StageState state = StageState::kPending;  // of its first stage
+  std::vector<double> values;  // of the metric, in step order, once it has ended; NaN: not finite
+};
+
 // Of an empty field: any.
 struct EventQuery {
   SweepId sweep;
@@ -68,6 +76,8 @@ class Reader {
   absl::StatusOr<std::vector<EventRow>> Events(TrialId trial, int64_t limit);  // newest first
   absl::StatusOr<std::vector<EventView>> Events(const EventQuery& query);      // oldest first
   absl::StatusOr<std::string> SweepYaml(SweepId sweep);
+  // The sweep's tune trials, in order.
+  absl::StatusOr<std::vector<TrialProgress>> TuneProgress(SweepId sweep, const std::string& series);
 
  private:
   explicit Reader(Database db) : db_(std::move(db)) {}

@@ -61,6 +61,8 @@ class Store {
   absl::Status Put(const UpdateSweep& c);
   absl::Status Put(const InsertAddition& c);
   absl::Status Put(const InsertCell& c);
+  absl::Status Put(const UpdateCell& c);
+  absl::Status Put(const InsertLook& c);
   absl::Status Put(const InsertTrial& c);
   absl::Status Put(const UpdateTrial& c);
   absl::Status Put(const InsertSweepTrial& c);
@@ -101,7 +103,7 @@ inline constexpr const char kStageColumns[] =
     "id, trial_id, name, kind, parent_id, settings_json, state, priority, target_step, step, "
     "attempts, failures, "
     "not_before_ct_us, threads, checkpoint_step, checkpoint_path, checkpoint_digest, reason, "
-    "losses, ooms, memory_bytes, labels, bundle, ranks";
+    "losses, ooms, memory_bytes, labels, bundle, ranks, until_step";
 inline constexpr const char kAttemptColumns[] =
     "stage_id, number, incarnation, worker_id, session_id, until_step, start_step, acked_seq, "
     "outcome, cause, log_tail, "

@@ -8,8 +8,11 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "sweeps/number.h"
 #include "sweeps/trials.h"
 #include "trainer/spec/fields.h"
@@ -257,15 +260,27 @@ absl::StatusOr<std::vector<PlannedTrial>> WinnerTrials(const SweepPlan& plan, in
   return out;
 }
 
-absl::Status NotYetServed(const SweepPlan& plan) {
-  if (plan.tune != nullptr) {
-    return absl::UnimplementedError(absl::StrCat(
-        plan.name,
-        ": this server does not carry out tune: yet; `plumb sweep plan` shows what it would run. "
-        "Until then put ",
-        plan.tune->axes.front().field, " under axes: and compare the best cells"));
+std::optional<double> ValueAt(const std::string& at, const std::vector<double>& values) {
+  if (values.empty()) return std::nullopt;
+  size_t count = 1;
+  if (at == "best") {
+    count = values.size();
+  } else if (absl::StartsWith(at, "mean_last(")) {
+    if (!absl::SimpleAtoi(absl::StripSuffix(at.substr(10), ")"), &count) || count < 1)
+      return std::nullopt;
+    count = std::min(count, values.size());
   }
-  if (plan.stop) {
+  double best = kInfinity, sum = 0;
+  for (auto it = values.end() - static_cast<std::ptrdiff_t>(count); it != values.end(); ++it) {
+    if (!std::isfinite(*it)) return std::nullopt;
+    best = std::min(best, *it);
+    sum += *it;
+  }
+  return at == "best" ? best : sum / static_cast<double>(count);
+}
+
+absl::Status NotYetServed(const SweepPlan& plan) {
+  if (plan.stop || (plan.tune != nullptr && plan.tune->stop)) {
     return absl::UnimplementedError(absl::StrCat(
         plan.name,
         ": this server does not carry out stop: yet; leave it out and every trial runs to the end "

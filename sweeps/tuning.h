@@ -68,6 +68,10 @@ struct TuneDecision {
   bool at_edge() const;
 };
 
+// Of a series' values in step order the one that an objective's `at` means: "last", "best" (the
+// smallest), "mean_last(5)". nullopt where there is none, or one that counts is not finite.
+std::optional<double> ValueAt(const std::string& at, const std::vector<double>& values);
+
 // All results of one cell's tune trials, those of earlier extensions too, in any order. Of equal
 // means the smaller value wins, axis by axis (of categories the one written first). With `extend`
 // left, each axis whose edge the winner is on is continued by the grid's own ratio (of a

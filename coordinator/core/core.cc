@@ -32,6 +32,7 @@ Core::Core(const Options& options, const ClusterSnapshot& s)
     if (row.open) open_sweeps_.insert(row.id);
   }
   for (const AdditionRow& row : s.additions) sweeps_.at(row.sweep).additions.push_back(row);
+  for (const auto& [sweep, looks] : s.looks) sweeps_.at(sweep).looks = looks;
   std::map<TrialId, std::vector<SweepTrialRow>> links;
   for (const SweepTrialRow& link : s.links) links[link.trial].push_back(link);
   for (const TrialTree& tree : s.trials) {
@@ -141,7 +142,11 @@ void Core::Unpin() {
 
 std::optional<Core::Cursor> Core::NextSlice() const {
   if (materializing_.empty()) return std::nullopt;
-  const SweepRow& row = sweeps_.at(*materializing_.begin()).row;
+  return CursorOf(*materializing_.begin());
+}
+
+Core::Cursor Core::CursorOf(SweepId sweep) const {
+  const SweepRow& row = sweeps_.at(sweep).row;
   return Cursor{.sweep = row.id,
                 .from = row.cursor,
                 .trials = row.trials,
@@ -153,8 +158,8 @@ std::optional<Core::Cursor> Core::NextSlice() const {
 std::optional<Core::Due> Core::NextDue() const {
   for (SweepId id : open_sweeps_) {
     const Sweep& sweep = sweeps_.at(id);
-    if (sweep.row.state == SweepState::kRunning && sweep.ended > sweep.seen)
-      return Due{.sweep = id, .seen = sweep.ended};
+    if (sweep.row.state == SweepState::kRunning && sweep.news > sweep.seen)
+      return Due{.sweep = id, .seen = sweep.news};
   }
   return std::nullopt;
 }
@@ -192,6 +197,7 @@ std::vector<Grant> Core::Desired(WorkerId worker) const {
             .config_json = trial.row.config_json,
             .settings_json = stage.row.settings_json,
             .fusion_key = trial.row.fusion_key,
+            .until_step = stage.row.until_step,
             .exclusive = IsExclusive(stage.row),
             .bundle = BundleOn(*stage.live, worker),
             .bundle_rows = bundles_.at(stage.live->bundle).rows_max,
@@ -298,10 +304,11 @@ void Core::Settle(Trial& trial) {
   }
   finished_.insert(trial.row.id);
   const std::set<SweepId> sweeps = std::exchange(trial.sweeps, {});
+  trial.given_up.clear();
   for (SweepId id : sweeps) {
     Sweep& sweep = sweeps_.at(id);
     sweep.live.erase(trial.row.id);
-    ++sweep.ended;
+    ++sweep.news;
     EndIfDone(sweep, "all its trials have ended");
   }
 }

@@ -10,6 +10,7 @@
 //  in exactly one bundle of its worker; a bundle is there while it has a row, or one that its
 //  worker is still stopping, and never holds more rows than its trainer was opened for.
 //  4. An exclusive stage shares its worker with nothing.
+// 13. A paused stage is at its rung.
 // 12. A gang has all its ranks, on different workers; none of them is lost or gone.
 //  5. A stage waits in exactly one queue if it is PENDING with its parent succeeded, in none
 //  otherwise.
@@ -24,9 +25,11 @@
 //  a label it needs.
 //
 // Rules that are choices:
-//  - A trial shared with an earlier sweep runs once. One that ended FAILED or CANCELLED gets a new
-//  budget when a new sweep
-//    asks for it; DIVERGED, INFEASIBLE and STOPPED are results and are shared as they are.
+//  - A trial shared with an earlier sweep runs once. One that ended FAILED, CANCELLED or STOPPED
+//    (another sweep's rule has no say here) gets a new budget when a new sweep asks for it; DIVERGED
+//    and INFEASIBLE are results and are shared as they are.
+//  - A stage pauses at its rung, and goes on when one of the sweeps that wait for it promotes it, or
+//    asks for it without a rung; it is stopped when all of them have given it up.
 //  - A shared trial gains the stages it has not, also after its end, and of what it has only those
 //    that the new sweep asks for get a new budget. A stage of the same name that does something
 //    else stays; the new one is then NAME-2 (-3, …).
@@ -130,8 +133,9 @@ class Core {
     std::vector<AdditionRow> additions;  // after the plan's own trials
   };
   std::optional<Cursor> NextSlice() const;
-  // An open sweep of which something has ended since it was last looked at, and all of whose trials
-  // are there: its advisor may extend or close it.
+  Cursor CursorOf(SweepId sweep) const;  // one that is there
+  // An open sweep of which something has ended, paused or been evaluated since it was last looked
+  // at, and all of whose trials are there: its advisor may extend it, close it, or judge its trials.
   struct Due {
     SweepId sweep;
     int64_t seen = 0;
@@ -267,14 +271,16 @@ class Core {
     std::vector<StageId> stages;  // parents before children
     SweepId order_sweep;          // place in the queue: of the sweep that brought it
     int64_t order_idx = 0;
-    std::set<SweepId> sweeps;  // that wait for it
+    std::set<SweepId> sweeps;   // that wait for it
+    std::set<SweepId> given_up;  // of them: whose rule stops it
   };
   struct Sweep {
     SweepRow row;
     std::set<TrialId> live;
     std::vector<AdditionRow> additions;
-    int64_t ended = 0;  // trials, since the start
-    int64_t seen = -1;  // `ended` when it was last looked at
+    int64_t looks = 0;
+    int64_t news = 0;   // since the start: what may change its advice
+    int64_t seen = -1;  // `news` when it was last looked at
   };
   // Dropped from the desired state, slots still taken until the worker has applied that and no
   // longer speaks of it.
@@ -330,7 +336,15 @@ class Core {
   // submit.cc
   absl::StatusOr<Answer> On(const SubmitSweep& e);
   absl::StatusOr<Answer> On(const MaterializeSlice& e);
-  absl::StatusOr<Answer> On(const ExtendSweep& e);
+  absl::StatusOr<Answer> On(const AdviseSweep& e);
+  // advise.cc
+  void Carry(Sweep& sweep, const AdviseSweep::Verdict& verdict);
+  // Ends the trial as stopped where every sweep that waits for it has given it up.
+  void StopIfGivenUp(Trial& trial, absl::string_view reason);
+  // The stage may go on to `until`, -1: its target; never back.
+  void Raise(Stage& stage, int64_t until, absl::string_view reason);
+  // The sweeps that wait for the trial and have an advisor are to be looked at.
+  void Tell(const Trial& trial);
   absl::StatusOr<Answer> On(const AbandonSweep& e);
   absl::StatusOr<Answer> On(const CancelSweep& e);
   absl::StatusOr<Answer> On(const CancelTrial& e);
@@ -363,7 +377,8 @@ class Core {
   // Ends the live attempt and moves the stage as the outcome says.
   // `by`: the worker of a gang that says so; none: the one with rank 0.
   void EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause,
-                  absl::string_view log_tail, absl::string_view summary_json, WorkerId by = {});
+                  absl::string_view log_tail, absl::string_view summary_json, WorkerId by = {},
+                  StageState cancelled_as = StageState::kCancelled);
   // The checkpoint to go on from is not there: the stage begins again.
   bool CheckpointGone(Worker& worker, Stage& stage, const AttemptReport& report);
   // What a worker says of its part of a gang.

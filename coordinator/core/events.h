@@ -60,21 +60,41 @@ struct MaterializeSlice {
   TrialsByKey known;
 };
 
-// Trials that a sweep gains beyond its plan, and whether more may come. An addition whose name the
-// sweep has is not made again, so that a decision may come twice.
-struct ExtendSweep {
+// What a sweep's advisor decided: trials that it gains beyond its plan and whether more may come,
+// what its cells' tuning came to, and who of its trials goes on. All of it may come twice: an
+// addition whose name the sweep has is not made again, verdicts say what is to hold. Looks that do
+// not continue those that the sweep has were made of an older state: then nothing of the event
+// holds.
+struct AdviseSweep {
   struct Addition {
     std::string name;
     std::string payload_json;
     int64_t trials = 0;
+    std::string why;
+  };
+  struct Tuned {
+    int64_t cell_idx = 0;
+    std::string flags_json, tuned_json;
+  };
+  // Of a trial that has not ended.
+  struct Verdict {
+    TrialId trial;
+    bool stop = false;        // it ends, unless another sweep waits for it
+    int64_t until_step = -1;  // else it goes on to there; -1: to its end
+    std::string reason;
   };
   SweepId sweep;
   std::vector<Addition> additions;
+  std::vector<Tuned> tuned;
+  int64_t looks_before = 0;
+  std::vector<LookRow> looks;  // without sweep and seq
+  std::vector<Verdict> verdicts;
   bool open = false;
   int64_t seen = -1;  // Core::Due::seen of who was asked; -1: nobody was
 };
 
-// The sweep's plan cannot be made again after a restart (a corpus is gone): it ends as cancelled.
+// The plan of a sweep that has trials to come cannot be made again after a restart (a corpus is
+// gone): it ends as cancelled.
 struct AbandonSweep {
   SweepId sweep;
   std::string reason;
@@ -154,7 +174,7 @@ struct QuarantineAttempts {
 // Time has passed: judges leases and back-offs. The inbox is empty when it comes.
 struct Tick {};
 
-using Event = std::variant<SubmitSweep, MaterializeSlice, ExtendSweep, AbandonSweep, RegisterWorker,
+using Event = std::variant<SubmitSweep, MaterializeSlice, AdviseSweep, AbandonSweep, RegisterWorker,
                            Report, CancelSweep, CancelTrial, RetryTrial, EditSweep, EditWorker,
                            EditUser, QuarantineAttempts, Tick>;
 

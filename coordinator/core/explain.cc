@@ -249,6 +249,9 @@ absl::Status Core::CheckInvariants() const {
     }
   }
   for (const auto& [id, stage] : stages_) {
+    const StageRow& row = stage.row;
+    if (row.state == StageState::kPaused && (row.until_step < 0 || row.step < row.until_step))
+      return broken(13, "stage ", id.value, " is paused before its rung");
     if (!stage.live) continue;
     const Live& live = *stage.live;
     std::set<WorkerId> on = {live.worker};

@@ -523,7 +523,7 @@ void Core::GrantTo(Worker& w, Stage& stage, int64_t into, const std::vector<Memb
                                                  .incarnation = incarnation_,
                                                  .worker = w.row.id,
                                                  .session = w.row.session,
-                                                 .until_step = -1,
+                                                 .until_step = stage.row.until_step,
                                                  .start_step = start,
                                                  .bundle = into,
                                                  .bundle_rows = bundle.rows_max,

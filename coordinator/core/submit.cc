@@ -60,8 +60,9 @@ absl::StatusOr<Answer> Core::On(const MaterializeSlice& e) {
       link.shared = 1;
       Trial& trial = trials_.at(id);
       const std::set<StageId> wanted = GainStages(trial, t);
-      Reopen(trial, absl::StrCat("sweep ", e.sweep.value, " asks for it again"),
-             /*stopped_too=*/false, &wanted);
+      const std::string why = absl::StrCat("sweep ", e.sweep.value, " asks for it again");
+      Reopen(trial, why, /*stopped_too=*/true, &wanted);
+      Raise(At(trial.stages.front()), t.stages.front().until_step, why);
     } else {
       TrialTree tree{.trial = t.trial, .stages = t.stages};
       tree.trial.id = id = TrialId{++last_trial_.value};
@@ -94,56 +95,17 @@ absl::StatusOr<Answer> Core::On(const MaterializeSlice& e) {
   if (sweep.row.cursor >= sweep.row.trials) {
     sweep.row.state = SweepState::kRunning;
     materializing_.erase(e.sweep);
-    ++sweep.ended;  // what is shared has ended already
+    ++sweep.news;  // what is shared has ended already
     EndIfDone(sweep, "all its trials had been computed before");
-  }
-  return Answer{};
-}
-
-absl::StatusOr<Answer> Core::On(const ExtendSweep& e) {
-  const auto it = sweeps_.find(e.sweep);
-  if (it == sweeps_.end()) {
-    return absl::NotFoundError(
-        absl::StrCat("no sweep ", e.sweep.value, "; `plumb sweep list` shows them"));
-  }
-  Sweep& sweep = it->second;
-  if (sweep.row.state == SweepState::kCancelled)
-    return absl::FailedPreconditionError(absl::StrCat("sweep ", e.sweep.value, " was cancelled"));
-  sweep.seen = std::max(sweep.seen, e.seen);
-  int64_t trials = 0;
-  for (const ExtendSweep::Addition& a : e.additions) {
-    const bool known = std::any_of(sweep.additions.begin(), sweep.additions.end(),
-                                   [&](const AdditionRow& row) { return row.name == a.name; });
-    if (known) continue;
-    sweep.additions.push_back({.sweep = e.sweep,
-                               .idx = std::ssize(sweep.additions),
-                               .name = a.name,
-                               .payload_json = a.payload_json,
-                               .trials = a.trials});
-    effects_.changes.push_back(InsertAddition{sweep.additions.back()});
-    trials += a.trials;
-    NoteSweep("sweep_extended", e.sweep, absl::StrCat(a.name, ": ", a.trials, " trials"));
-  }
-  const bool over = sweep.row.state == SweepState::kCompleted;
-  if (trials == 0 && (over || e.open == sweep.row.open)) return Answer{};
-  sweep.row.trials += trials;
-  sweep.row.open = e.open;
-  e.open ? void(open_sweeps_.insert(e.sweep)) : void(open_sweeps_.erase(e.sweep));
-  dirty_sweeps_.insert(e.sweep);
-  if (sweep.row.cursor < sweep.row.trials) {
-    sweep.row.state = SweepState::kMaterializing;
-    sweep.row.end_time_us = 0;
-    materializing_.insert(e.sweep);
-    if (over) NoteSweep("sweep_reopened", e.sweep, "it is extended");
-  } else {
-    EndIfDone(sweep, "all its trials have ended");
   }
   return Answer{};
 }
 
 absl::StatusOr<Answer> Core::On(const AbandonSweep& e) {
   const auto it = sweeps_.find(e.sweep);
-  if (it == sweeps_.end() || it->second.row.state != SweepState::kMaterializing) return Answer{};
+  if (it == sweeps_.end() ||
+      (it->second.row.state != SweepState::kMaterializing && !it->second.row.open))
+    return Answer{};
   NoteSweep("sweep_abandoned", e.sweep, e.reason);
   return On(CancelSweep{e.sweep});
 }
@@ -162,10 +124,13 @@ absl::StatusOr<Answer> Core::On(const CancelSweep& e) {
   for (TrialId id : std::exchange(sweep.live, {})) {
     Trial& trial = trials_.at(id);
     trial.sweeps.erase(e.sweep);
+    trial.given_up.erase(e.sweep);
+    const std::string why = absl::StrCat("sweep ", e.sweep.value, " was cancelled");
     if (trial.sweeps.empty()) {
-      stages += CancelStages(trial, absl::StrCat("sweep ", e.sweep.value, " was cancelled"));
+      stages += CancelStages(trial, why);
     } else {
       PlaceAll(trial);
+      StopIfGivenUp(trial, absl::StrCat(why, ", the others that asked for it have stopped it"));
     }
   }
   return Counted{stages};

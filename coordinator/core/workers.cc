@@ -3,6 +3,7 @@
 #include <cmath>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "coordinator/core/core.h"
 
@@ -199,8 +200,10 @@ Ack Core::OnBatch(Worker& w, const MeasurementBatchPtr& batch) {
   stage.live->acked_seq = batch->last_seq;
   stage.live->seen = true;
   int64_t step = stage.row.step;
+  bool judged = false;
   for (const auto& s : batch->series) {
     if (s.points.empty()) continue;
+    judged |= absl::StartsWith(s.name, "tune/");
     step = std::max(step, s.points.back().step);
     if (s.name == "memory/peak_bytes" && std::isfinite(s.points.back().value) &&
         bundles_.at(stage.live->bundle).rows_max == 1) {  // else it is of all rows
@@ -224,6 +227,7 @@ Ack Core::OnBatch(Worker& w, const MeasurementBatchPtr& batch) {
     stage.row.step = step;
     dirty_stages_.insert(stage.row.id);
   }
+  if (judged) Tell(trials_.at(stage.row.trial));
   return {.attempt = attempt, .through_seq = stage.live->acked_seq};
 }
 
@@ -441,7 +445,8 @@ absl::StatusOr<Answer> Core::On(const EditWorker& e) {
 }
 
 void Core::EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause,
-                      absl::string_view log_tail, absl::string_view summary_json, WorkerId by) {
+                      absl::string_view log_tail, absl::string_view summary_json, WorkerId by,
+                      StageState cancelled_as) {
   if (!by) by = stage.live->worker;
   Worker& w = workers_.at(by);
   Accrue(bundles_.at(stage.live->bundle));
@@ -512,14 +517,18 @@ void Core::EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause,
       Move(stage, StageState::kDiverged, cause);
       return;
     case Outcome::kCancelled:
-      Move(stage, StageState::kCancelled, cause);
+      Move(stage, cancelled_as, cause);
       return;
-    case Outcome::kPaused:
-      // No stopping rule ends it there: it goes on.
-      Move(stage, StageState::kPaused,
-           absl::StrCat("attempt ", n, " reached the end of its lease"));
-      Move(stage, StageState::kPending, absl::StrCat("promoted after attempt ", n));
+    case Outcome::kPaused: {
+      Move(stage, StageState::kPaused, absl::StrCat("at step ", stage.row.step));
+      const int64_t until = stage.row.until_step;
+      if (until < 0 || stage.row.step < until) {  // promoted while it came there
+        Move(stage, StageState::kPending, absl::StrCat("promoted after attempt ", n));
+      } else {
+        Tell(trials_.at(stage.row.trial));
+      }
       return;
+    }
     case Outcome::kPreempted:
       Move(stage, StageState::kPending, absl::StrCat("attempt ", n, " was preempted: ", cause));
       return;

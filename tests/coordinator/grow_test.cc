@@ -10,7 +10,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::SizeIs;
 
-ExtendSweep Adds(SweepId sweep, const std::string& name, int64_t trials, bool open,
+AdviseSweep Adds(SweepId sweep, const std::string& name, int64_t trials, bool open,
                  int64_t seen = -1) {
   return {.sweep = sweep,
           .additions = {{.name = name, .payload_json = "{}", .trials = trials}},
@@ -56,7 +56,7 @@ TEST_F(Growing, AnOpenSweepWaitsForWhoAdvisesIt) {
   EXPECT_EQ(State(), SweepState::kRunning);
   const auto again = p_.core_.NextDue();
   ASSERT_TRUE(again);
-  p_.Do(ExtendSweep{.sweep = sweep_, .open = false, .seen = again->seen});
+  p_.Do(AdviseSweep{.sweep = sweep_, .open = false, .seen = again->seen});
   EXPECT_EQ(State(), SweepState::kCompleted);
   EXPECT_FALSE(p_.sweeps_.at(sweep_).open);
 }
@@ -68,10 +68,10 @@ TEST_F(Growing, IsDueAgainOnlyWhenSomethingMoreHasEnded) {
   const auto first = p_.core_.NextDue();
   ASSERT_TRUE(first);
   Succeeds("b");  // while the advisor looks
-  p_.Do(ExtendSweep{.sweep = sweep_, .open = true, .seen = first->seen});
+  p_.Do(AdviseSweep{.sweep = sweep_, .open = true, .seen = first->seen});
   const auto second = p_.core_.NextDue();
   ASSERT_TRUE(second);
-  p_.Do(ExtendSweep{.sweep = sweep_, .open = true, .seen = second->seen});
+  p_.Do(AdviseSweep{.sweep = sweep_, .open = true, .seen = second->seen});
   EXPECT_EQ(p_.core_.NextDue(), std::nullopt);
 }
 
@@ -92,16 +92,16 @@ TEST_F(Growing, ADecisionIsMadeOnceAlsoAcrossARestart) {
 TEST_F(Growing, IsDueAfterARestart) {
   Succeeds("a");
   const auto due = p_.core_.NextDue();
-  p_.Do(ExtendSweep{.sweep = sweep_, .open = true, .seen = due->seen});
+  p_.Do(AdviseSweep{.sweep = sweep_, .open = true, .seen = due->seen});
   EXPECT_EQ(p_.core_.NextDue(), std::nullopt);
   EXPECT_TRUE(Core({}, p_.Snapshot()).NextDue());
 }
 
 TEST_F(Growing, OneThatIsOverIsReopenedByTrialsAndByNothingElse) {
   Succeeds("a");
-  p_.Do(ExtendSweep{.sweep = sweep_, .open = false});
+  p_.Do(AdviseSweep{.sweep = sweep_, .open = false});
   ASSERT_EQ(State(), SweepState::kCompleted);
-  p_.Do(ExtendSweep{.sweep = sweep_, .open = true});
+  p_.Do(AdviseSweep{.sweep = sweep_, .open = true});
   EXPECT_EQ(State(), SweepState::kCompleted);
   p_.Do(Adds(sweep_, "two more", 2, false));
   EXPECT_EQ(State(), SweepState::kMaterializing);

@@ -26,6 +26,7 @@ struct S {
   std::string labels = "";
   int64_t bundle = 1;
   int64_t ranks = 1;
+  int64_t until = -1;
 };
 // A trial by its key.
 struct T {
@@ -90,7 +91,8 @@ class Picture {
                             .memory_bytes = s.memory,
                             .labels = s.labels,
                             .bundle = s.bundle,
-                            .ranks = s.ranks});
+                            .ranks = s.ranks,
+                            .until_step = s.until});
         n.parents.push_back(s.parent);
       }
       list->push_back(n);
@@ -199,6 +201,8 @@ class Picture {
   std::map<std::string, WorkerId> workers_;
   std::map<SweepId, SweepRow> sweeps_;
   std::vector<AdditionRow> additions_;
+  std::vector<LookRow> looks_;
+  std::map<int64_t, std::string> tuned_;  // by cell
   std::map<TrialId, TrialRow> trials_;
   std::map<std::string, TrialId> ids_;
   std::map<StageId, StageRow> stages_;
@@ -219,6 +223,8 @@ class Picture {
   }
   void Write(const InsertAddition& c) { additions_.push_back(c.row); }
   void Write(const InsertCell&) {}
+  void Write(const UpdateCell& c) { tuned_[c.idx] = c.tuned_json; }
+  void Write(const InsertLook& c) { looks_.push_back(c.row); }
   void Write(const InsertTrial& c) {
     EXPECT_FALSE(ids_.contains(c.row.key)) << "trial " << c.row.key << " twice";
     trials_[c.row.id] = c.row;
@@ -276,6 +282,7 @@ inline ClusterSnapshot Picture::Snapshot() const {
     s.sweeps.push_back(row);
   }
   s.additions = additions_;
+  for (const LookRow& look : looks_) s.looks[look.sweep] = look.seq + 1;
   for (const auto& [id, row] : trials_) {
     s.last_trial = id;
     if (!IsTerminal(row.state)) s.trials.push_back(Tree(row.key));

@@ -1,0 +1,149 @@
+#include "coordinator/advisor.h"
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "domain/status_macros.h"
+#include "sweeps/tuning.h"
+
+namespace plumb::coordinator {
+namespace {
+
+using nlohmann::json;
+using sweeps::PlannedTrial;
+using sweeps::SweepPlan;
+using sweeps::TrialRole;
+using Point = std::vector<std::string>;
+
+constexpr char kTune[] = "tune", kWinner[] = "winner";
+
+// A cell whose values are not chosen yet.
+struct Tuning {
+  int64_t running = 0;
+  std::vector<sweeps::TuneResult> results;
+};
+
+std::string Payload(const char* kind, int64_t cell, const std::vector<Point>& points) {
+  return json({{"kind", kind}, {"cell", cell}, {"points", points}}).dump();
+}
+
+// {"train.lr": 0.01}
+std::string TunedJson(const sweeps::TunePlan& tune, const Point& values) {
+  json out = json::object();
+  for (size_t a = 0; a < values.size(); ++a) out[tune.axes[a].field] = json::parse(values[a]);
+  return out.dump();
+}
+
+absl::StatusOr<std::vector<PlannedTrial>> Make(const SweepPlan& plan, const std::string& kind,
+                                               int64_t cell, const std::vector<Point>& points) {
+  std::vector<PlannedTrial> out;
+  for (const Point& point : points) {
+    ASSIGN_OR_RETURN(std::vector<PlannedTrial> trials,
+                     kind == kTune ? sweeps::TuneTrials(plan, cell, point)
+                                   : sweeps::WinnerTrials(plan, cell, point));
+    std::move(trials.begin(), trials.end(), std::back_inserter(out));
+  }
+  return out;
+}
+
+absl::StatusOr<core::AdviseSweep::Addition> Add(const SweepPlan& plan, const char* kind,
+                                                int64_t cell, const std::vector<Point>& points,
+                                                std::string why) {
+  ASSIGN_OR_RETURN(const std::vector<PlannedTrial> trials, Make(plan, kind, cell, points));
+  std::string name = absl::StrCat(kind, " of cell ", cell);
+  if (kind == kTune) {
+    for (const Point& p : points) absl::StrAppend(&name, ": ", absl::StrJoin(p, ", "));
+  }
+  return core::AdviseSweep::Addition{.name = std::move(name),
+                                     .payload_json = Payload(kind, cell, points),
+                                     .trials = std::ssize(trials),
+                                     .why = std::move(why)};
+}
+
+absl::StatusOr<std::map<int64_t, Tuning>> ReadTunings(const SweepPlan& plan,
+                                                      const std::vector<PlannedTrial>& added,
+                                                      SweepId sweep, store::Reader& reader) {
+  std::map<int64_t, Tuning> out;
+  ASSIGN_OR_RETURN(const std::vector<store::TrialProgress> trials,
+                   reader.TuneProgress(sweep, plan.tune->metric));
+  for (const store::TrialProgress& t : trials) {
+    const auto planned = std::ssize(plan.trials);
+    const PlannedTrial& trial = t.idx < planned ? plan.trials[t.idx] : added.at(t.idx - planned);
+    Tuning& tuning = out[trial.cell];
+    if (!IsTerminal(t.state)) {
+      ++tuning.running;
+      continue;
+    }
+    const bool whole = t.state == StageState::kSucceeded;
+    tuning.results.push_back(
+        {.values = trial.tune_values,
+         .value = whole ? sweeps::ValueAt(plan.tune->metric_at, t.values) : std::nullopt});
+  }
+  return out;
+}
+
+}  // namespace
+
+bool NeedsAdvice(const SweepPlan& plan) { return plan.tune != nullptr; }
+
+absl::StatusOr<std::vector<PlannedTrial>> TrialsOf(const SweepPlan& plan,
+                                                   const AdditionRow& addition) {
+  const json payload = json::parse(addition.payload_json, nullptr, false);
+  const auto wrong = [&] {
+    return absl::DataLossError(absl::StrCat("addition \"", addition.name, "\" of sweep ",
+                                            addition.sweep.value, " cannot be read: ",
+                                            addition.payload_json));
+  };
+  if (!payload.is_object() || plan.tune == nullptr) return wrong();
+  const std::string kind = payload.value("kind", "");
+  const int64_t cell = payload.value("cell", int64_t{-1});
+  if ((kind != kTune && kind != kWinner) || cell < 0 || cell >= std::ssize(plan.cells))
+    return wrong();
+  ASSIGN_OR_RETURN(std::vector<PlannedTrial> trials,
+                   Make(plan, kind, cell, payload.value("points", std::vector<Point>())));
+  if (std::ssize(trials) != addition.trials) return wrong();
+  return trials;
+}
+
+absl::StatusOr<core::AdviseSweep> Advise(const SweepPlan& plan,
+                                         const std::vector<PlannedTrial>& added,
+                                         const std::vector<AdditionRow>& additions, SweepId sweep,
+                                         store::Reader& reader) {
+  core::AdviseSweep out{.sweep = sweep};
+  std::vector<bool> decided(plan.cells.size());
+  for (const AdditionRow& a : additions) {
+    const json payload = json::parse(a.payload_json);
+    if (payload.at("kind") == kWinner) decided.at(payload.at("cell").get<size_t>()) = true;
+  }
+  ASSIGN_OR_RETURN(const auto tunings, ReadTunings(plan, added, sweep, reader));
+  for (const auto& [cell, tuning] : tunings) {
+    if (decided[cell] || tuning.running > 0) continue;
+    const sweeps::TuneDecision decision = sweeps::ChooseWinner(*plan.tune, tuning.results);
+    const std::string why = sweeps::InWords(*plan.tune, decision);
+    if (!decision.extension.empty()) {
+      ASSIGN_OR_RETURN(auto more, Add(plan, kTune, cell, decision.extension, why));
+      out.additions.push_back(std::move(more));
+      continue;
+    }
+    std::vector<Point> winner;
+    if (!decision.winner.empty()) winner.push_back(decision.winner);
+    ASSIGN_OR_RETURN(auto replicates, Add(plan, kWinner, cell, winner, why));
+    out.additions.push_back(std::move(replicates));
+    std::vector<std::string> flags = plan.cells[cell].flags;
+    for (std::string& flag : sweeps::TuneFlags(*plan.tune, decision))
+      flags.push_back(std::move(flag));
+    out.tuned.push_back({.cell_idx = cell,
+                         .flags_json = json(flags).dump(),
+                         .tuned_json = TunedJson(*plan.tune, decision.winner)});
+    decided[cell] = true;
+  }
+  for (const bool d : decided) out.open |= !d;
+  return out;
+}
+
+}  // namespace plumb::coordinator

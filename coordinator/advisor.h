@@ -1,0 +1,28 @@
+// What becomes of a sweep that decides as it goes: which values its cells' tuning chose and what
+// then runs. A function of its plan and of what the database says, so that it comes out the same
+// after a restart.
+#pragma once
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "coordinator/core/events.h"
+#include "store/read.h"
+#include "sweeps/plan.h"
+
+namespace plumb::coordinator {
+
+// Whether the sweep's later trials follow from the results of earlier ones.
+bool NeedsAdvice(const sweeps::SweepPlan& plan);
+
+// The trials of one addition that Advise made. DataLoss for a payload that it never makes.
+absl::StatusOr<std::vector<sweeps::PlannedTrial>> TrialsOf(const sweeps::SweepPlan& plan,
+                                                           const AdditionRow& addition);
+
+// `added`: the trials of `additions`, in order.
+absl::StatusOr<core::AdviseSweep> Advise(const sweeps::SweepPlan& plan,
+                                         const std::vector<sweeps::PlannedTrial>& added,
+                                         const std::vector<AdditionRow>& additions, SweepId sweep,
+                                         store::Reader& reader);
+
+}  // namespace plumb::coordinator
