@@ -254,7 +254,7 @@ absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
                  "ORDER BY m.step DESC LIMIT 1), t.flops_per_token, t.tokens, "
                  "t.seed_data, t.id "
                  "FROM sweep_trial st JOIN trial t ON t.id = st.trial_id WHERE "
-                 "st.sweep_id = ?1 ORDER BY st.idx"));
+                 "st.sweep_id = ?1 AND st.tune = 0 ORDER BY st.idx"));
   rows.Bind(1, out.id);
   rows.Bind(2, out.series);
   ASSIGN_OR_RETURN(
@@ -399,7 +399,7 @@ absl::StatusOr<analysis::CurvesFigure> LoadCurves(store::Database& db,
       db.Prepare(absl::StrCat(
           "SELECT cell_id, cell, trial_id, replicate, ", request.x == "steps" ? "step" : request.x,
           ", value FROM v_curve WHERE sweep_id = ?1 AND series = ?2 AND layer = -1 AND "
-          "aa = 0 ORDER BY cell_id, replicate, trial_id, step")));
+          "aa = 0 AND tune = 0 ORDER BY cell_id, replicate, trial_id, step")));
   rows.Bind(1, sweep);
   rows.Bind(2, request.series);
   analysis::CurvesFigure f{.title = absl::StrCat("Sweep ", sweep, ": ", InWords(request.series)),

@@ -285,6 +285,7 @@ void ToProto(const store::TrialView& v, v1::Trial* out) {
   out->set_cell(v.cell.name);
   out->set_replicate(static_cast<int32_t>(v.link.replicate));
   out->set_aa(v.link.aa != 0);
+  out->set_tune(v.link.tune != 0);
   out->set_state(std::string(Name(v.row.state)));
   for (const store::StageView& s : v.stages) {
     v1::Stage* stage = out->add_stages();

@@ -20,5 +20,37 @@ TEST(PlanRows, AStageThatTrainsTakesASlotForEachThreadOfEachRank) {
   EXPECT_THAT(slots, ::testing::ElementsAre(8, 8, 2));
 }
 
+TEST(PlanRows, ASliceGoesOnFromThePlanToWhatWasAdded) {
+  sweeps::PlannedTrial trial{
+      .config = spec::ResolvedOrDie(R"({"train": {"steps": 1}})"),
+      .stages = {{.name = "pretrain", .kind = "pretrain"}},
+  };
+  sweeps::SweepPlan plan{.cells = {{.name = "a"}, {.name = "b"}}};
+  for (int64_t cell : {0, 0, 1}) {
+    trial.cell = cell;
+    trial.role = sweeps::TrialRole::kTune;
+    plan.trials.push_back(trial);
+  }
+  std::vector<sweeps::PlannedTrial> added;
+  for (int64_t cell : {1, 0}) {
+    trial.cell = cell;
+    trial.role = sweeps::TrialRole::kMain;
+    added.push_back(trial);
+  }
+  const auto drawn = [&](int64_t from, int64_t limit) {
+    const core::MaterializeSlice s = ToSlice(plan, added, SweepId{1}, "r", from, limit);
+    std::string out;
+    for (const CellRow& c : s.cells) out += c.name + " ";
+    for (const core::NewTrial& t : *s.trials)
+      out += std::to_string(t.cell_idx) + (t.tune != 0 ? "t " : " ");
+    return out;
+  };
+  EXPECT_EQ(drawn(0, 9), "a b 0t 0t 1t 1 0 ");
+  EXPECT_EQ(drawn(0, 2), "a 0t 0t ");
+  EXPECT_EQ(drawn(2, 2), "b 1t 1 ");
+  EXPECT_EQ(drawn(4, 2), "0 ");
+  EXPECT_EQ(drawn(5, 2), "");
+}
+
 }  // namespace
 }  // namespace plumb::coordinator

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """A sweep under fire: kill -9 of trainer, its other ranks, worker and coordinator at random moments, at least --kills times in all.
 
+With --mode tune each cell chooses its learning rate and then runs its replicates, the same ones under fire.
 With --mode gangs every trial runs under fire on two workers of one slot each, undisturbed on one worker of two.
 
 The sweep must complete, its measurements must be as many as the closed form says, none twice, and every value (times and
 memory apart) equal to the last bit to that of the same sweep run undisturbed. The random moments follow from --seed.
 
-    kill_everything.py --bin BUILD/bin --mode noop|train|ranks|gangs [--seed N] [--kills N] [--keep]
+    kill_everything.py --bin BUILD/bin --mode noop|train|tune|ranks|gangs [--seed N] [--kills N] [--keep]
 """
 import argparse
 import array
@@ -41,6 +42,10 @@ trial:
   execution: {threads: 1, checkpoint_steps: 40}
 axes: {model.n_layers: [1, 2, 3]}
 replicates: 2
+"""
+# Which trials there are follows from the results of the first ones.
+TUNE_SWEEP = TRAIN_SWEEP.replace("steps: 2500", "steps: 900").replace(", lr: 3e-3", "").replace("[1, 2, 3]", "[1, 2]") + """
+tune: {train.lr: [1e-3, 3e-3], seeds: 2, extend: 1}
 """
 # Every trial on two processes, of which either may be the victim.
 RANKS_SWEEP = TRAIN_SWEEP.replace("steps: 2500", "steps: 700, ranks: 2").replace("replicates: 2", "replicates: 1")
@@ -255,13 +260,13 @@ def check(condition, cluster, why):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", type=pathlib.Path, required=True)
-    parser.add_argument("--mode", choices=("noop", "train", "ranks", "gangs"), required=True)
+    parser.add_argument("--mode", choices=("noop", "train", "tune", "ranks", "gangs"), required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=21)
     parser.add_argument("--keep", action="store_true", help="leave the folder")
     args = parser.parse_args()
     trainer = args.bin / ("plumb-noop-trainer" if args.mode == "noop" else "plumb-trainer")
-    sweep = {"noop": NOOP_SWEEP, "train": TRAIN_SWEEP, "ranks": RANKS_SWEEP, "gangs": RANKS_SWEEP}[args.mode]
+    sweep = {"noop": NOOP_SWEEP, "train": TRAIN_SWEEP, "tune": TUNE_SWEEP, "ranks": RANKS_SWEEP, "gangs": RANKS_SWEEP}[args.mode]
     folder = pathlib.Path(tempfile.mkdtemp(prefix="plumb-e2e-"))
     deadline = time.monotonic() + LIMIT_SECONDS
     rng = random.Random(args.seed)
@@ -294,6 +299,14 @@ def main():
             alone = fire.query("SELECT count(*) FROM attempt a WHERE NOT EXISTS (SELECT 1 FROM attempt_member m "
                                "WHERE m.stage_id = a.stage_id AND m.number = a.number)")
             check(alone == [(0,)], fire, "an attempt was no gang")
+        if args.mode == "tune":
+            chosen = "SELECT c.name, c.flags_json, c.tuned_json FROM cell c ORDER BY c.idx"
+            check(fire.query(chosen) == calm.query(chosen) and '"train.lr"' in fire.query(chosen)[0][2], fire,
+                  f"chosen under fire: {fire.query(chosen)}, undisturbed: {calm.query(chosen)}")
+            parts = "SELECT c.idx, st.replicate, st.tune, t.key FROM sweep_trial st JOIN cell c ON c.id = st.cell_id JOIN trial t ON t.id = st.trial_id ORDER BY 1, 3, 2, 4"
+            check(fire.query(parts) == calm.query(parts), fire, "its trials differ")
+            check(all(fire.query(f"SELECT count(*) FROM sweep_trial st JOIN cell c ON c.id = st.cell_id WHERE tune = 0 AND c.idx = {i}")
+                      == [(2,)] for i in range(2)), fire, "a cell has not two replicates")
         check(fire.query("PRAGMA integrity_check") == [("ok",)], fire, "the database is damaged")
         calm_points, calm_documents, calm_records = results(calm)
         fire_points, fire_documents, fire_records = results(fire)

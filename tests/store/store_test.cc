@@ -504,16 +504,29 @@ TEST_F(StoreTest, LoadGivesBackWhatIsLive) {
   EXPECT_EQ(found->size(), 1);
 }
 
+// From a file of this schema to those of older ones; views that it replaces are there, with columns
+// enough for those that read them.
+constexpr char kBackToNine[] =
+    "DROP VIEW v_cell; DROP VIEW v_trial; DROP VIEW v_curve; DROP VIEW v_record; "
+    "CREATE VIEW v_cell AS SELECT 1; CREATE VIEW v_trial AS SELECT 1; "
+    "CREATE VIEW v_curve AS SELECT 1; CREATE VIEW v_record AS SELECT 1 AS sweep_id, 1 AS sweep, "
+    "1 AS cell_id, 1 AS cell, 1 AS replicate, 1 AS aa, 1 AS trial_id, 1 AS stage, 1 AS kind, "
+    "1 AS name, 1 AS idx, 1 AS step, 1 AS data_json; DROP TABLE look; "
+    "ALTER TABLE cell DROP COLUMN tuned_json; ALTER TABLE stage DROP COLUMN until_step; "
+    "PRAGMA user_version = 9;";
+constexpr char kBackToEight[] =
+    "DROP TABLE sweep_addition; ALTER TABLE sweep DROP COLUMN open; "
+    "ALTER TABLE sweep_trial DROP COLUMN tune; PRAGMA user_version = 8;";
+
 TEST_F(StoreTest, SchemaSixWithRowsGetsGangsAndKeepsThem) {
   OpenWithAttempt();
   store_.reset();
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute("DROP TABLE sweep_addition; ALTER TABLE sweep DROP COLUMN open; "
-                            "ALTER TABLE sweep_trial DROP COLUMN tune; "
+    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToNine, kBackToEight,
                             "DROP TABLE server_start; DROP TABLE attempt_member; "
                             "ALTER TABLE stage DROP COLUMN ranks; ALTER TABLE worker DROP COLUMN "
-                            "gang; PRAGMA user_version = 6;")
+                            "gang; PRAGMA user_version = 6;"))
                     .ok());
   }
   Open();
@@ -536,9 +549,8 @@ TEST_F(StoreTest, EachStartHasAPlaceInTheFileAndANameOfItsOwn) {
   store_.reset();
   {  // as schema 7 left it
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute("DROP TABLE sweep_addition; ALTER TABLE sweep DROP COLUMN open; "
-                            "ALTER TABLE sweep_trial DROP COLUMN tune; "
-                            "DROP TABLE server_start; PRAGMA user_version = 7;")
+    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToNine, kBackToEight,
+                            "DROP TABLE server_start; PRAGMA user_version = 7;"))
                     .ok());
   }
   Open();
@@ -580,13 +592,64 @@ TEST_F(StoreTest, SchemaEightWithRowsGetsGrowingSweepsAndKeepsThem) {
   store_.reset();
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute("DROP TABLE sweep_addition; ALTER TABLE sweep DROP COLUMN open; "
-                            "ALTER TABLE sweep_trial DROP COLUMN tune; PRAGMA user_version = 8;")
+    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToNine, kBackToEight))
                     .ok());
   }
   Open();
   EXPECT_THAT(Query("SELECT open, tune FROM sweep, sweep_trial"), ElementsAre("0|0"));
   EXPECT_FALSE(store_->Load()->sweeps[0].open);
+}
+
+TEST_F(StoreTest, SchemaNineWithRowsGetsRungsAndKeepsThem) {
+  OpenWithAttempt();
+  store_.reset();
+  {
+    absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
+    ASSERT_TRUE(db->Execute(kBackToNine).ok());
+  }
+  Open();
+  EXPECT_THAT(Query("SELECT until_step, tuned_json FROM stage, cell"), ElementsAre("-1|{}"));
+  EXPECT_THAT(Query("SELECT tune, n FROM v_trial JOIN v_cell USING (cell_id)"),
+              ElementsAre("0|1"));
+  EXPECT_TRUE(store_->Load()->looks.empty());
+}
+
+TEST_F(StoreTest, ATrialThatTunesIsInNoCellsMean) {
+  OpenWithAttempt();
+  ASSERT_TRUE(Commit({InsertTrial{{.id = TrialId{2}, .key = "k2"}},
+                      InsertSweepTrial{{.sweep = SweepId{1},
+                                        .idx = 1,
+                                        .cell_idx = 0,
+                                        .trial = TrialId{2},
+                                        .tune = 1}}})
+                  .ok());
+  EXPECT_THAT(Query("SELECT n FROM v_cell"), ElementsAre("1"));
+  EXPECT_THAT(Query("SELECT tune FROM v_trial ORDER BY trial_id"), ElementsAre("0", "1"));
+}
+
+TEST_F(StoreTest, LooksAndWhatACellWasTunedToAndRungsAreKept) {
+  OpenWithAttempt();
+  const auto look = [&](int64_t seq, int64_t step, std::optional<double> value) {
+    return Commit({InsertLook{{.sweep = SweepId{1},
+                               .seq = seq,
+                               .trial_idx = 0,
+                               .step = step,
+                               .value = value}}});
+  };
+  ASSERT_TRUE(look(0, 10, 2.5).ok());
+  ASSERT_TRUE(look(1, 20, std::nullopt).ok());
+  EXPECT_FALSE(look(1, 30, 2.5).ok()) << "a place in the order is given once";
+  EXPECT_FALSE(look(2, 20, 2.5).ok()) << "a value is judged once";
+  EXPECT_EQ(store_->Load()->looks, (std::map<SweepId, int64_t>{{SweepId{1}, 2}}));
+  EXPECT_THAT(Query("SELECT seq, step, value FROM look ORDER BY seq"),
+              ElementsAre("0|10|2.5", "1|20|-"));
+  ASSERT_TRUE(Commit({UpdateCell{.sweep = SweepId{1},
+                                 .idx = 0,
+                                 .flags_json = "[\"f\"]",
+                                 .tuned_json = "{\"train.lr\":0.1}"}})
+                  .ok());
+  EXPECT_THAT(Query("SELECT flags_json, tuned_json FROM cell"),
+              ElementsAre("[\"f\"]|{\"train.lr\":0.1}"));
 }
 
 TEST_F(StoreTest, TheMembersOfAGangAreLoadedWithTheirAttempt) {

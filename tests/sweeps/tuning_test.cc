@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <set>
 
 #include "tests/sweeps/corpora.h"
@@ -251,8 +252,6 @@ TEST(ChooseWinner, OfTwoAxesEachHasItsEdgeBesideTheWinnersOther) {
 }
 
 TEST(Tune, WhatTheServerCannotDoYetIsRefusedInWords) {
-  EXPECT_NE(NotYetServed(PlanOrDie(kTuned)).message().find("does not carry out tune: yet"),
-            std::string::npos);
   const std::string trial =
       "sweep: s\ntrial: {data: {corpus: docs}, train: {steps: 1}}\naxes: {train.lr: [1e-3, "
       "1e-2]}\n";
@@ -279,6 +278,18 @@ TEST(Stop, SaysWhichRulesAndAmongWhichTrials) {
   EXPECT_EQ(p.stop->racing->min_replicates, 4);
   EXPECT_TRUE(p.stop->across_cells);
   EXPECT_FALSE(PlanOrDie(trial + "stop: {racing: {}}\n").stop->across_cells);
+}
+
+TEST(Tuning, TheValueIsTheLastTheBestOrTheMeanOfTheLast) {
+  const std::vector<double> curve = {5, 1, 3, 4};
+  EXPECT_EQ(ValueAt("last", curve), 4);
+  EXPECT_EQ(ValueAt("best", curve), 1);
+  EXPECT_EQ(ValueAt("mean_last(2)", curve), 3.5);
+  EXPECT_EQ(ValueAt("mean_last(9)", curve), 3.25);
+  EXPECT_EQ(ValueAt("last", {}), std::nullopt);
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_EQ(ValueAt("mean_last(2)", {nan, 1, 2}), 1.5);
+  EXPECT_EQ(ValueAt("mean_last(3)", {nan, 1, 2}), std::nullopt);
 }
 
 }  // namespace
