@@ -24,7 +24,7 @@ void Oracle::OnWrong(const std::string& what) {
 }
 
 void Oracle::OnApplied(const core::Core& core) {
-  if (!scenario_.check) return;
+  if (scenario_.check_every == 0 || ++applied_ % scenario_.check_every != 0) return;
   if (const absl::Status s = core.CheckInvariants(); !s.ok())
     OnWrong(absl::StrCat("core: ", s.message()));
 }

@@ -120,6 +120,7 @@ class Oracle : public Watcher {
   // What trainers said; a machine may have run the same attempt before a copy was put back.
   std::set<std::tuple<int64_t, AttemptId, Outcome>> said_;
   std::string wrong_;
+  int64_t applied_ = 0;  // events
   uint64_t history_ = 1;
 };
 

@@ -349,6 +349,11 @@ class TorchEngine : public Engine {
     }
   }
 
+  // Also where the lease ends: whoever gave it wants to know how good the row is there.
+  static bool Evaluates(const Row& r, int64_t step) {
+    return IsEvalStep(r.spec(), step) || step >= r.until;
+  }
+
   void StepRows() {
     const Clock::time_point start = Clock::now();
     const double cpu = CpuSeconds();
@@ -356,7 +361,7 @@ class TorchEngine : public Engine {
     std::vector<RowUpdate> updates;
     bool evaluates = false;
     for (const Row& r : rows_) {
-      evaluates |= IsEvalStep(r.spec(), r.progress.step + 1);
+      evaluates |= Evaluates(r, r.progress.step + 1);
       updates.push_back(UpdateOf(r.spec(), r.progress.step + 1));
     }
     std::vector<std::vector<double>> layer_norms;
@@ -423,7 +428,7 @@ class TorchEngine : public Engine {
           rate * static_cast<double>(spec::TrainingFlopsPerToken(s.model, s.data.seq_len)));
       r.window_seconds = 0, r.window_tokens = 0;
     }
-    if (IsEvalStep(s, step)) {
+    if (Evaluates(r, step)) {
       for (size_t l = 0; l < layer_norms->size(); ++l)
         add("train/grad_norm_layer", (*layer_norms)[l], static_cast<int64_t>(l));
       EvaluateRow(k, &points);

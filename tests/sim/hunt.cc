@@ -2,7 +2,7 @@
 // long; tests/sim/mutations.py runs it against a core that is wrong on purpose.
 //
 //   plumb-sim-hunt --from 1 --seeds 1000 --workers 8 --trials 60 --hours 2 --faults 20
-//   --sqlite-every 10
+//   --sqlite-every 10 --check-every 1
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -19,7 +19,7 @@ int64_t Number(const char* text) { return std::strtoll(text, nullptr, 10); }
 int Hunt(int argc, char** argv) {
   Size size{.workers = 8, .trials = 60, .length = absl::Hours(2), .faults = 20};
   int64_t from = 1, seeds = 100, sqlite_every = 10, stop_after = 5, failures = 0, steps = 0,
-          ended = 0, faults = 0;
+          ended = 0, faults = 0, check_every = 1;
   bool shrink = true, verbose = false;
   double days = 0;
   for (int i = 1; i + 1 < argc; i += 2) {
@@ -33,12 +33,14 @@ int Hunt(int argc, char** argv) {
     if (name == "--faults") size.faults = value;
     if (name == "--sqlite-every") sqlite_every = value;
     if (name == "--stop-after") stop_after = value;
+    if (name == "--check-every") check_every = value;
     if (name == "--shrink") shrink = value != 0;
     if (name == "--verbose") verbose = value != 0;
   }
   std::map<std::string, int64_t> counts;
   for (int64_t seed = from; seed < from + seeds; ++seed) {
     Scenario scenario = Draw(static_cast<uint64_t>(seed), size);
+    scenario.check_every = check_every;
     std::string folder;
     if (sqlite_every > 0 && seed % sqlite_every == 0) {
       char dir[] = "/dev/shm/plumb-sim-XXXXXX";

@@ -201,6 +201,18 @@ TEST_F(EngineTest, ALeaseEndsThereAndAnExtensionGoesOn) {
   Run();
   EXPECT_EQ(sink.ended.at("a").outcome, RowOutcome::kPaused);
   EXPECT_EQ(sink.ended.at("a").step, 12);
+  EXPECT_FALSE(IsEvalStep(Tiny("llama"), 12));
+  EXPECT_TRUE(sink.points.at("a").contains({"tune/loss", -1, 12})) << "evaluated where it pauses";
+  // Which changes no number of what follows.
+  RowRequest rest = Request("rest", Tiny("llama"));
+  rest.checkpoint = sink.checkpoints.at("a").back();
+  engine->AddRow(rest);
+  Run();
+  Open(1);
+  engine->AddRow(Request("whole", Tiny("llama")));
+  Run();
+  const auto whole = sink.Results("whole");
+  for (const auto& [point, value] : sink.Results("rest")) EXPECT_EQ(whole.at(point), value);
 }
 
 TEST_F(EngineTest, AnotherCorpusThanPlannedIsInfeasible) {
