@@ -1,0 +1,126 @@
+// Who goes on and who ends: the rules of `stop:` over what the trials have shown so far.
+//
+// Looks, values of one metric at one step of one trial, are taken one by one, in the order in which
+// they were committed; what holds after them is a function of that order alone, so a server that
+// starts again and takes the same looks decides the same. Nothing is ever taken back: a promotion
+// stands, and so does a stop.
+//
+//   asha       L. Li et al., "A system for massively parallel hyperparameter tuning", MLSys 2020.
+//              promote: algorithm 2, whenever a trial is among the best floor(n * keep) of the n
+//              that a rung has seen it goes on. stop: a trial goes on if it is among the best
+//              max(1, floor(n * keep)) at the moment it comes there, and ends otherwise.
+//   hyperband  L. Li et al., "Hyperband", JMLR 2018: asha in brackets, each with a later first rung
+//              than the one before. A trial joins the bracket that is furthest behind its share; of
+//              S brackets, the one with r rungs has the share keep^-r * S / (r + 1), rounded up.
+//   median     D. Golovin et al., "Google Vizier", KDD 2017: a trial ends when its best value so
+//              far is above the median of the others' means up to that step.
+//   divergence a trial ends when its value is above `factor` times its own best.
+//   racing     a cell ends when a paired t-test over replicates says that it is worse than the
+//              best: one-sided, at alpha over (cells - 1) and over the looks there can be
+//              (Bonferroni).
+//
+// Smaller values are better; of equal ones the earlier. A run that diverged or failed counts as
+// infinite at the rung it was on its way to.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sweeps/stop_spec.h"
+
+namespace plumb::sweeps {
+
+struct Look {
+  int64_t trial = 0;  // place among the contestants
+  int64_t step = 0;
+  std::optional<double> value;  // none: it diverged, failed or was cancelled; it has no further
+};
+
+struct Contestant {
+  int64_t group = 0;      // asha, hyperband and median compare within it
+  int64_t cell = 0;       // racing
+  int64_t replicate = 0;  // racing
+  int64_t steps = 0;      // when nothing stops it
+};
+
+struct Verdict {
+  bool stop = false;
+  int64_t until_step = -1;  // where it pauses, -1: nowhere; never goes down
+  std::string reason;       // of the last change, with the numbers that made it
+};
+
+class Stopping {
+ public:
+  explicit Stopping(StopSpec spec) : spec_(std::move(spec)) {}
+  Stopping(Stopping&&) = default;
+  Stopping& operator=(Stopping&&) = default;
+
+  // The next contestant. Of a group all come before its first look.
+  void Add(const Contestant& contestant);
+  void Take(const Look& look);
+  int64_t contestants() const { return static_cast<int64_t>(runs_.size()); }
+  int64_t looks() const { return looks_; }
+
+  const Verdict& Of(int64_t trial) const { return runs_[static_cast<size_t>(trial)].verdict; }
+  // Whether a value at this step has a part in any rule: each evaluation for `median` and
+  // `divergence`, else the first at or after a rung and the last.
+  bool Wants(int64_t trial, int64_t step) const;
+
+ private:
+  struct Entry {
+    double value;
+    int64_t order;  // of looks
+    int64_t trial;
+    auto operator<=>(const Entry&) const = default;
+  };
+  // One group's bracket.
+  struct Ladder {
+    std::vector<std::vector<Entry>> rungs;  // best first
+    std::vector<int64_t> trials;
+    int64_t running = 0, finished = 0;
+  };
+  struct Run {
+    Contestant is;
+    Ladder* ladder = nullptr;
+    std::vector<int64_t> rungs;  // steps
+    size_t passed = 0;           // rungs at which it was seen
+    size_t allowed = 0;          // rungs that it may go beyond
+    bool out = false;            // it has ended, or will
+    double best = 0;             // with `seen`
+    std::vector<std::pair<int64_t, double>> seen;  // step, value: for median and divergence
+    Verdict verdict;
+  };
+
+  Run& At(int64_t trial) { return runs_[static_cast<size_t>(trial)]; }
+  int64_t BracketFor(int64_t group);
+  bool Waits(const Run& r) const { return !r.out && r.passed > r.allowed; }
+  void Climb(int64_t trial, double value, bool is_last);
+  void Record(int64_t trial, double value);
+  void Allow(int64_t trial, size_t rungs, std::string reason);
+  void Leave(int64_t trial, bool finished);
+  void Stop(int64_t trial, std::string reason);
+  void Close(Ladder& ladder);
+  void Median(int64_t trial, int64_t step);
+  void Divergence(int64_t trial, int64_t step, double value);
+  void Racing(int64_t trial, double value);
+
+  StopSpec spec_;
+  int64_t looks_ = 0;
+  std::vector<Run> runs_;
+  std::map<std::pair<int64_t, int64_t>, Ladder> ladders_;  // by group and bracket
+  std::map<int64_t, std::vector<int64_t>> joined_;         // by group: trials of each bracket
+  std::map<int64_t, std::vector<int64_t>> groups_;         // by group: its trials
+  // Racing: by cell, final values by replicate; how many replicates it has; whether it is out.
+  struct Cell {
+    std::map<int64_t, double> values;
+    std::vector<int64_t> trials;
+    bool out = false;
+  };
+  std::map<int64_t, Cell> cells_;
+};
+
+}  // namespace plumb::sweeps
