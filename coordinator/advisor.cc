@@ -65,31 +65,73 @@ absl::StatusOr<core::AdviseSweep::Addition> Add(const SweepPlan& plan, const cha
                                      .why = std::move(why)};
 }
 
-absl::StatusOr<std::map<int64_t, Tuning>> ReadTunings(const SweepPlan& plan,
-                                                      const std::vector<PlannedTrial>& added,
-                                                      SweepId sweep, store::Reader& reader) {
+absl::StatusOr<std::map<int64_t, Tuning>> ReadTunings(
+    const SweepPlan& plan, const std::vector<PlannedTrial>& added, const std::vector<bool>& decided,
+    const std::vector<store::TrialProgress>& trials, store::Reader& reader) {
   std::map<int64_t, Tuning> out;
-  ASSIGN_OR_RETURN(const std::vector<store::TrialProgress> trials,
-                   reader.TuneProgress(sweep, plan.tune->metric));
+  const auto planned = std::ssize(plan.trials);
+  const auto of = [&](const store::TrialProgress& t) -> const PlannedTrial& {
+    return t.idx < planned ? plan.trials[t.idx] : added.at(t.idx - planned);
+  };
+  const auto counts = [&](const PlannedTrial& t) {
+    return t.role == TrialRole::kTune && !decided[t.cell];
+  };
   for (const store::TrialProgress& t : trials) {
-    const auto planned = std::ssize(plan.trials);
-    const PlannedTrial& trial = t.idx < planned ? plan.trials[t.idx] : added.at(t.idx - planned);
-    Tuning& tuning = out[trial.cell];
-    if (!IsTerminal(t.state)) {
-      ++tuning.running;
-      continue;
+    if (counts(of(t))) out[of(t).cell].running += !IsTerminal(t.state);
+  }
+  for (const store::TrialProgress& t : trials) {
+    if (!counts(of(t)) || out[of(t).cell].running > 0) continue;
+    sweeps::TuneResult result{.values = of(t).tune_values};
+    if (t.state == StageState::kSucceeded) {
+      ASSIGN_OR_RETURN(const auto points, reader.Points(t.stage, plan.tune->metric));
+      std::vector<double> values;
+      for (const store::StepValue& p : points) values.push_back(p.value);
+      result.value = sweeps::ValueAt(plan.tune->metric_at, values);
     }
-    const bool whole = t.state == StageState::kSucceeded;
-    tuning.results.push_back(
-        {.values = trial.tune_values,
-         .value = whole ? sweeps::ValueAt(plan.tune->metric_at, t.values) : std::nullopt});
+    out[of(t).cell].results.push_back(std::move(result));
   }
   return out;
 }
 
+// What the cells whose tune trials have ended come to.
+absl::Status Tune(const SweepPlan& plan, const std::vector<PlannedTrial>& added,
+                  const std::vector<AdditionRow>& additions,
+                  const std::vector<store::TrialProgress>& trials, store::Reader& reader,
+                  core::AdviseSweep* out) {
+  std::vector<bool> decided(plan.cells.size());
+  for (const AdditionRow& a : additions) {
+    const json payload = json::parse(a.payload_json);
+    if (payload.at("kind") == kWinner) decided.at(payload.at("cell").get<size_t>()) = true;
+  }
+  ASSIGN_OR_RETURN(const auto tunings, ReadTunings(plan, added, decided, trials, reader));
+  for (const auto& [cell, tuning] : tunings) {
+    if (tuning.running > 0) continue;
+    const sweeps::TuneDecision decision = sweeps::ChooseWinner(*plan.tune, tuning.results);
+    const std::string why = sweeps::InWords(*plan.tune, decision);
+    if (!decision.extension.empty()) {
+      ASSIGN_OR_RETURN(auto more, Add(plan, kTune, cell, decision.extension, why));
+      out->additions.push_back(std::move(more));
+      continue;
+    }
+    std::vector<Point> winner;
+    if (!decision.winner.empty()) winner.push_back(decision.winner);
+    ASSIGN_OR_RETURN(auto replicates, Add(plan, kWinner, cell, winner, why));
+    out->additions.push_back(std::move(replicates));
+    std::vector<std::string> flags = plan.cells[cell].flags;
+    for (std::string& flag : sweeps::TuneFlags(*plan.tune, decision))
+      flags.push_back(std::move(flag));
+    out->tuned.push_back({.cell_idx = cell,
+                          .flags_json = json(flags).dump(),
+                          .tuned_json = TunedJson(*plan.tune, decision.winner)});
+    decided[cell] = true;
+  }
+  for (const bool d : decided) out->open |= !d;
+  return absl::OkStatus();
+}
+
 }  // namespace
 
-bool NeedsAdvice(const SweepPlan& plan) { return plan.tune != nullptr; }
+bool NeedsAdvice(const SweepPlan& plan) { return plan.tune != nullptr || plan.stop; }
 
 absl::StatusOr<std::vector<PlannedTrial>> TrialsOf(const SweepPlan& plan,
                                                    const AdditionRow& addition) {
@@ -113,36 +155,15 @@ absl::StatusOr<std::vector<PlannedTrial>> TrialsOf(const SweepPlan& plan,
 absl::StatusOr<core::AdviseSweep> Advise(const SweepPlan& plan,
                                          const std::vector<PlannedTrial>& added,
                                          const std::vector<AdditionRow>& additions, SweepId sweep,
-                                         store::Reader& reader) {
+                                         Contest& contest, store::Reader& reader) {
   core::AdviseSweep out{.sweep = sweep};
-  std::vector<bool> decided(plan.cells.size());
-  for (const AdditionRow& a : additions) {
-    const json payload = json::parse(a.payload_json);
-    if (payload.at("kind") == kWinner) decided.at(payload.at("cell").get<size_t>()) = true;
+  ASSIGN_OR_RETURN(const std::vector<store::TrialProgress> trials, reader.Progress(sweep));
+  if (!contest.empty()) {
+    RETURN_IF_ERROR(contest.Look(trials, reader, &out));
+    out.open = contest.IsOn(trials);
   }
-  ASSIGN_OR_RETURN(const auto tunings, ReadTunings(plan, added, sweep, reader));
-  for (const auto& [cell, tuning] : tunings) {
-    if (decided[cell] || tuning.running > 0) continue;
-    const sweeps::TuneDecision decision = sweeps::ChooseWinner(*plan.tune, tuning.results);
-    const std::string why = sweeps::InWords(*plan.tune, decision);
-    if (!decision.extension.empty()) {
-      ASSIGN_OR_RETURN(auto more, Add(plan, kTune, cell, decision.extension, why));
-      out.additions.push_back(std::move(more));
-      continue;
-    }
-    std::vector<Point> winner;
-    if (!decision.winner.empty()) winner.push_back(decision.winner);
-    ASSIGN_OR_RETURN(auto replicates, Add(plan, kWinner, cell, winner, why));
-    out.additions.push_back(std::move(replicates));
-    std::vector<std::string> flags = plan.cells[cell].flags;
-    for (std::string& flag : sweeps::TuneFlags(*plan.tune, decision))
-      flags.push_back(std::move(flag));
-    out.tuned.push_back({.cell_idx = cell,
-                         .flags_json = json(flags).dump(),
-                         .tuned_json = TunedJson(*plan.tune, decision.winner)});
-    decided[cell] = true;
-  }
-  for (const bool d : decided) out.open |= !d;
+  if (plan.tune != nullptr)
+    RETURN_IF_ERROR(Tune(plan, added, additions, trials, reader, &out));
   return out;
 }
 

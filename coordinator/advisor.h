@@ -1,11 +1,12 @@
-// What becomes of a sweep that decides as it goes: which values its cells' tuning chose and what
-// then runs. A function of its plan and of what the database says, so that it comes out the same
+// What becomes of a sweep that decides as it goes: which values its cells' tuning chose, what then
+// runs, and which trials go on. A function of its plan and of what the database says, so that it comes out the same
 // after a restart.
 #pragma once
 
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "coordinator/contest.h"
 #include "coordinator/core/events.h"
 #include "store/read.h"
 #include "sweeps/plan.h"
@@ -19,10 +20,11 @@ bool NeedsAdvice(const sweeps::SweepPlan& plan);
 absl::StatusOr<std::vector<sweeps::PlannedTrial>> TrialsOf(const sweeps::SweepPlan& plan,
                                                            const AdditionRow& addition);
 
-// `added`: the trials of `additions`, in order.
+// `added`: the trials of `additions`, in order. `contest` has all of them and the looks that the
+// database has.
 absl::StatusOr<core::AdviseSweep> Advise(const sweeps::SweepPlan& plan,
                                          const std::vector<sweeps::PlannedTrial>& added,
                                          const std::vector<AdditionRow>& additions, SweepId sweep,
-                                         store::Reader& reader);
+                                         Contest& contest, store::Reader& reader);
 
 }  // namespace plumb::coordinator

@@ -71,7 +71,8 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
 }
 
 core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan,
-                               const std::vector<sweeps::PlannedTrial>& added, SweepId sweep,
+                               const std::vector<sweeps::PlannedTrial>& added,
+                               const Contest& contest, SweepId sweep,
                                const std::string& request_id, int64_t from, int64_t limit) {
   const auto planned = std::ssize(plan.trials);
   const auto n = planned + std::ssize(added);
@@ -99,6 +100,7 @@ core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan,
   for (int64_t i = from; i < end; ++i) {
     const sweeps::PlannedTrial& trial = i < planned ? plan.trials[i] : added[i - planned];
     trials->push_back(ToNewTrial(trial, request_id, labels, plan.bundle));
+    trials->back().stages.front().until_step = contest.UntilOf(i);
   }
   out.trials = std::move(trials);
   return out;

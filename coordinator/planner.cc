@@ -98,7 +98,7 @@ void Planner::SubmitNow(const std::string& request_id, const std::string& yaml,
                                     .priority = plan->priority,
                                     .open = NeedsAdvice(*plan)}};
   const std::string key = request_id + event.sweep.request_hash;
-  plans_[key] = std::make_shared<Kept>(Kept{.plan = *std::move(plan)});
+  plans_[key] = Keep(*std::move(plan));
   owner_->Post(std::move(event), [this, done, key](absl::StatusOr<core::Answer> answer) {
     if (!answer.ok()) {
       thread_.Post([this, key] { plans_.erase(key); });
@@ -125,6 +125,23 @@ void Planner::AskForAdvice(const Owner::Question& question) {
   });
 }
 
+std::shared_ptr<Planner::Kept> Planner::Keep(sweeps::SweepPlan plan) {
+  auto kept = std::make_shared<Kept>(Kept{.plan = std::move(plan)});
+  kept->contest = AllOf(*kept, {});
+  return kept;
+}
+
+Contest Planner::AllOf(const Kept& kept, const std::vector<AdditionRow>& additions) {
+  Contest out(kept.plan);
+  out.Join(kept.plan.trials);
+  auto next = kept.added.begin();
+  for (const AdditionRow& a : additions) {
+    out.Join({next, next + a.trials});
+    next += a.trials;
+  }
+  return out;
+}
+
 absl::StatusOr<Planner::Kept*> Planner::PlanOf(const core::Core::Cursor& at) {
   std::shared_ptr<Kept>& kept = plans_[at.request_id + at.request_hash];
   if (kept == nullptr) {
@@ -132,11 +149,12 @@ absl::StatusOr<Planner::Kept*> Planner::PlanOf(const core::Core::Cursor& at) {
     ASSIGN_OR_RETURN(store::Reader reader, store::Reader::Open(db_path_));
     ASSIGN_OR_RETURN(const std::string yaml, reader.SweepYaml(at.sweep));
     ASSIGN_OR_RETURN(sweeps::SweepPlan again, plan_(yaml, "sweep.yaml"));
-    kept = std::make_shared<Kept>(Kept{.plan = std::move(again)});
+    kept = Keep(std::move(again));
   }
   for (; kept->additions < at.additions.size(); ++kept->additions) {
     ASSIGN_OR_RETURN(std::vector<sweeps::PlannedTrial> more,
                      TrialsOf(kept->plan, at.additions[kept->additions]));
+    kept->contest->Join(more);
     std::move(more.begin(), more.end(), std::back_inserter(kept->added));
   }
   const int64_t trials = std::ssize(kept->plan.trials) + std::ssize(kept->added);
@@ -151,7 +169,7 @@ absl::StatusOr<Planner::Kept*> Planner::PlanOf(const core::Core::Cursor& at) {
 absl::StatusOr<core::MaterializeSlice> Planner::SliceNow(const core::Core::Cursor& at) {
   ASSIGN_OR_RETURN(const Kept* kept, PlanOf(at));
   core::MaterializeSlice slice =
-      ToSlice(kept->plan, kept->added, at.sweep, at.request_id, at.from, kSliceTrials);
+      ToSlice(kept->plan, kept->added, *kept->contest, at.sweep, at.request_id, at.from, kSliceTrials);
   const bool last = slice.from + std::ssize(*slice.trials) >= at.trials;
   if (last && !NeedsAdvice(kept->plan)) plans_.erase(at.request_id + at.request_hash);
   return slice;
@@ -159,10 +177,19 @@ absl::StatusOr<core::MaterializeSlice> Planner::SliceNow(const core::Core::Curso
 
 absl::StatusOr<core::AdviseSweep> Planner::AdviceNow(const Owner::Question& question) {
   const core::Core::Cursor& at = question.at;
-  ASSIGN_OR_RETURN(const Kept* kept, PlanOf(at));
+  ASSIGN_OR_RETURN(Kept * kept, PlanOf(at));
   ASSIGN_OR_RETURN(store::Reader reader, store::Reader::Open(db_path_));
-  ASSIGN_OR_RETURN(core::AdviseSweep advice,
-                   Advise(kept->plan, kept->added, at.additions, at.sweep, reader));
+  if (!kept->contest->empty()) {
+    // After a restart, or where what was seen last could not be committed: from the record.
+    ASSIGN_OR_RETURN(const std::vector<LookRow> looks, reader.Looks(at.sweep));
+    if (kept->contest->looks() != std::ssize(looks)) {
+      kept->contest = AllOf(*kept, at.additions);
+      RETURN_IF_ERROR(kept->contest->Take(looks));
+    }
+  }
+  ASSIGN_OR_RETURN(
+      core::AdviseSweep advice,
+      Advise(kept->plan, kept->added, at.additions, at.sweep, *kept->contest, reader));
   advice.seen = question.due.seen;
   if (!advice.open) plans_.erase(at.request_id + at.request_hash);
   return advice;

@@ -5,9 +5,11 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "coordinator/contest.h"
 #include "coordinator/owner.h"
 #include "coordinator/task_thread.h"
 #include "sweeps/plan.h"
@@ -41,9 +43,12 @@ class Planner {
     sweeps::SweepPlan plan;
     std::vector<sweeps::PlannedTrial> added;  // by the first `additions` of the sweep's
     size_t additions = 0;
+    std::optional<Contest> contest;
   };
   void SubmitNow(const std::string& request_id, const std::string& yaml,
                  const std::string& file_name, const std::string& user, const Done& done);
+  static std::shared_ptr<Kept> Keep(sweeps::SweepPlan plan);
+  static Contest AllOf(const Kept& kept, const std::vector<AdditionRow>& additions);
   // The plan with the trials of the cursor's additions, kept from before or made again.
   absl::StatusOr<Kept*> PlanOf(const core::Core::Cursor& at);
   absl::StatusOr<core::MaterializeSlice> SliceNow(const core::Core::Cursor& at);

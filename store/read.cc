@@ -242,34 +242,51 @@ absl::StatusOr<double> Reader::LastValue(TrialId trial, const std::string& serie
   return out;
 }
 
-absl::StatusOr<std::vector<TrialProgress>> Reader::TuneProgress(SweepId sweep,
-                                                                const std::string& series) {
+absl::StatusOr<std::vector<TrialProgress>> Reader::Progress(SweepId sweep) {
   ASSIGN_OR_RETURN(Statement * s,
-                   Cached("SELECT st.trial_id, st.idx, g.state, g.id FROM sweep_trial st "
-                          "JOIN stage g ON g.trial_id = st.trial_id AND g.parent_id IS NULL "
-                          "WHERE st.sweep_id = ? AND st.tune = 1 ORDER BY st.idx, g.id"));
+                   Cached("SELECT st.trial_id, g.id, st.idx, g.state, g.step, g.until_step "
+                          "FROM sweep_trial st JOIN stage g ON g.trial_id = st.trial_id AND "
+                          "g.parent_id IS NULL WHERE st.sweep_id = ? ORDER BY st.idx, g.id"));
   s->Bind(1, sweep.value);
   std::vector<TrialProgress> out;
-  std::vector<int64_t> stages;
   RETURN_IF_ERROR(Rows(*s, [&](Statement& row) {
-    if (!out.empty() && out.back().idx == row.Int(1)) return;  // of several roots the first
+    if (!out.empty() && out.back().idx == row.Int(2)) return;  // of several roots the first
     out.push_back({.trial = TrialId{row.Int(0)},
-                   .idx = row.Int(1),
-                   .state = StageStateFromName(row.Text(2)).value_or(StageState::kPending)});
-    stages.push_back(row.Int(3));
+                   .stage = StageId{row.Int(1)},
+                   .idx = row.Int(2),
+                   .state = StageStateFromName(row.Text(3)).value_or(StageState::kPending),
+                   .step = row.Int(4),
+                   .until_step = row.Int(5)});
   }));
-  ASSIGN_OR_RETURN(Statement * points,
-                   Cached("SELECT m.value FROM series s JOIN measurement m ON m.series_id = s.id "
-                          "WHERE s.stage_id = ? AND s.name = ? AND s.layer = -1 "
-                          "ORDER BY s.definition_version, m.step"));
-  for (size_t i = 0; i < out.size(); ++i) {
-    if (!IsTerminal(out[i].state)) continue;
-    points->Bind(1, stages[i]).Bind(2, series);
-    RETURN_IF_ERROR(Rows(*points, [&](Statement& row) {
-      out[i].values.push_back(row.IsNull(0) ? std::numeric_limits<double>::quiet_NaN()
-                                            : row.Double(0));
-    }));
-  }
+  return out;
+}
+
+absl::StatusOr<std::vector<StepValue>> Reader::Points(StageId stage, const std::string& series,
+                                                      int64_t after_step) {
+  ASSIGN_OR_RETURN(Statement * s,
+                   Cached("SELECT m.step, m.value FROM measurement m WHERE m.series_id = (SELECT "
+                          "id FROM series WHERE stage_id = ?1 AND name = ?2 AND layer = -1 ORDER "
+                          "BY definition_version DESC LIMIT 1) AND m.step > ?3 ORDER BY m.step"));
+  s->Bind(1, stage.value).Bind(2, series).Bind(3, after_step);
+  std::vector<StepValue> out;
+  RETURN_IF_ERROR(Rows(*s, [&](Statement& row) {
+    out.push_back({row.Int(0),
+                   row.IsNull(1) ? std::numeric_limits<double>::quiet_NaN() : row.Double(1)});
+  }));
+  return out;
+}
+
+absl::StatusOr<std::vector<LookRow>> Reader::Looks(SweepId sweep) {
+  ASSIGN_OR_RETURN(
+      Statement * s,
+      Cached("SELECT seq, trial_idx, step, value FROM look WHERE sweep_id = ? ORDER BY seq"));
+  s->Bind(1, sweep.value);
+  std::vector<LookRow> out;
+  RETURN_IF_ERROR(Rows(*s, [&](Statement& row) {
+    out.push_back(
+        {.sweep = sweep, .seq = row.Int(0), .trial_idx = row.Int(1), .step = row.Int(2)});
+    if (!row.IsNull(3)) out.back().value = row.Double(3);
+  }));
   return out;
 }
 

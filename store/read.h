@@ -39,12 +39,18 @@ struct TrialView {
   std::string worker;                                      // of the running attempt
 };
 
-// How a trial that chooses a nuisance value stands.
+// How a trial of a sweep stands, by its first stage.
 struct TrialProgress {
   TrialId trial;
-  int64_t idx = 0;    // SweepTrialRow::idx
-  StageState state = StageState::kPending;  // of its first stage
-  std::vector<double> values;  // of the metric, in step order, once it has ended; NaN: not finite
+  StageId stage;
+  int64_t idx = 0;  // SweepTrialRow::idx
+  StageState state = StageState::kPending;
+  int64_t step = 0;
+  int64_t until_step = -1;
+};
+struct StepValue {
+  int64_t step = 0;
+  double value = 0;  // NaN: not finite
 };
 
 // Of an empty field: any.
@@ -76,8 +82,11 @@ class Reader {
   absl::StatusOr<std::vector<EventRow>> Events(TrialId trial, int64_t limit);  // newest first
   absl::StatusOr<std::vector<EventView>> Events(const EventQuery& query);      // oldest first
   absl::StatusOr<std::string> SweepYaml(SweepId sweep);
-  // The sweep's tune trials, in order.
-  absl::StatusOr<std::vector<TrialProgress>> TuneProgress(SweepId sweep, const std::string& series);
+  absl::StatusOr<std::vector<TrialProgress>> Progress(SweepId sweep);  // by idx
+  // Of the stage's series that is of no layer, in step order.
+  absl::StatusOr<std::vector<StepValue>> Points(StageId stage, const std::string& series,
+                                                int64_t after_step = -1);
+  absl::StatusOr<std::vector<LookRow>> Looks(SweepId sweep);  // by seq
 
  private:
   explicit Reader(Database db) : db_(std::move(db)) {}

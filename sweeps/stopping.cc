@@ -120,6 +120,7 @@ void Stopping::Take(const Look& look) {
     if (failed) break;
   }
   if (last && !r.out) Leave(look.trial, !failed);
+  if (failed) r.verdict.reason = absl::StrCat("step ", look.step, ": no value to compare");
   if (!failed && !r.out && spec_.divergence) Divergence(look.trial, look.step, value);
   if (!failed && !r.out && spec_.median) Median(look.trial, look.step);
   if (spec_.racing && look.step >= r.is.steps && !failed) {
@@ -286,7 +287,7 @@ void Stopping::Racing(int64_t trial, double value) {
   if (best == nullptr) return;
   const int64_t looks = std::max<int64_t>(1, most - std::max<int64_t>(2, rule.min_replicates) + 1);
   const double alpha =
-      rule.alpha / static_cast<double>(looks * std::max<int64_t>(1, std::ssize(cells_) - 1));
+      rule.alpha / static_cast<double>(looks * std::max<int64_t>(1, most_cells_ - 1));
   for (auto& [id, c] : cells_) {
     if (&c == best || c.out) continue;
     std::vector<double> d;

@@ -55,7 +55,8 @@ struct Verdict {
 
 class Stopping {
  public:
-  explicit Stopping(StopSpec spec) : spec_(std::move(spec)) {}
+  // `cells`: how many there will be, for racing.
+  explicit Stopping(StopSpec spec, int64_t cells = 1) : spec_(std::move(spec)), most_cells_(cells) {}
   Stopping(Stopping&&) = default;
   Stopping& operator=(Stopping&&) = default;
 
@@ -63,9 +64,10 @@ class Stopping {
   void Add(const Contestant& contestant);
   void Take(const Look& look);
   int64_t contestants() const { return static_cast<int64_t>(runs_.size()); }
-  int64_t looks() const { return looks_; }
 
   const Verdict& Of(int64_t trial) const { return runs_[static_cast<size_t>(trial)].verdict; }
+  // Whether it has ended or is to: no further look of it matters.
+  bool Out(int64_t trial) const { return runs_[static_cast<size_t>(trial)].out; }
   // Whether a value at this step has a part in any rule: each evaluation for `median` and
   // `divergence`, else the first at or after a rung and the last.
   bool Wants(int64_t trial, int64_t step) const;
@@ -109,6 +111,7 @@ class Stopping {
   void Racing(int64_t trial, double value);
 
   StopSpec spec_;
+  int64_t most_cells_ = 1;
   int64_t looks_ = 0;
   std::vector<Run> runs_;
   std::map<std::pair<int64_t, int64_t>, Ladder> ladders_;  // by group and bracket

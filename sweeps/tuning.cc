@@ -279,12 +279,20 @@ std::optional<double> ValueAt(const std::string& at, const std::vector<double>& 
   return at == "best" ? best : sum / static_cast<double>(count);
 }
 
+std::string StoppingSeries(const SweepPlan& plan) {
+  for (const char* split : {"test/", "val/", "tune/"}) {
+    if (absl::StartsWith(plan.objective, split))
+      return absl::StrCat("tune/", absl::StripPrefix(plan.objective, split));
+  }
+  return "";
+}
+
 absl::Status NotYetServed(const SweepPlan& plan) {
-  if (plan.stop || (plan.tune != nullptr && plan.tune->stop)) {
+  if (plan.stop && (StoppingSeries(plan).empty() || plan.objectives.front().maximize)) {
     return absl::UnimplementedError(absl::StrCat(
-        plan.name,
-        ": this server does not carry out stop: yet; leave it out and every trial runs to the end "
-        "of its budget"));
+        plan.name, ": stop: compares the objective on the tune split, where smaller is better; ",
+        plan.objective, " is not of a split or is to be large. Set objective: to test/loss or "
+        "test/bits_per_byte"));
   }
   return absl::OkStatus();
 }

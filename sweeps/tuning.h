@@ -94,6 +94,10 @@ absl::StatusOr<std::vector<PlannedTrial>> TuneTrials(const SweepPlan& plan, int6
 absl::StatusOr<std::vector<PlannedTrial>> WinnerTrials(const SweepPlan& plan, int64_t cell,
                                                        const std::vector<std::string>& values);
 
+// The series that the sweep's own `stop:` reads: the objective on the tune split, since what
+// conclusions are drawn from is read once, at the end. Empty where it is not of a split.
+std::string StoppingSeries(const SweepPlan& plan);
+
 // Unimplemented, with what to do instead, for a plan that the coordinator cannot carry out yet.
 absl::Status NotYetServed(const SweepPlan& plan);
 

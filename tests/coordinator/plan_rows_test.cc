@@ -37,8 +37,11 @@ TEST(PlanRows, ASliceGoesOnFromThePlanToWhatWasAdded) {
     trial.role = sweeps::TrialRole::kMain;
     added.push_back(trial);
   }
+  Contest contest(plan);
+  contest.Join(plan.trials);
+  contest.Join(added);
   const auto drawn = [&](int64_t from, int64_t limit) {
-    const core::MaterializeSlice s = ToSlice(plan, added, SweepId{1}, "r", from, limit);
+    const core::MaterializeSlice s = ToSlice(plan, added, contest, SweepId{1}, "r", from, limit);
     std::string out;
     for (const CellRow& c : s.cells) out += c.name + " ";
     for (const core::NewTrial& t : *s.trials)

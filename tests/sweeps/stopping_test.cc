@@ -182,7 +182,7 @@ TEST(Divergence, EndsWhatIsFarAboveItsOwnBest) {
 TEST(Racing, EndsACellThatCannotWin) {
   StopSpec spec;
   spec.racing = RacingRule{.alpha = 0.05, .min_replicates = 3};
-  Stopping s(spec);
+  Stopping s(spec, /*cells=*/2);
   for (int64_t r = 0; r < 5; ++r) {
     for (int64_t cell : {0, 1}) s.Add({.cell = cell, .replicate = r, .steps = 10});
   }
@@ -201,7 +201,7 @@ TEST(Racing, EndsACellThatCannotWin) {
 TEST(Racing, DoesNotEndWhatIsWithinTheNoise) {
   StopSpec spec;
   spec.racing = RacingRule{.alpha = 0.05, .min_replicates = 3};
-  Stopping s(spec);
+  Stopping s(spec, /*cells=*/2);
   for (int64_t r = 0; r < 5; ++r) {
     for (int64_t cell : {0, 1}) s.Add({.cell = cell, .replicate = r, .steps = 10});
   }
@@ -237,7 +237,7 @@ TEST_P(EveryRule, DecidesTheSameAfterARestartAtAnyPointAndTakesNothingBack) {
                              .steps = 60 + 20 * (i % 2)});
     }
     const auto fresh = [&] {
-      Stopping s(spec);
+      Stopping s(spec, /*cells=*/3);
       for (const Contestant& c : contestants) s.Add(c);
       return s;
     };
