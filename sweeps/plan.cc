@@ -122,6 +122,7 @@ class Planner {
       r.cell = static_cast<int64_t>(plan_.cells.size());
       plan_.residuals.push_back(r);
     }
+    if (file_.stop && file_.stop->across_cells) c.cell.flags.push_back("search");
     plan_.cells.push_back(std::move(c.cell));
     (file_.tune ? recipes_ : configs_).push_back(std::move(file_.tune ? c.recipe : c.config));
   }

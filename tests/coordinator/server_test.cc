@@ -117,12 +117,12 @@ TEST_F(ServerTest, WhatIsPlannedButNotServedIsRefusedInWordsAndChangesNothing) {
   client_ = std::make_unique<Client>(server_->address());
   v1::SubmitSweepRequest request;
   request.set_request_id("r");
-  request.set_sweep_yaml("sweep: s\nstop: {divergence: {}}\nstages: {run: {noop: {seconds: 0}}}\n");
+  request.set_sweep_yaml("sweep: s\nobjective: noop/value\nstop: {divergence: {}}\nstages: {run: {noop: {seconds: 0}}}\n");
   v1::SubmitSweepResponse response;
   grpc::ClientContext context;
   const grpc::Status s = client_->sweeps->SubmitSweep(&context, request, &response);
   EXPECT_EQ(s.error_code(), grpc::StatusCode::UNIMPLEMENTED);
-  EXPECT_THAT(s.error_message(), HasSubstr("does not carry out stop: yet"));
+  EXPECT_THAT(s.error_message(), HasSubstr("noop/value is not of a split"));
   v1::ListSweepsResponse list;
   grpc::ClientContext context2;
   EXPECT_TRUE(client_->sweeps->ListSweeps(&context2, {}, &list).ok());

@@ -251,15 +251,29 @@ TEST(ChooseWinner, OfTwoAxesEachHasItsEdgeBesideTheWinnersOther) {
   EXPECT_EQ(d.extension[0], (std::vector<std::string>{"0.1", "0.95"}));
 }
 
-TEST(Tune, WhatTheServerCannotDoYetIsRefusedInWords) {
+TEST(Stop, ReadsTheObjectiveOnTheTuneSplitAndIsRefusedWhereThereIsNone) {
+  const std::string trial =
+      "sweep: s\ntrial: {data: {corpus: docs}, train: {steps: 1}}\naxes: {train.lr: [1e-3, "
+      "1e-2]}\nstop: {median: {}, across: cells}\n";
+  const SweepPlan plan = PlanOrDie(trial);
+  EXPECT_EQ(StoppingSeries(plan), "tune/bits_per_byte");
+  EXPECT_TRUE(NotYetServed(plan).ok());
+  EXPECT_EQ(StoppingSeries(PlanOrDie(trial + "objective: val/loss\n")), "tune/loss");
+  const absl::Status other = NotYetServed(PlanOrDie(trial + "objective: finetune/accuracy\n"));
+  EXPECT_EQ(other.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_NE(other.message().find("finetune/accuracy is not of a split"), std::string::npos);
+}
+
+TEST(Stop, AcrossCellsMarksThemAsASearch) {
   const std::string trial =
       "sweep: s\ntrial: {data: {corpus: docs}, train: {steps: 1}}\naxes: {train.lr: [1e-3, "
       "1e-2]}\n";
-  EXPECT_NE(NotYetServed(PlanOrDie(trial + "stop: {median: {}, across: cells}\n"))
-                .message()
-                .find("does not carry out stop: yet"),
-            std::string::npos);
-  EXPECT_TRUE(NotYetServed(PlanOrDie(trial)).ok());
+  const auto has = [](const SweepPlan& plan) {
+    const auto& flags = plan.cells.front().flags;
+    return std::find(flags.begin(), flags.end(), "search") != flags.end();
+  };
+  EXPECT_TRUE(has(PlanOrDie(trial + "stop: {asha: {rungs: [50%]}, across: cells}\n")));
+  EXPECT_FALSE(has(PlanOrDie(trial + "stop: {racing: {}}\n")));
 }
 
 TEST(Stop, SaysWhichRulesAndAmongWhichTrials) {
