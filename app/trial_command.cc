@@ -102,7 +102,8 @@ int ListTrials(const Context& context, const TrialArgs& args) {
     int64_t done = 0, target = 0;
     Steps(t, &done, &target);
     table.rows.push_back({t.id(), t.cell(), int64_t{t.replicate()}, int64_t{t.aa()},
-                          int64_t{t.tune()}, t.state(), done, target, t.objective(), t.train_loss()});
+                          int64_t{t.tune()}, t.state(), done, target, t.objective(),
+                          t.train_loss()});
   }
   std::fputs(Print(table, *format, StdoutIsTerminal() ? TerminalWidth() : 0).c_str(), stdout);
   return kDone;
@@ -150,9 +151,12 @@ int ShowTrial(const Context& context, const TrialArgs& args) {
       "trial %lld: %s, %s, replicate %d%s\nobjective %s, train/loss %s\n%s parameters (%s without "
       "embeddings)\n\n%s\nconfig %s\n",
       static_cast<long long>(trial->id()), trial->state().c_str(), Printable(trial->cell()).c_str(),
-      trial->replicate(), trial->aa() ? ", A/A" : trial->tune() ? ", tuning" : "", Number(trial->objective()).c_str(),
-      Number(trial->train_loss()).c_str(), Scaled(trial->params_total()).c_str(),
-      Scaled(trial->params_non_embedding()).c_str(),
+      trial->replicate(),
+      trial->aa()     ? ", A/A"
+      : trial->tune() ? ", tuning"
+                      : "",
+      Number(trial->objective()).c_str(), Number(trial->train_loss()).c_str(),
+      Scaled(trial->params_total()).c_str(), Scaled(trial->params_non_embedding()).c_str(),
       TableText(stages, StdoutIsTerminal() ? TerminalWidth() : 0).c_str(),
       trial->config_json().c_str());
   return kDone;

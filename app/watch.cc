@@ -54,7 +54,10 @@ std::string Rate(const v1::Sweep& s) {
 }
 
 std::string Name(const v1::Trial& t) {
-  return absl::StrCat("trial ", t.id(), " (", Printable(t.cell()), t.aa() ? ", A/A" : t.tune() ? ", tuning" : "",
+  return absl::StrCat("trial ", t.id(), " (", Printable(t.cell()),
+                      t.aa()     ? ", A/A"
+                      : t.tune() ? ", tuning"
+                                 : "",
                       ", replicate ", t.replicate(), ")");
 }
 
@@ -85,9 +88,13 @@ std::vector<std::string> LiveLines(const v1::Sweep& sweep, const std::vector<v1:
     for (const v1::Stage& s : t.stages()) {
       if (s.state() == "running" || stage == nullptr) stage = &s;
     }
-    table.rows.push_back({t.id(), t.cell() + (t.aa() ? " A/A" : t.tune() ? " tuning" : ""), int64_t{t.replicate()},
-                          stage ? stage->step() : 0, stage ? stage->target_step() : 0,
-                          t.train_loss(), t.tokens_per_s(), t.worker()});
+    table.rows.push_back({t.id(),
+                          t.cell() + (t.aa()     ? " A/A"
+                                      : t.tune() ? " tuning"
+                                                 : ""),
+                          int64_t{t.replicate()}, stage ? stage->step() : 0,
+                          stage ? stage->target_step() : 0, t.train_loss(), t.tokens_per_s(),
+                          t.worker()});
   }
   if (!table.rows.empty()) {
     const std::string text = TableText(table, TerminalWidth());

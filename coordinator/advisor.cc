@@ -138,8 +138,8 @@ absl::StatusOr<std::vector<PlannedTrial>> TrialsOf(const SweepPlan& plan,
   const json payload = json::parse(addition.payload_json, nullptr, false);
   const auto wrong = [&] {
     return absl::DataLossError(absl::StrCat("addition \"", addition.name, "\" of sweep ",
-                                            addition.sweep.value, " cannot be read: ",
-                                            addition.payload_json));
+                                            addition.sweep.value,
+                                            " cannot be read: ", addition.payload_json));
   };
   if (!payload.is_object() || plan.tune == nullptr) return wrong();
   const std::string kind = payload.value("kind", "");
@@ -162,8 +162,7 @@ absl::StatusOr<core::AdviseSweep> Advise(const SweepPlan& plan,
     RETURN_IF_ERROR(contest.Look(trials, reader, &out));
     out.open = contest.IsOn(trials);
   }
-  if (plan.tune != nullptr)
-    RETURN_IF_ERROR(Tune(plan, added, additions, trials, reader, &out));
+  if (plan.tune != nullptr) RETURN_IF_ERROR(Tune(plan, added, additions, trials, reader, &out));
   return out;
 }
 

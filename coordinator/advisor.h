@@ -1,6 +1,6 @@
 // What becomes of a sweep that decides as it goes: which values its cells' tuning chose, what then
-// runs, and which trials go on. A function of its plan and of what the database says, so that it comes out the same
-// after a restart.
+// runs, and which trials go on. A function of its plan and of what the database says, so that it
+// comes out the same after a restart.
 #pragma once
 
 #include <vector>

@@ -25,8 +25,8 @@ Contest::Contest(const sweeps::SweepPlan& plan) {
   if (plan.stop) {
     main_ = static_cast<int>(rules_.size());
     across_ = plan.stop->across_cells;
-    rules_.push_back({sweeps::StoppingSeries(plan),
-                      sweeps::Stopping(*plan.stop, std::ssize(plan.cells))});
+    rules_.push_back(
+        {sweeps::StoppingSeries(plan), sweeps::Stopping(*plan.stop, std::ssize(plan.cells))});
   }
 }
 
@@ -93,8 +93,8 @@ absl::Status Contest::Look(const std::vector<store::TrialProgress>& trials, stor
       look(point.step, std::isfinite(point.value) ? std::optional(point.value) : std::nullopt);
     }
     if (stopping.Out(p.contestant)) continue;
-    // Ended without a value at its end: it diverged, failed, was cancelled. Paused without one: there
-    // is no such series, nothing can be said of it, and it goes on.
+    // Ended without a value at its end: it diverged, failed, was cancelled. Paused without one:
+    // there is no such series, nothing can be said of it, and it goes on.
     if (IsTerminal(t.state)) look(std::max(p.looked + 1, p.steps), std::nullopt);
     if (t.state == StageState::kPaused && p.looked < t.until_step) look(t.until_step, std::nullopt);
   }
@@ -102,8 +102,7 @@ absl::Status Contest::Look(const std::vector<store::TrialProgress>& trials, stor
     const Place& p = places_[t.idx];
     if (p.rules < 0 || IsTerminal(t.state)) continue;
     const sweeps::Verdict& v = rules_[p.rules].stopping.Of(p.contestant);
-    const bool further =
-        t.until_step >= 0 && (v.until_step < 0 || v.until_step > t.until_step);
+    const bool further = t.until_step >= 0 && (v.until_step < 0 || v.until_step > t.until_step);
     if (!v.stop && !further) continue;
     out->verdicts.push_back(
         {.trial = t.trial, .stop = v.stop, .until_step = v.until_step, .reason = v.reason});

@@ -16,7 +16,10 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
                           const std::string& labels, int64_t bundle) {
   const spec::ModelSpec& m = t.config.model;
   const spec::TrainSpec& train = t.config.train;
-  core::NewTrial out{.cell_idx = t.cell, .replicate = t.replicate, .aa = t.aa ? 1 : 0, .tune = t.role == sweeps::TrialRole::kTune ? 1 : 0};
+  core::NewTrial out{.cell_idx = t.cell,
+                     .replicate = t.replicate,
+                     .aa = t.aa ? 1 : 0,
+                     .tune = t.role == sweeps::TrialRole::kTune ? 1 : 0};
   out.trial = {.key = t.aa ? spec::Sha256Hex(t.key + "\naa " + request_id) : t.key,
                .fusion_key = t.fusion_key,
                .config_json = spec::Canonical(t.config, spec::With::kExecution).dump(),
@@ -72,14 +75,14 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
 
 core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan,
                                const std::vector<sweeps::PlannedTrial>& added,
-                               const Contest& contest, SweepId sweep,
-                               const std::string& request_id, int64_t from, int64_t limit) {
+                               const Contest& contest, SweepId sweep, const std::string& request_id,
+                               int64_t from, int64_t limit) {
   const auto planned = std::ssize(plan.trials);
   const auto n = planned + std::ssize(added);
   from = std::min(from, n);
   const int64_t end = std::min(n, from + limit);
-  // The plan's trials come cell by cell, the A/A control last: cells used before `i` are those up to the last
-  // trial's.
+  // The plan's trials come cell by cell, the A/A control last: cells used before `i` are those up
+  // to the last trial's.
   const auto cells_used = [&](int64_t i) {
     i = std::min(i, planned);  // what is added is of cells that are there
     while (i > 0 && plan.trials[i - 1].aa) --i;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <string>
-
 #include <vector>
 
 #include "coordinator/contest.h"
@@ -19,7 +18,7 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& trial, const std::string& 
 // trial uses. `contest` says where they pause.
 core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan,
                                const std::vector<sweeps::PlannedTrial>& added,
-                               const Contest& contest, SweepId sweep,
-                               const std::string& request_id, int64_t from, int64_t limit);
+                               const Contest& contest, SweepId sweep, const std::string& request_id,
+                               int64_t from, int64_t limit);
 
 }  // namespace plumb::coordinator

@@ -159,17 +159,16 @@ absl::StatusOr<Planner::Kept*> Planner::PlanOf(const core::Core::Cursor& at) {
   }
   const int64_t trials = std::ssize(kept->plan.trials) + std::ssize(kept->added);
   if (trials != at.trials) {
-    return absl::FailedPreconditionError(absl::StrCat("its plan now has ", trials,
-                                                      " trials, it had ", at.trials,
-                                                      "; submit it again"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "its plan now has ", trials, " trials, it had ", at.trials, "; submit it again"));
   }
   return kept.get();
 }
 
 absl::StatusOr<core::MaterializeSlice> Planner::SliceNow(const core::Core::Cursor& at) {
   ASSIGN_OR_RETURN(const Kept* kept, PlanOf(at));
-  core::MaterializeSlice slice =
-      ToSlice(kept->plan, kept->added, *kept->contest, at.sweep, at.request_id, at.from, kSliceTrials);
+  core::MaterializeSlice slice = ToSlice(kept->plan, kept->added, *kept->contest, at.sweep,
+                                         at.request_id, at.from, kSliceTrials);
   const bool last = slice.from + std::ssize(*slice.trials) >= at.trials;
   if (last && !NeedsAdvice(kept->plan)) plans_.erase(at.request_id + at.request_hash);
   return slice;
@@ -187,9 +186,8 @@ absl::StatusOr<core::AdviseSweep> Planner::AdviceNow(const Owner::Question& ques
       RETURN_IF_ERROR(kept->contest->Take(looks));
     }
   }
-  ASSIGN_OR_RETURN(
-      core::AdviseSweep advice,
-      Advise(kept->plan, kept->added, at.additions, at.sweep, *kept->contest, reader));
+  ASSIGN_OR_RETURN(core::AdviseSweep advice,
+                   Advise(kept->plan, kept->added, at.additions, at.sweep, *kept->contest, reader));
   advice.seen = question.due.seen;
   if (!advice.open) plans_.erase(at.request_id + at.request_hash);
   return advice;

@@ -64,18 +64,18 @@ class ServerImpl final : public Server {
                      store::Store::Open(db_path, absl::ToUnixMicros(absl::Now())));
     std::unique_ptr<ServerImpl> s(new ServerImpl(db_path));
     s->planner_ = std::make_unique<Planner>(std::move(plan), db_path);
-    ASSIGN_OR_RETURN(s->owner_,
-                     Owner::Start(std::move(store),
-                                  {.lease = o.lease,
-                                   .suspect = o.lease / 3,
-                                   .max_failures = o.max_failures,
-                                   .retry_backoff = o.retry_backoff},
-                                  [planner = s->planner_.get()](const core::Core::Cursor& at) {
-                                    planner->AskForSlice(at);
-                                  },
-                                  [planner = s->planner_.get()](const Owner::Question& question) {
-                                    planner->AskForAdvice(question);
-                                  }));
+    ASSIGN_OR_RETURN(s->owner_, Owner::Start(
+                                    std::move(store),
+                                    {.lease = o.lease,
+                                     .suspect = o.lease / 3,
+                                     .max_failures = o.max_failures,
+                                     .retry_backoff = o.retry_backoff},
+                                    [planner = s->planner_.get()](const core::Core::Cursor& at) {
+                                      planner->AskForSlice(at);
+                                    },
+                                    [planner = s->planner_.get()](const Owner::Question& question) {
+                                      planner->AskForAdvice(question);
+                                    }));
     s->owner_->OnFatal([raw = s.get()] { raw->AskToStop(); });
     s->planner_->Attach(s->owner_.get());
     ASSIGN_OR_RETURN(store::Reader reader, store::Reader::Open(db_path));

@@ -106,9 +106,9 @@ struct SetIncarnation {
   int64_t incarnation = 0;
 };
 
-using Change =
-    std::variant<InsertSweep, UpdateSweep, InsertAddition, InsertLook, InsertCell, UpdateCell, InsertTrial, UpdateTrial,
-                 InsertSweepTrial, InsertStage, UpdateStage, UpsertWorker, OpenAttempt,
-                 AdoptAttempt, CloseAttempt, ApplyBatch, UpsertUser, AppendEvent, SetIncarnation>;
+using Change = std::variant<InsertSweep, UpdateSweep, InsertAddition, InsertLook, InsertCell,
+                            UpdateCell, InsertTrial, UpdateTrial, InsertSweepTrial, InsertStage,
+                            UpdateStage, UpsertWorker, OpenAttempt, AdoptAttempt, CloseAttempt,
+                            ApplyBatch, UpsertUser, AppendEvent, SetIncarnation>;
 
 }  // namespace plumb

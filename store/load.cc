@@ -71,9 +71,8 @@ absl::StatusOr<ClusterSnapshot> Store::Load() {
                               .paused = s.Int(12) != 0,
                               .open = s.Int(13) != 0});
       }));
-  RETURN_IF_ERROR(ForEach(
-      db_, "SELECT sweep_id, max(seq) + 1 FROM look GROUP BY sweep_id",
-      [&](Statement& s) { out.looks[SweepId{s.Int(0)}] = s.Int(1); }));
+  RETURN_IF_ERROR(ForEach(db_, "SELECT sweep_id, max(seq) + 1 FROM look GROUP BY sweep_id",
+                          [&](Statement& s) { out.looks[SweepId{s.Int(0)}] = s.Int(1); }));
   RETURN_IF_ERROR(ForEach(db_,
                           "SELECT sweep_id, idx, name, payload_json, trials FROM sweep_addition "
                           "ORDER BY sweep_id, idx",

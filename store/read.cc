@@ -270,8 +270,8 @@ absl::StatusOr<std::vector<StepValue>> Reader::Points(StageId stage, const std::
   s->Bind(1, stage.value).Bind(2, series).Bind(3, after_step);
   std::vector<StepValue> out;
   RETURN_IF_ERROR(Rows(*s, [&](Statement& row) {
-    out.push_back({row.Int(0),
-                   row.IsNull(1) ? std::numeric_limits<double>::quiet_NaN() : row.Double(1)});
+    out.push_back(
+        {row.Int(0), row.IsNull(1) ? std::numeric_limits<double>::quiet_NaN() : row.Double(1)});
   }));
   return out;
 }
@@ -283,8 +283,7 @@ absl::StatusOr<std::vector<LookRow>> Reader::Looks(SweepId sweep) {
   s->Bind(1, sweep.value);
   std::vector<LookRow> out;
   RETURN_IF_ERROR(Rows(*s, [&](Statement& row) {
-    out.push_back(
-        {.sweep = sweep, .seq = row.Int(0), .trial_idx = row.Int(1), .step = row.Int(2)});
+    out.push_back({.sweep = sweep, .seq = row.Int(0), .trial_idx = row.Int(1), .step = row.Int(2)});
     if (!row.IsNull(3)) out.back().value = row.Double(3);
   }));
   return out;

@@ -18,9 +18,9 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // The first whole step at or after the fraction.
 int64_t StepAt(const Rational& fraction, int64_t steps) {
   const auto product = Rational::Multiply(fraction, Rational(steps));
-  return product ? product->Ceil()
-                 : static_cast<int64_t>(
-                       std::ceil(fraction.ToDouble() * static_cast<double>(steps)));
+  return product
+             ? product->Ceil()
+             : static_cast<int64_t>(std::ceil(fraction.ToDouble() * static_cast<double>(steps)));
 }
 
 // How many of n a rung lets go on.
@@ -157,8 +157,8 @@ void Stopping::Record(int64_t trial, double value) {
             absl::StrCat(where(trial), Shown(value), " is among the best ", best, " of ", n));
       return;
     }
-    Stop(trial, absl::StrCat(where(trial), Shown(value), " is not among the best ", best, " of ",
-                             n, "; the last of them has ",
+    Stop(trial, absl::StrCat(where(trial), Shown(value), " is not among the best ", best, " of ", n,
+                             "; the last of them has ",
                              Shown(board[static_cast<size_t>(best - 1)].value)));
     return;
   }
@@ -222,12 +222,11 @@ void Stopping::Close(Ladder& ladder) {
     const size_t at = r.passed - 1;
     r.out = true;
     r.verdict.stop = true;
-    r.verdict.reason =
-        absl::StrCat("rung ", at + 1, " (step ", r.rungs[at],
-                     "): all others have come as far as they go, and it is not among the best ",
-                     Kept(spec_.asha ? spec_.asha->keep : spec_.hyperband->keep,
-                          std::ssize(ladder.rungs[at])),
-                     " of ", ladder.rungs[at].size());
+    r.verdict.reason = absl::StrCat(
+        "rung ", at + 1, " (step ", r.rungs[at],
+        "): all others have come as far as they go, and it is not among the best ",
+        Kept(spec_.asha ? spec_.asha->keep : spec_.hyperband->keep, std::ssize(ladder.rungs[at])),
+        " of ", ladder.rungs[at].size());
   }
 }
 

@@ -56,7 +56,8 @@ struct Verdict {
 class Stopping {
  public:
   // `cells`: how many there will be, for racing.
-  explicit Stopping(StopSpec spec, int64_t cells = 1) : spec_(std::move(spec)), most_cells_(cells) {}
+  explicit Stopping(StopSpec spec, int64_t cells = 1)
+      : spec_(std::move(spec)), most_cells_(cells) {}
   Stopping(Stopping&&) = default;
   Stopping& operator=(Stopping&&) = default;
 
@@ -88,11 +89,11 @@ class Stopping {
   struct Run {
     Contestant is;
     Ladder* ladder = nullptr;
-    std::vector<int64_t> rungs;  // steps
-    size_t passed = 0;           // rungs at which it was seen
-    size_t allowed = 0;          // rungs that it may go beyond
-    bool out = false;            // it has ended, or will
-    double best = 0;             // with `seen`
+    std::vector<int64_t> rungs;                    // steps
+    size_t passed = 0;                             // rungs at which it was seen
+    size_t allowed = 0;                            // rungs that it may go beyond
+    bool out = false;                              // it has ended, or will
+    double best = 0;                               // with `seen`
     std::vector<std::pair<int64_t, double>> seen;  // step, value: for median and divergence
     Verdict verdict;
   };

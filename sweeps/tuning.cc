@@ -291,7 +291,8 @@ absl::Status NotYetServed(const SweepPlan& plan) {
   if (plan.stop && (StoppingSeries(plan).empty() || plan.objectives.front().maximize)) {
     return absl::UnimplementedError(absl::StrCat(
         plan.name, ": stop: compares the objective on the tune split, where smaller is better; ",
-        plan.objective, " is not of a split or is to be large. Set objective: to test/loss or "
+        plan.objective,
+        " is not of a split or is to be large. Set objective: to test/loss or "
         "test/bits_per_byte"));
   }
   return absl::OkStatus();

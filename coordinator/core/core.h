@@ -26,9 +26,10 @@
 //
 // Rules that are choices:
 //  - A trial shared with an earlier sweep runs once. One that ended FAILED, CANCELLED or STOPPED
-//    (another sweep's rule has no say here) gets a new budget when a new sweep asks for it; DIVERGED
-//    and INFEASIBLE are results and are shared as they are.
-//  - A stage pauses at its rung, and goes on when one of the sweeps that wait for it promotes it, or
+//    (another sweep's rule has no say here) gets a new budget when a new sweep asks for it;
+//    DIVERGED and INFEASIBLE are results and are shared as they are.
+//  - A stage pauses at its rung, and goes on when one of the sweeps that wait for it promotes it,
+//  or
 //    asks for it without a rung; it is stopped when all of them have given it up.
 //  - A shared trial gains the stages it has not, also after its end, and of what it has only those
 //    that the new sweep asks for get a new budget. A stage of the same name that does something
@@ -135,7 +136,8 @@ class Core {
   std::optional<Cursor> NextSlice() const;
   Cursor CursorOf(SweepId sweep) const;  // one that is there
   // An open sweep of which something has ended, paused or been evaluated since it was last looked
-  // at, and all of whose trials are there: its advisor may extend it, close it, or judge its trials.
+  // at, and all of whose trials are there: its advisor may extend it, close it, or judge its
+  // trials.
   struct Due {
     SweepId sweep;
     int64_t seen = 0;
@@ -271,7 +273,7 @@ class Core {
     std::vector<StageId> stages;  // parents before children
     SweepId order_sweep;          // place in the queue: of the sweep that brought it
     int64_t order_idx = 0;
-    std::set<SweepId> sweeps;   // that wait for it
+    std::set<SweepId> sweeps;    // that wait for it
     std::set<SweepId> given_up;  // of them: whose rule stops it
   };
   struct Sweep {

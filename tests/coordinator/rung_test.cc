@@ -126,10 +126,8 @@ TEST_F(Rungs, AnEvaluationIsNewsAndOtherPointsAreNot) {
 TEST_F(Rungs, LooksAreNumberedAndThoseOfAnOlderStateChangeNothing) {
   p_.Do(AdviseSweep{
       .sweep = sweep_, .looks = {{.trial_idx = 0, .step = 10, .value = 2.5}}, .open = true});
-  p_.Do(AdviseSweep{.sweep = sweep_,
-                    .looks_before = 1,
-                    .looks = {{.trial_idx = 1, .step = 10}},
-                    .open = true});
+  p_.Do(AdviseSweep{
+      .sweep = sweep_, .looks_before = 1, .looks = {{.trial_idx = 1, .step = 10}}, .open = true});
   p_.Do(AdviseSweep{.sweep = sweep_,
                     .looks_before = 1,
                     .looks = {{.trial_idx = 1, .step = 20}},

@@ -117,7 +117,9 @@ TEST_F(ServerTest, WhatIsPlannedButNotServedIsRefusedInWordsAndChangesNothing) {
   client_ = std::make_unique<Client>(server_->address());
   v1::SubmitSweepRequest request;
   request.set_request_id("r");
-  request.set_sweep_yaml("sweep: s\nobjective: noop/value\nstop: {divergence: {}}\nstages: {run: {noop: {seconds: 0}}}\n");
+  request.set_sweep_yaml(
+      "sweep: s\nobjective: noop/value\nstop: {divergence: {}}\nstages: {run: {noop: {seconds: "
+      "0}}}\n");
   v1::SubmitSweepResponse response;
   grpc::ClientContext context;
   const grpc::Status s = client_->sweeps->SubmitSweep(&context, request, &response);

@@ -17,7 +17,7 @@ TEST(State, TransitionsAreExactlyTheTable) {
       {kPending, kRunning}, {kPending, kInfeasible}, {kPending, kCancelled}, {kRunning, kSucceeded},
       {kRunning, kFailed},  {kRunning, kInfeasible}, {kRunning, kDiverged},  {kRunning, kStopped},
       {kRunning, kPaused},  {kRunning, kPending},    {kRunning, kCancelled}, {kPaused, kPending},
-      {kPaused, kStopped},  {kPending, kStopped},  {kPaused, kCancelled},
+      {kPaused, kStopped},  {kPending, kStopped},    {kPaused, kCancelled},
   };
   for (StageState from : kAllStageStates) {
     for (StageState to : kAllStageStates) {

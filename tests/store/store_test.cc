@@ -523,11 +523,13 @@ TEST_F(StoreTest, SchemaSixWithRowsGetsGangsAndKeepsThem) {
   store_.reset();
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToNine, kBackToEight,
-                            "DROP TABLE server_start; DROP TABLE attempt_member; "
-                            "ALTER TABLE stage DROP COLUMN ranks; ALTER TABLE worker DROP COLUMN "
-                            "gang; PRAGMA user_version = 6;"))
-                    .ok());
+    ASSERT_TRUE(
+        db->Execute(
+              absl::StrCat(kBackToNine, kBackToEight,
+                           "DROP TABLE server_start; DROP TABLE attempt_member; "
+                           "ALTER TABLE stage DROP COLUMN ranks; ALTER TABLE worker DROP COLUMN "
+                           "gang; PRAGMA user_version = 6;"))
+            .ok());
   }
   Open();
   EXPECT_THAT(Query("SELECT ranks, gang FROM stage, worker"), ElementsAre("1|"));
@@ -550,7 +552,7 @@ TEST_F(StoreTest, EachStartHasAPlaceInTheFileAndANameOfItsOwn) {
   {  // as schema 7 left it
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
     ASSERT_TRUE(db->Execute(absl::StrCat(kBackToNine, kBackToEight,
-                            "DROP TABLE server_start; PRAGMA user_version = 7;"))
+                                         "DROP TABLE server_start; PRAGMA user_version = 7;"))
                     .ok());
   }
   Open();
@@ -592,8 +594,7 @@ TEST_F(StoreTest, SchemaEightWithRowsGetsGrowingSweepsAndKeepsThem) {
   store_.reset();
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToNine, kBackToEight))
-                    .ok());
+    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToNine, kBackToEight)).ok());
   }
   Open();
   EXPECT_THAT(Query("SELECT open, tune FROM sweep, sweep_trial"), ElementsAre("0|0"));
@@ -609,20 +610,17 @@ TEST_F(StoreTest, SchemaNineWithRowsGetsRungsAndKeepsThem) {
   }
   Open();
   EXPECT_THAT(Query("SELECT until_step, tuned_json FROM stage, cell"), ElementsAre("-1|{}"));
-  EXPECT_THAT(Query("SELECT tune, n FROM v_trial JOIN v_cell USING (cell_id)"),
-              ElementsAre("0|1"));
+  EXPECT_THAT(Query("SELECT tune, n FROM v_trial JOIN v_cell USING (cell_id)"), ElementsAre("0|1"));
   EXPECT_TRUE(store_->Load()->looks.empty());
 }
 
 TEST_F(StoreTest, ATrialThatTunesIsInNoCellsMean) {
   OpenWithAttempt();
-  ASSERT_TRUE(Commit({InsertTrial{{.id = TrialId{2}, .key = "k2"}},
-                      InsertSweepTrial{{.sweep = SweepId{1},
-                                        .idx = 1,
-                                        .cell_idx = 0,
-                                        .trial = TrialId{2},
-                                        .tune = 1}}})
-                  .ok());
+  ASSERT_TRUE(
+      Commit({InsertTrial{{.id = TrialId{2}, .key = "k2"}},
+              InsertSweepTrial{
+                  {.sweep = SweepId{1}, .idx = 1, .cell_idx = 0, .trial = TrialId{2}, .tune = 1}}})
+          .ok());
   EXPECT_THAT(Query("SELECT n FROM v_cell"), ElementsAre("1"));
   EXPECT_THAT(Query("SELECT tune FROM v_trial ORDER BY trial_id"), ElementsAre("0", "1"));
 }
@@ -630,11 +628,8 @@ TEST_F(StoreTest, ATrialThatTunesIsInNoCellsMean) {
 TEST_F(StoreTest, LooksAndWhatACellWasTunedToAndRungsAreKept) {
   OpenWithAttempt();
   const auto look = [&](int64_t seq, int64_t step, std::optional<double> value) {
-    return Commit({InsertLook{{.sweep = SweepId{1},
-                               .seq = seq,
-                               .trial_idx = 0,
-                               .step = step,
-                               .value = value}}});
+    return Commit({InsertLook{
+        {.sweep = SweepId{1}, .seq = seq, .trial_idx = 0, .step = step, .value = value}}});
   };
   ASSERT_TRUE(look(0, 10, 2.5).ok());
   ASSERT_TRUE(look(1, 20, std::nullopt).ok());

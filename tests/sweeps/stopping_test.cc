@@ -35,7 +35,7 @@ std::string Draw(const Stopping& s) {
   std::string out;
   for (int64_t i = 0; i < s.contestants(); ++i) {
     const Verdict& v = s.Of(i);
-    out += (i > 0 ? " " : "") + (v.stop              ? std::string("stop")
+    out += (i > 0 ? " " : "") + (v.stop             ? std::string("stop")
                                  : v.until_step < 0 ? std::string("-")
                                                     : std::to_string(v.until_step));
   }
@@ -49,7 +49,8 @@ TEST(AshaStop, GoesOnIfItIsAmongTheBestOfThoseSeenSoFar) {
   EXPECT_EQ(Draw(s), "30 10 10 10 10");
   s.Take({1, 10, 3.5});  // of two, one goes on
   EXPECT_EQ(Draw(s), "30 stop 10 10 10");
-  EXPECT_EQ(s.Of(1).reason, "rung 1 (step 10): 3.5 is not among the best 1 of 2; the last of them has 3");
+  EXPECT_EQ(s.Of(1).reason,
+            "rung 1 (step 10): 3.5 is not among the best 1 of 2; the last of them has 3");
   s.Take({2, 10, 2.0});
   s.Take({3, 10, 2.5});  // of four still one
   EXPECT_EQ(Draw(s), "30 stop 30 stop 10");
@@ -257,8 +258,7 @@ TEST_P(EveryRule, DecidesTheSameAfterARestartAtAnyPointAndTakesNothingBack) {
       const int64_t t = can[static_cast<size_t>(uniform() * static_cast<double>(can.size()))];
       const int64_t until = live.Of(t).until_step;
       at[t] = std::min({at[t] + 5, contestants[t].steps, until < 0 ? INT64_MAX : until});
-      const double share =
-          static_cast<double>(at[t]) / static_cast<double>(contestants[t].steps);
+      const double share = static_cast<double>(at[t]) / static_cast<double>(contestants[t].steps);
       const bool dies = uniform() < 0.01;
       const double value = start[t] - slope[t] * std::sqrt(share) + 0.1 * uniform();
       ended[t] = dies || at[t] == contestants[t].steps;
@@ -275,7 +275,8 @@ TEST_P(EveryRule, DecidesTheSameAfterARestartAtAnyPointAndTakesNothingBack) {
         ASSERT_EQ(now.until_step, again.Of(i).until_step);
         ASSERT_EQ(now.reason, again.Of(i).reason);
         ASSERT_TRUE(now.stop || !then.stop) << "taken back";
-        ASSERT_TRUE(now.until_step < 0 || (then.until_step >= 0 && now.until_step >= then.until_step));
+        ASSERT_TRUE(now.until_step < 0 ||
+                    (then.until_step >= 0 && now.until_step >= then.until_step));
         ASSERT_FALSE(now.stop && ended[i]);
       }
     }
