@@ -39,28 +39,6 @@ class Scale {
   bool log_x_, log_y_;
 };
 
-std::vector<double> Ticks(double low, double high, bool log) {
-  std::vector<double> out;
-  if (!(high > low)) return {low};
-  if (log) {
-    for (double decade = std::pow(10, std::floor(std::log10(low))); decade <= high; decade *= 10) {
-      for (double m : {1.0, 2.0, 5.0}) {
-        if (decade * m >= low * (1 - 1e-9) && decade * m <= high * (1 + 1e-9))
-          out.push_back(decade * m);
-      }
-    }
-    return out;
-  }
-  const double raw = (high - low) / 5, magnitude = std::pow(10, std::floor(std::log10(raw)));
-  const double step = magnitude * (raw / magnitude < 1.5   ? 1
-                                   : raw / magnitude < 3.5 ? 2
-                                   : raw / magnitude < 7.5 ? 5
-                                                           : 10);
-  for (double v = std::ceil(low / step) * step; v <= high + step * 1e-9; v += step)
-    out.push_back(v);
-  return out;
-}
-
 std::vector<std::pair<int, std::string>> Groups(const CurvesFigure& f) {
   std::vector<std::pair<int, std::string>> out;
   std::set<int> seen;
@@ -89,6 +67,28 @@ std::string Short(double v) {
   }
   if (v == std::floor(v)) return absl::StrFormat("%.0f", v);
   return absl::StrFormat("%.3g", v);
+}
+
+std::vector<double> Ticks(double low, double high, bool log) {
+  std::vector<double> out;
+  if (!(high > low)) return {low};
+  if (log) {
+    for (double decade = std::pow(10, std::floor(std::log10(low))); decade <= high; decade *= 10) {
+      for (double m : {1.0, 2.0, 5.0}) {
+        if (decade * m >= low * (1 - 1e-9) && decade * m <= high * (1 + 1e-9))
+          out.push_back(decade * m);
+      }
+    }
+    return out;
+  }
+  const double raw = (high - low) / 5, magnitude = std::pow(10, std::floor(std::log10(raw)));
+  const double step = magnitude * (raw / magnitude < 1.5   ? 1
+                                   : raw / magnitude < 3.5 ? 2
+                                   : raw / magnitude < 7.5 ? 5
+                                                           : 10);
+  for (double v = std::ceil(low / step) * step; v <= high + step * 1e-9; v += step)
+    out.push_back(v);
+  return out;
 }
 
 std::vector<std::pair<double, double>> Bucketed(

@@ -67,7 +67,8 @@ absl::StatusOr<sweeps::CorpusInfo> Assumed(const std::string& text, const std::s
   return info;
 }
 
-// The median rate of a trial alone that this database has measured; 0 where there is none.
+}  // namespace
+
 double MeasuredFlopsPerSecond(const std::string& db_path) {
   if (!std::filesystem::exists(db_path)) return 0;
   absl::StatusOr<store::Database> db = OpenResults(db_path);
@@ -81,6 +82,8 @@ double MeasuredFlopsPerSecond(const std::string& db_path) {
     values.push_back(rates->Double(0));
   return values.empty() ? 0 : values[values.size() / 2];
 }
+
+namespace {
 
 constexpr char kInitFile[] =
     R"(# A sweep: one trial, the axes that vary it, and how often each point is repeated.
@@ -104,17 +107,23 @@ limits: {trials: 50}
 
 }  // namespace
 
+absl::StatusOr<sweeps::SweepPlan> PlanText(const std::string& yaml, const std::string& file,
+                                           const std::string& data_root,
+                                           const std::string& assume_tokens) {
+  const std::string root = data_root.empty() ? data::DefaultRoot() : data_root;
+  return sweeps::PlanSweep(yaml, file, [&](const std::string& c, const std::string& t) {
+    absl::StatusOr<sweeps::CorpusInfo> info = LookUp(root, c, t);
+    const bool assume = absl::IsNotFound(info.status()) && !assume_tokens.empty();
+    return assume ? Assumed(assume_tokens, t) : info;
+  });
+}
+
 int PlanSweepCommand(const Context& context, const SweepArgs& args) {
   absl::StatusOr<Format> format = ParseFormat(context.format);
   if (!format.ok()) return Finish(format.status());
   absl::StatusOr<std::string> yaml = ReadSweepFile(args.file);
   if (!yaml.ok()) return Finish(yaml.status());
-  const std::string root = args.data_root.empty() ? data::DefaultRoot() : args.data_root;
-  auto plan = sweeps::PlanSweep(*yaml, args.file, [&](const std::string& c, const std::string& t) {
-    absl::StatusOr<sweeps::CorpusInfo> info = LookUp(root, c, t);
-    const bool assume = absl::IsNotFound(info.status()) && !args.assume_tokens.empty();
-    return assume ? Assumed(args.assume_tokens, t) : info;
-  });
+  auto plan = PlanText(*yaml, args.file, args.data_root, args.assume_tokens);
   if (!plan.ok()) return Finish(plan.status());
   const double measured = args.flops_per_second > 0 ? 0 : MeasuredFlopsPerSecond(context.db);
   const sweeps::PlanSummary summary =

@@ -307,6 +307,7 @@ class MemoryStorage : public Storage {
     row.losses = c.row.losses;
     row.ooms = c.row.ooms;
     row.memory_bytes = c.row.memory_bytes;
+    row.until_step = c.row.until_step;
     Write(t_.stages, c.row.id, std::move(row));
     return absl::OkStatus();
   }

@@ -68,7 +68,17 @@ struct EventView {
   std::string stage, worker;
 };
 
-class Reader {
+// What decides on a sweep's trials asks of their results.
+class Results {
+ public:
+  virtual ~Results() = default;
+  virtual absl::StatusOr<std::vector<TrialProgress>> Progress(SweepId sweep) = 0;  // by idx
+  // Of the stage's series that is of no layer, in step order.
+  virtual absl::StatusOr<std::vector<StepValue>> Points(StageId stage, const std::string& series,
+                                                        int64_t after_step) = 0;
+};
+
+class Reader : public Results {
  public:
   static absl::StatusOr<Reader> Open(const std::string& path);
 
@@ -82,10 +92,9 @@ class Reader {
   absl::StatusOr<std::vector<EventRow>> Events(TrialId trial, int64_t limit);  // newest first
   absl::StatusOr<std::vector<EventView>> Events(const EventQuery& query);      // oldest first
   absl::StatusOr<std::string> SweepYaml(SweepId sweep);
-  absl::StatusOr<std::vector<TrialProgress>> Progress(SweepId sweep);  // by idx
-  // Of the stage's series that is of no layer, in step order.
+  absl::StatusOr<std::vector<TrialProgress>> Progress(SweepId sweep) override;
   absl::StatusOr<std::vector<StepValue>> Points(StageId stage, const std::string& series,
-                                                int64_t after_step = -1);
+                                                int64_t after_step = -1) override;
   absl::StatusOr<std::vector<LookRow>> Looks(SweepId sweep);  // by seq
 
  private:
