@@ -337,6 +337,15 @@ void AddResults(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--x", l.plot.x, "steps, tokens or flops");
   c->add_flag("--linear", l.plot.linear, "Linear x axis");
 
+  c = b.Command(g, "profile", "A value along one axis, a line for each setting of another",
+                "plumb plot profile --x n_layers --by train.flops -o svg --out depth.svg",
+                [](const Line& x) { return PlotProfile(x.context, x.plot); });
+  figure(c);
+  c->add_option("--series", l.plot.series, "What to show (the sweep's objective)");
+  c->add_option("--x", l.plot.axis, "Axis across (depth, or the first number that varies)");
+  c->add_option("--by", l.plot.by, "Axis of the lines (what varies without moving with --x)");
+  c->add_flag("--linear", l.plot.linear, "Linear x axis");
+
   c = b.Command(root, "compare",
                 "Which value of an axis is better? Paired differences, with what may be claimed",
                 "plumb compare 3 --by variants --db plumb.db --plot forest.svg",

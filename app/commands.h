@@ -128,11 +128,12 @@ int ShowRecords(const Context& context, const std::string& command, const TrialA
 
 struct PlotArgs {
   int64_t sweep = 0;
-  std::string series, x = "steps", rows, cols, out;
+  std::string series, x = "steps", rows, cols, axis, by, out;
   bool linear = false;
 };
 int PlotGrid(const Context& context, const PlotArgs& args);
 int PlotCurves(const Context& context, const PlotArgs& args);
+int PlotProfile(const Context& context, const PlotArgs& args);
 
 struct CompareArgs {
   int64_t sweep = 0;  // 0: the newest
