@@ -402,6 +402,9 @@ void AddRest(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--vocab", l.data.vocab_size,
                 "Vocabulary of --nanogpt's ids (0: the largest id + 1)");
   c->add_option("--split-seed", l.data.split_seed, "Another split of the same documents");
+  c->add_flag("--disjoint", l.data.disjoint,
+              "Cut out of train what tune, val and test have too; a bundled corpus is asked for by "
+              "its name instead, as python-docs-en-disjoint");
   const auto root_option = [&l](CLI::App* to) {
     to->add_option("--data-root", l.data.data_root, "Where prepared corpora lie");
   };

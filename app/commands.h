@@ -164,6 +164,7 @@ struct DataArgs {
   std::string corpus, tokenizer = "bytes", data_root, nanogpt;
   int64_t vocab_size = 0, split_seed = 0;
   std::vector<std::string> files, parts;
+  bool disjoint = false;
 };
 int PrepareData(const Context& context, const DataArgs& args);
 int ListData(const Context& context, const DataArgs& args);
