@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "analysis/figure.h"
+#include "analysis/plot_scale.h"
 #include "analysis/svg.h"
 #include "analysis/text.h"
 
