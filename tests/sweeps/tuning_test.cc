@@ -1,5 +1,7 @@
 #include "sweeps/tuning.h"
 
+#include <gmock/gmock.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
