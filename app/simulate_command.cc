@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -272,7 +273,10 @@ absl::Status Run(const Context& context, const WhatIfArgs& args) {
   if (rate == 0) rate = MeasuredFlopsPerSecond(context.db), basis = "measured in " + context.db;
   if (rate == 0) rate = kAssumedRate, basis = "assumed; --flops-per-second says better";
   whatif::Cluster cluster{.seconds_per_step = whatif::ByFlops(rate)};
-  const std::string labels = absl::StrJoin(plan.labels, ",");
+  // Whatever a trial may ask for; "cuda" is what one on a GPU does.
+  std::set<std::string> all_labels(plan.labels.begin(), plan.labels.end());
+  all_labels.insert("cuda");
+  const std::string labels = absl::StrJoin(all_labels, ",");
   for (int64_t i = 0; i < args.workers; ++i) {
     const double speed = args.speeds.empty() ? 1 : args.speeds[i % std::ssize(args.speeds)];
     cluster.machines.push_back({.slots = args.slots, .speed = speed, .labels = labels});

@@ -110,7 +110,8 @@ TEST(AshaPromote, WhenNobodyRunsAllOfTheLowestRungThatAreAmongTheBestGoOn) {
 }
 
 TEST(AshaPromote, TheLowestRungComesFirst) {
-  Stopping s = With(Asha(RungMode::kPromote, {"10%", "30%"}, "1/2"), 7);  // the last runs all the time
+  Stopping s =
+      With(Asha(RungMode::kPromote, {"10%", "30%"}, "1/2"), 7);  // the last runs all the time
   const auto comes = [&](int64_t t, double value) { s.Take({t, 10, value}); };
   comes(0, 1), comes(1, 2), comes(2, 3), comes(3, 4);
   s.Take(Spare()), s.Take(Spare()), s.Take(Spare());
