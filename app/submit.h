@@ -13,6 +13,7 @@ namespace plumb::app {
 // names are pinned (sweeps/stage_files.h).
 absl::StatusOr<std::string> ReadSweepFile(const std::string& file);
 std::string NewRequestId();
+std::string ThisUser();
 // As `plumb sweep plan` does.
 absl::StatusOr<sweeps::SweepPlan> PlanText(const std::string& yaml, const std::string& file,
                                            const std::string& data_root,

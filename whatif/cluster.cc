@@ -201,6 +201,7 @@ class Runner : private store::Results {
                      coordinator::Advise(plan_, added_, at.additions, due.sweep, *contest_,
                                          static_cast<store::Results&>(*this)));
     advice.seen = due.seen;
+    advice.additions_before = std::ssize(at.additions);
     Apply(advice);
     return absl::OkStatus();
   }
