@@ -57,7 +57,11 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
     return kind == "noop" || (kind == "pretrain" && train.ranks <= 1);
   };
   const int64_t threads = std::max<int64_t>(1, t.config.execution.threads);
+  // The A/A control shares with nothing but its own trials of this sweep.
+  std::string prefix = spec::PrefixKey(t.config);
+  if (t.aa && !prefix.empty()) prefix = spec::Sha256Hex(prefix + "\naa " + request_id);
   for (const sweeps::PlannedStage& s : t.stages) {
+    const bool shares = s.kind == "pretrain" && s.parent.empty() && !prefix.empty();
     out.stages.push_back({.name = s.name,
                           .kind = s.kind,
                           .settings_json = s.settings_json,
@@ -67,7 +71,9 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
                           .memory_bytes = t.predicted_peak_bytes * processes(s.kind),
                           .labels = labels,
                           .bundle = fuses(s.kind) ? bundle : 1,
-                          .ranks = processes(s.kind)});
+                          .ranks = processes(s.kind),
+                          .prefix_key = shares ? prefix : "",
+                          .trunk_step = shares ? spec::TrunkSteps(t.config) : 0});
     out.parents.push_back(s.parent);
   }
   return out;
@@ -103,7 +109,10 @@ core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan,
   for (int64_t i = from; i < end; ++i) {
     const sweeps::PlannedTrial& trial = i < planned ? plan.trials[i] : added[i - planned];
     trials->push_back(ToNewTrial(trial, request_id, labels, plan.bundle));
-    trials->back().stages.front().until_step = contest.UntilOf(i);
+    StageRow& root = trials->back().stages.front();
+    root.until_step = contest.UntilOf(i);
+    // What is judged on its way measures all of its way itself.
+    if (contest.Judges(i)) root.prefix_key.clear(), root.trunk_step = 0;
   }
   out.trials = std::move(trials);
   return out;

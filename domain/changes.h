@@ -96,6 +96,14 @@ struct ApplyBatch {
   MeasurementBatchPtr batch;
   int64_t commit_time_us = 0;
 };
+// In place of the one of the same prefix key and step, if there is one.
+struct PutTrunk {
+  TrunkRow row;
+};
+struct RemoveTrunk {
+  std::string prefix_key;
+  int64_t step = 0;
+};
 struct UpsertUser {
   UserRow row;
 };
@@ -106,9 +114,10 @@ struct SetIncarnation {
   int64_t incarnation = 0;
 };
 
-using Change = std::variant<InsertSweep, UpdateSweep, InsertAddition, InsertLook, InsertCell,
-                            UpdateCell, InsertTrial, UpdateTrial, InsertSweepTrial, InsertStage,
-                            UpdateStage, UpsertWorker, OpenAttempt, AdoptAttempt, CloseAttempt,
-                            ApplyBatch, UpsertUser, AppendEvent, SetIncarnation>;
+using Change =
+    std::variant<InsertSweep, UpdateSweep, InsertAddition, InsertLook, InsertCell, UpdateCell,
+                 InsertTrial, UpdateTrial, InsertSweepTrial, InsertStage, UpdateStage, UpsertWorker,
+                 OpenAttempt, AdoptAttempt, CloseAttempt, ApplyBatch, PutTrunk, RemoveTrunk,
+                 UpsertUser, AppendEvent, SetIncarnation>;
 
 }  // namespace plumb

@@ -568,7 +568,8 @@ class Agent {
     if (options_.shared_checkpoints || !attempt.has_checkpoint_pending()) return;
     const int64_t step = event.value("step", int64_t{0});
     attempt.sent_checkpoint = std::min(attempt.sent_checkpoint, step - 1);
-    blobs_.Send(attempt.key(), step, event.value("path", ""), event.value("digest", ""));
+    const bool keeps = attempt.assignment && step > 0 && step == attempt.assignment->keep_step();
+    blobs_.Send(attempt.key(), step, event.value("path", ""), event.value("digest", ""), keeps);
   }
 
   void OnBlob(const Blobs::Event& event) {

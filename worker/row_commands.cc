@@ -111,7 +111,8 @@ absl::StatusOr<RowCommands> CommandsFor(const v1::Assignment& a, const std::stri
                           {"until_step", a.until_step()},
                           {"checkpoint", checkpoint},
                           {"gang", gang},
-                          {"checkpoint_dir", checkpoint_dir}});
+                          {"checkpoint_dir", checkpoint_dir},
+                          {"keep_step", a.keep_step()}});
   return out;
 }
 

@@ -214,6 +214,7 @@ Ack Core::OnBatch(Worker& w, const MeasurementBatchPtr& batch) {
   }
   for (const CheckpointRow& c : batch->checkpoints) {
     step = std::max(step, c.step);
+    KeepTrunk(stage, c);
     if (c.step <= stage.row.checkpoint_step) continue;
     stage.row.checkpoint_step = c.step;
     stage.row.checkpoint_path = c.path;
@@ -223,6 +224,7 @@ Ack Core::OnBatch(Worker& w, const MeasurementBatchPtr& batch) {
     stage.live->progress = true;
     dirty_stages_.insert(stage.row.id);
   }
+  if (!batch->checkpoints.empty()) PlaceOthers(stage);
   if (step != stage.row.step) {
     stage.row.step = step;
     dirty_stages_.insert(stage.row.id);
@@ -267,6 +269,7 @@ bool Core::CheckpointGone(Worker& w, Stage& stage, const AttemptReport& a) {
   // Nobody's fault, and it cannot happen twice without a checkpoint in between.
   Note("checkpoint_gone", &stage, w.row.id,
        absl::StrCat(stage.row.checkpoint_path, "; it begins again"));
+  LoseTrunk(stage);
   stage.row.checkpoint_step = -1;
   stage.row.checkpoint_path.clear();
   stage.row.checkpoint_digest.clear();

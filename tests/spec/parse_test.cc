@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/spec/specs.h"
+#include "trainer/schedule.h"
 #include "trainer/spec/cost.h"
 
 namespace plumb::spec {
@@ -179,6 +180,60 @@ TEST(Key, ExecutionFieldsDoNotChangeItAndResultFieldsDo) {
         R"("model.tied_head": true)", R"("numerics.device": "cuda")", R"("eval.tokens": 1)",
         R"("train.ranks": 2)", R"("model.rope_base": 500)", R"("train.final_lr_fraction": 0)"}) {
     EXPECT_NE(Key(ResolvedOrDie("{" + base + ", " + other + "}")), key) << other;
+  }
+}
+
+TEST(PrefixKey, BudgetsAndCooldownsOfOneRateShareWhatComesBeforeTheCooldown) {
+  const auto of = [](const std::string& train, const std::string& rest = "") {
+    return ResolvedOrDie("{\"train\": {" + train + "}" + (rest.empty() ? "" : ", " + rest) + "}");
+  };
+  const TrialSpec wsd =
+      of(R"("schedule": "wsd", "decay_fraction": 0.1, "warmup_steps": 5, "steps": 100)");
+  const std::string key = PrefixKey(wsd);
+  ASSERT_FALSE(key.empty());
+  EXPECT_EQ(TrunkSteps(wsd), 90);
+  const TrialSpec constant = of(R"("schedule": "constant", "warmup_steps": 5, "steps": 700)");
+  EXPECT_EQ(TrunkSteps(constant), 700);
+  for (const TrialSpec& same :
+       {constant,
+        of(R"("schedule": "wsd", "decay_fraction": 0.3, "warmup_steps": 5, "tokens": 4096000)"),
+        of(R"("schedule": "wsd", "final_lr_fraction": 0, "warmup_fraction": 0.05, "steps": 100)"),
+        of(R"("schedule": "constant", "warmup_steps": 5, "steps": 9, "log_every": 1)",
+           R"("eval": {"points": 3, "tokens": 0, "final_tokens": 9, "train_tokens": 0})")})
+    EXPECT_EQ(PrefixKey(same), key) << Canonical(same, With::kResultOnly);
+  for (const TrialSpec& other :
+       {of(R"("schedule": "constant", "steps": 700)"),  // another warm-up
+        of(R"("schedule": "wsd", "warmup_fraction": 0.05, "steps": 200)"),
+        of(R"("schedule": "constant", "warmup_steps": 5, "steps": 700, "lr": 0.002)"),
+        of(R"("schedule": "constant", "warmup_steps": 5, "steps": 700)", R"("seed.data": 1)"),
+        of(R"("schedule": "constant", "warmup_steps": 5, "steps": 700)", R"("data.digest": "x")"),
+        of(R"("schedule": "constant", "warmup_steps": 5, "steps": 700)",
+           R"("execution.threads": 2)"),
+        of(R"("schedule": "constant", "warmup_steps": 5, "steps": 700, "divergence_factor": 9)")})
+    EXPECT_NE(PrefixKey(other), key) << Canonical(other, With::kExecution);
+  for (const TrialSpec& none :
+       {of(R"("steps": 100)"), of(R"("steps": 100, "schedule": "linear")"),
+        of(R"("steps": 100, "schedule": "constant")", R"("execution.share_trunk": false)"),
+        of(R"("steps": 100, "schedule": "constant")", R"("data.phases": "0.5:a=1;0.5:b=1")"),
+        of(R"("steps": 100, "schedule": "wsd", "decay_fraction": 1)")})
+    EXPECT_EQ(PrefixKey(none), "") << Canonical(none, With::kExecution);
+}
+
+TEST(PrefixKey, TheRateIsTheSameUpToWhereItIsShared) {
+  for (const double fraction : {0.0, 0.001, 0.07, 0.1, 0.25, 0.999, 1.0}) {
+    for (const int64_t steps : {1, 7, 10, 99, 1000}) {
+      TrialSpec wsd = ResolvedOrDie(R"({"train": {"steps": 5, "schedule": "wsd"}})");
+      wsd.train.steps = steps, wsd.train.decay_fraction = fraction;
+      TrialSpec flat = wsd;
+      flat.train.schedule = ScheduleKind::kConstant;
+      const int64_t shared = TrunkSteps(wsd);
+      ASSERT_LE(shared, steps);
+      for (int64_t s = 1; s <= steps; ++s) {
+        EXPECT_EQ(trainer::LearningRate(wsd.train, s) == trainer::LearningRate(flat.train, s),
+                  s <= shared)
+            << fraction << " of " << steps << " at " << s;
+      }
+    }
   }
 }
 

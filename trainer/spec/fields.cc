@@ -113,6 +113,12 @@ std::vector<Field> Fields(TrialSpec& s) {
          {"how long a rank of train.ranks waits for the others within a step before the attempt "
           "ends as failed and is tried again",
           "s", kExecution, kFree});
+  t.Flag(
+      "execution.share_trunk", s.execution.share_trunk,
+      {"begin from a checkpoint of a trial that computes the same up to there (schedules constant "
+       "and wsd, whose rate does not depend on the budget before the cooldown), and let others "
+       "begin from this one's; false: from step 0, so that budgets are independent runs",
+       "", kExecution, kFree});
   return std::move(t.fields);
 }
 

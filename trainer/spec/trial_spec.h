@@ -231,6 +231,7 @@ struct ExecutionSpec {
   double checkpoint_seconds = 30;     // cadence of checkpoints; 0: only on request and at the end
   int64_t checkpoint_steps = 0;       // and every so many steps; 0: by time alone
   double rank_timeout_seconds = 600;  // with train.ranks: how long a rank waits for the others
+  bool share_trunk = true;  // may begin from a checkpoint of a trial that is the same up to there
 };
 
 struct TrialSpec {
