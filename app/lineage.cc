@@ -12,18 +12,25 @@ namespace {
 
 // The training of a trial is its root; `up` leads to who began by himself, `down` to all after him.
 constexpr char kFamily[] = R"(
-WITH RECURSIVE up (id, n) AS (
+WITH RECURSIVE edge (id, source, step, warm) AS MATERIALIZED (
+  SELECT id, branch_stage_id, branch_step, 0 FROM stage WHERE branch_stage_id IS NOT NULL
+  UNION ALL
+  SELECT s.id, k.stage_id, k.step, 1 FROM trial t JOIN stage s ON s.trial_id = t.id
+  JOIN checkpoint k ON k.digest = json_extract(t.config_json, '$.init.digest') AND k.stage_id <> s.id
+  WHERE s.kind = 'pretrain' AND s.parent_id IS NULL AND s.branch_stage_id IS NULL
+    AND k.stage_id = (SELECT min(f.stage_id) FROM checkpoint f WHERE f.digest = k.digest)
+), up (id, n) AS (
   SELECT id, 0 FROM (SELECT id FROM stage WHERE trial_id = ?1 AND kind = 'pretrain' AND parent_id IS NULL LIMIT 1)
-  UNION ALL SELECT s.branch_stage_id, n + 1 FROM up JOIN stage s ON s.id = up.id WHERE s.branch_stage_id IS NOT NULL
+  UNION ALL SELECT e.source, n + 1 FROM up JOIN edge e ON e.id = up.id
 ), down (id, depth) AS (
   SELECT id, 0 FROM (SELECT id FROM up ORDER BY n DESC LIMIT 1)
-  UNION ALL SELECT s.id, depth + 1 FROM down JOIN stage s ON s.branch_stage_id = down.id
+  UNION ALL SELECT e.id, depth + 1 FROM down JOIN edge e ON e.source = down.id
 )
-SELECT s.trial_id, coalesce((SELECT trial_id FROM stage b WHERE b.id = s.branch_stage_id), 0), s.branch_step, d.depth,
+SELECT s.trial_id, coalesce((SELECT b.trial_id FROM stage b WHERE b.id = e.source), 0), coalesce(e.step, 0), d.depth,
   s.step, s.target_step, s.state,
   coalesce((SELECT c.name FROM sweep_trial st JOIN cell c ON c.id = st.cell_id WHERE st.trial_id = s.trial_id
-            ORDER BY st.sweep_id DESC LIMIT 1), '')
-FROM down d JOIN stage s ON s.id = d.id ORDER BY d.depth, s.branch_step, s.trial_id)";
+            ORDER BY st.sweep_id DESC LIMIT 1), ''), coalesce(e.warm, 0)
+FROM down d JOIN stage s ON s.id = d.id LEFT JOIN edge e ON e.id = d.id ORDER BY d.depth, e.step, s.trial_id)";
 
 void Append(const std::multimap<int64_t, const Relative*>& children, const Relative& of,
             int64_t asked, const std::string& indent, std::string* out) {
@@ -31,8 +38,9 @@ void Append(const std::multimap<int64_t, const Relative*>& children, const Relat
   for (auto it = from; it != to; ++it) {
     const Relative& r = *it->second;
     const bool last = std::next(it) == to;
-    absl::StrAppend(out, indent, last ? "└─ " : "├─ ", "from step ", r.from_step, ": trial ",
-                    r.trial, r.trial == asked ? " *" : "", ", ", r.state, " at ", r.step, " of ",
+    absl::StrAppend(out, indent, last ? "└─ " : "├─ ", "from step ", r.from_step,
+                    r.warm ? " (weights alone)" : "", ": trial ", r.trial,
+                    r.trial == asked ? " *" : "", ", ", r.state, " at ", r.step, " of ",
                     r.target_step, r.cell.empty() ? "" : ", ", Printable(r.cell), "\n");
     Append(children, r, asked, indent + (last ? "   " : "│  "), out);
   }
@@ -54,7 +62,8 @@ absl::StatusOr<std::vector<Relative>> ReadLineage(store::Database& db, int64_t t
                    .step = s.Int(4),
                    .target_step = s.Int(5),
                    .state = s.Text(6),
-                   .cell = s.Text(7)});
+                   .cell = s.Text(7),
+                   .warm = s.Int(8) != 0});
   }
   if (out.empty()) {
     return absl::NotFoundError(
@@ -84,8 +93,8 @@ std::string LineageDot(const std::vector<Relative>& family, int64_t trial) {
                     " ", r.step, "/", r.target_step, "\"", r.trial == trial ? ", penwidth=2" : "",
                     "]\n");
     if (r.depth > 0)
-      absl::StrAppend(&out, "  t", r.from_trial, " -> t", r.trial, " [label=\"", r.from_step,
-                      "\"]\n");
+      absl::StrAppend(&out, "  t", r.from_trial, " -> t", r.trial, " [label=\"", r.from_step, "\"",
+                      r.warm ? ", style=dashed" : "", "]\n");
   }
   return out + "}\n";
 }
@@ -94,6 +103,7 @@ Table LineageTable(const std::vector<Relative>& family) {
   Table table{.columns = {{"trial"},
                           {"from_trial"},
                           {"from_step"},
+                          {"weights_only"},
                           {"depth"},
                           {"state"},
                           {"step"},
@@ -101,8 +111,8 @@ Table LineageTable(const std::vector<Relative>& family) {
                           {"cell"}}};
   for (const Relative& r : family) {
     table.rows.push_back({r.trial, r.depth > 0 ? Value(r.from_trial) : Value(),
-                          r.depth > 0 ? Value(r.from_step) : Value(), r.depth, r.state, r.step,
-                          r.target_step, r.cell});
+                          r.depth > 0 ? Value(r.from_step) : Value(), int64_t{r.warm}, r.depth,
+                          r.state, r.step, r.target_step, r.cell});
   }
   return table;
 }

@@ -18,6 +18,7 @@ struct Relative {
   int64_t depth = 0;  // 0: the one that began by itself
   int64_t step = 0, target_step = 0;
   std::string state, cell;
+  bool warm = false;  // with the weights alone (init.trial, init.checkpoint)
 };
 
 // The family of `trial`, parents before children, children by step; at least itself. NotFound:

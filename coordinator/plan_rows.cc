@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_join.h"
+#include "sweeps/tuning.h"
 #include "trainer/spec/cost.h"
 #include "trainer/spec/parse.h"
 #include "trainer/spec/sha256.h"
@@ -104,6 +105,11 @@ core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan,
                          .axes_json = cell.axes_json.empty() ? "{}" : cell.axes_json,
                          .flags_json = nlohmann::json(cell.flags).dump()});
   }
+  const bool reports_last = std::all_of(plan.objectives.begin(), plan.objectives.end(),
+                                        [](const auto& o) { return o.at == "last"; });
+  const auto by_last = [&](const sweeps::PlannedTrial& t) {
+    return t.role == sweeps::TrialRole::kTune ? plan.tune->metric_at == "last" : reports_last;
+  };
   auto trials = std::make_shared<std::vector<core::NewTrial>>();
   const std::string labels = absl::StrJoin(plan.labels, ",");
   for (int64_t i = from; i < end; ++i) {
@@ -111,8 +117,8 @@ core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan,
     trials->push_back(ToNewTrial(trial, request_id, labels, plan.bundle));
     StageRow& root = trials->back().stages.front();
     root.until_step = contest.UntilOf(i);
-    // What is judged on its way measures all of its way itself.
-    if (contest.Judges(i)) root.prefix_key.clear(), root.trunk_step = 0;
+    // What is judged on its way, or by more than its last value, measures all of its way itself.
+    if (contest.Judges(i) || !by_last(trial)) root.prefix_key.clear(), root.trunk_step = 0;
   }
   out.trials = std::move(trials);
   return out;

@@ -267,6 +267,13 @@ class TorchEngine : public Engine {
       return refuse("the corpus has a vocabulary of " + std::to_string(manifest.vocab_size) +
                     ", model.vocab_size is " + std::to_string(s.model.vocab_size));
     }
+    const bool warm = s.init.trial > 0 || !s.init.checkpoint.empty();
+    if (request.kind == "pretrain" && warm &&
+        (!request.checkpoint ||
+         (!request.checkpoint->resume &&
+          (s.init.digest.empty() || request.checkpoint->digest != s.init.digest)))) {
+      return refuse("it begins with a checkpoint (init.digest) that was not given to this trainer");
+    }
     Row row;
     row.request = request;
     try {

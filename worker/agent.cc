@@ -511,6 +511,7 @@ class Agent {
       auto& attempt = attempts_[action.key];
       attempt = std::make_unique<Attempt>(action.key);
       attempt->assignment = assignments_.at(action.key);
+      BeginWith(&*attempt->assignment);
       if (attempt->assignment->resume()) attempt->step = attempt->assignment->checkpoint_step();
       attempt->TrustAck();
       NoteStarted(action.key);

@@ -58,6 +58,20 @@ TEST_F(LineageTest, TheFamilyIsDrawnFromAnyOfItsMembers) {
   EXPECT_THAT(dot, HasSubstr("digraph"));
 }
 
+TEST_F(LineageTest, AWarmStartIsOfTheFamily) {
+  Execute(
+      "INSERT INTO worker (id, name, host, slots, build, devices_json, session_id, state, "
+      "register_time_us) VALUES (1, 'w', '', 1, '', '[]', 1, 'gone', 0); "
+      "INSERT INTO checkpoint VALUES (14, 120, 1, 'path', 'abc', 1, 0); "
+      "UPDATE stage SET branch_stage_id = NULL, branch_step = 0 WHERE id = 13; "
+      "UPDATE trial SET config_json = '{\"init\": {\"digest\": \"abc\"}}' WHERE id = 3");
+  EXPECT_EQ(Plumb("trial lineage 3 --db r.db").out,
+            "trial 1, succeeded at 30 of 30, tokens=1\n"
+            "├─ from step 27: trial 2, succeeded at 60 of 60, tokens=2\n"
+            "└─ from step 27: trial 4, succeeded at 120 of 120, tokens=4\n"
+            "   └─ from step 120 (weights alone): trial 3 *, succeeded at 90 of 90, tokens=3\n");
+}
+
 TEST_F(LineageTest, ATrialSaysWhereItBegan) {
   EXPECT_THAT(Plumb("trial show 3 --db r.db").out, HasSubstr("began from step 54 of trial 2"));
   const auto j = nlohmann::json::parse(Plumb("trial show 3 --db r.db -o json").out);

@@ -121,6 +121,13 @@ def main():
         compare(shared, scratch)
         starts = dict(shared.query("SELECT t.steps, a.start_step FROM attempt a JOIN stage g ON g.id = a.stage_id JOIN trial t ON t.id = g.trial_id"))
         check(starts[longer] == round(0.9 * budgets[-1]) and starts[between] == round(0.9 * budgets[-2]), shared, f"starts {starts}")
+        # A warm start that changes nothing scores as what it began with does, and is another trial.
+        source, loss = shared.query(f"SELECT v.trial_id, v.test_loss FROM v_trial v WHERE v.steps = {budgets[0]}")[0]
+        warm = sweep([2], "true").replace("lr: 3e-3", "lr: 0").replace("warmup_steps: 20", "warmup_steps: 0")
+        again(shared, warm, "r3", deadline)
+        again(shared, warm.replace("  eval:", f"  init: {{trial: {source}}}\n  eval:"), "r4", deadline)
+        fresh, began = shared.query("SELECT v.test_loss FROM v_trial v WHERE v.steps = 2 ORDER BY v.sweep_id")
+        check(began == (loss,) and fresh != began, shared, f"a warm start has {began}, what it began with {loss}, fresh weights {fresh}")
         print(f"{BUDGETS} budgets of {budgets[0]} to {budgets[-1]} steps: {cost} steps, {cost / budgets[-1]:.3f} times the longest "
               f"(from scratch {alone / budgets[-1]:.3f}); {points} points and all document scores bit-equal; a budget of {longer} began at step "
               f"{starts[longer]}")

@@ -1,11 +1,16 @@
 #include "trainer/spec/parse.h"
 
+#include <unistd.h>
+
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "tests/spec/specs.h"
 #include "trainer/schedule.h"
 #include "trainer/spec/cost.h"
+#include "trainer/spec/sha256.h"
 
 namespace plumb::spec {
 namespace {
@@ -235,6 +240,63 @@ TEST(PrefixKey, TheRateIsTheSameUpToWhereItIsShared) {
       }
     }
   }
+}
+
+class WarmStart : public ::testing::Test {
+ protected:
+  WarmStart() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "plumb-init-XXXXXX").string();
+    dir_ = mkdtemp(pattern.data());
+    Write(R"({"model": {"d_model": 32}, "train": {"steps": 5}})");
+  }
+  ~WarmStart() override { std::filesystem::remove_all(dir_); }
+  void Write(const std::string& config) {
+    std::ofstream(dir_ + "/manifest.json") << R"({"config": )" << config << "}";
+    std::ofstream(dir_ + "/DONE") << "";
+  }
+  std::string Wrong(const std::string& model, const std::string& folder) {
+    TrialSpec s;
+    return Format(ParseResolved(R"({"train": {"steps": 9}, "model": )" + model +
+                                    R"(, "init": {"checkpoint": ")" + folder + "\"}}",
+                                &s));
+  }
+  std::string dir_;
+};
+
+TEST_F(WarmStart, TheDigestIsFilledInAndDecidesWhoTheTrialIs) {
+  const auto of = [&](const std::string& init) {
+    return ResolvedOrDie(
+        R"({"train": {"steps": 9, "schedule": "constant"}, "model": {"d_model": 32})" + init + "}");
+  };
+  const TrialSpec fresh = of(""), warm = of(R"(, "init": {"checkpoint": ")" + dir_ + "\"}");
+  EXPECT_EQ(warm.init.digest, Sha256HexOfFile(dir_ + "/manifest.json"));
+  EXPECT_NE(Key(warm), Key(fresh));
+  EXPECT_NE(PrefixKey(warm), PrefixKey(fresh));
+  // The same weights from elsewhere are the same trial; with the digest the folder is not read.
+  const TrialSpec moved =
+      of(R"(, "init": {"checkpoint": "/elsewhere", "digest": ")" + warm.init.digest + "\"}");
+  EXPECT_EQ(Key(moved), Key(warm));
+  EXPECT_NE(Key(of(R"(, "init": {"trial": 3})")), Key(of(R"(, "init": {"trial": 4})")));
+  EXPECT_EQ(Key(ResolvedOrDie(Canonical(warm, With::kExecution).dump())), Key(warm));
+}
+
+TEST_F(WarmStart, WhatIsNoCheckpointOrOfAnotherShapeIsRefused) {
+  EXPECT_EQ(Wrong(R"({"d_model": 32})", dir_), "");
+  EXPECT_NE(Wrong(R"({"d_model": 64})", dir_).find("in the checkpoint, and"), std::string::npos);
+  EXPECT_NE(Wrong(R"({"d_model": 32, "n_layers": 5})", dir_).find("has no tensor blocks.4."),
+            std::string::npos);
+  EXPECT_NE(Wrong(R"({"d_model": 32})", "step-9").find("absolute path"), std::string::npos);
+  EXPECT_NE(Wrong(R"({"d_model": 32})", "/nowhere").find("is no checkpoint"), std::string::npos);
+  Write("3");
+  EXPECT_NE(Wrong(R"({"d_model": 32})", dir_).find("config"), std::string::npos);
+  std::ofstream(dir_ + "/manifest.json") << "{";
+  EXPECT_NE(Wrong(R"({"d_model": 32})", dir_).find("damaged"), std::string::npos);
+  std::filesystem::remove(dir_ + "/DONE");
+  EXPECT_NE(Wrong(R"({"d_model": 32})", dir_).find("is no checkpoint"), std::string::npos);
+  TrialSpec s;
+  EXPECT_NE(Format(ParseResolved(R"({"train": {"steps": 9}, "init": {"digest": "a"}})", &s))
+                .find("of no checkpoint"),
+            std::string::npos);
 }
 
 TEST(Key, RowsOfOneBundleMayDifferInRatesAndSeedsOnly) {

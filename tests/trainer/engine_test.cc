@@ -264,6 +264,31 @@ TEST_F(EngineTest, ARunFromAnothersTrunkIsTheRunFromScratchBitForBit) {
   }
 }
 
+TEST_F(EngineTest, AWarmStartHasTheWeightsAndNothingElse) {
+  Open(1);
+  engine->AddRow(Request("source", Tiny("llama")));
+  Run();
+  const CheckpointRef last = sink.checkpoints.at("source").back();
+  spec::TrialSpec still = Tiny("llama", 2);
+  still.train.lr = 0;
+  still.init = {.checkpoint = last.path, .digest = last.digest};
+  RowRequest request = Request("warm", still);
+  engine->AddRow(request);
+  EXPECT_EQ(sink.ended.at("warm").outcome, RowOutcome::kInfeasible) << "never with fresh weights";
+  request.row = "given";
+  request.checkpoint = last;
+  request.checkpoint->resume = false;
+  engine->AddRow(request);
+  Run();
+  ASSERT_EQ(sink.ended.at("given").outcome, RowOutcome::kSucceeded) << sink.ended.at("given").cause;
+  const std::tuple test = {std::string("test/loss"), int64_t{-1}, int64_t{2}};
+  EXPECT_EQ(sink.points.at("given").at(test), sink.points.at("source").at({"test/loss", -1, 20}));
+  request.row = "other";
+  request.checkpoint->digest = std::string(64, '0');
+  engine->AddRow(request);
+  EXPECT_EQ(sink.ended.at("other").outcome, RowOutcome::kInfeasible);
+}
+
 TEST_F(EngineTest, AnotherCorpusThanPlannedIsInfeasible) {
   Open(1);
   spec::TrialSpec s = Tiny("llama");

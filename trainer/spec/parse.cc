@@ -195,9 +195,12 @@ json Canonical(const TrialSpec& resolved, With with) {
 }
 
 std::string Key(const TrialSpec& resolved) {
-  return Sha256Hex(
-      json{{"config", Canonical(resolved, With::kResultOnly)}, {"semantics", Semantics(resolved)}}
-          .dump());
+  json of = {{"config", Canonical(resolved, With::kResultOnly)},
+             {"semantics", Semantics(resolved)}};
+  // Not known yet which checkpoint that is; two trials are two.
+  if (resolved.init.trial > 0 && resolved.init.digest.empty())
+    of["init_trial"] = resolved.init.trial;
+  return Sha256Hex(of.dump());
 }
 
 int64_t TrunkSteps(const TrialSpec& s) {

@@ -218,6 +218,14 @@ struct SeedSpec {
   int64_t data = 0;
 };
 
+// Weights that a run begins with, in place of fresh ones: those of a checkpoint, with an optimizer
+// that knows nothing, at step 0. The digest decides what is computed, the rest says where it is.
+struct InitSpec {
+  int64_t trial = 0;       // whose last checkpoint it is; the server fills in the two below
+  std::string checkpoint;  // its folder, an absolute path
+  std::string digest;      // SHA-256 of its manifest.json; Resolve() fills it from the folder
+};
+
 // How, on what kind of arithmetic: part of the result's identity.
 struct NumericsSpec {
   DeviceKind device = DeviceKind::kCpu;
@@ -240,6 +248,7 @@ struct TrialSpec {
   TrainSpec train;
   EvalSpec eval;
   SeedSpec seed;
+  InitSpec init;
   NumericsSpec numerics;
   ExecutionSpec execution;
 };
