@@ -325,6 +325,8 @@ class MemoryStorage : public Storage {
     row.ooms = c.row.ooms;
     row.memory_bytes = c.row.memory_bytes;
     row.until_step = c.row.until_step;
+    row.prefix_key = c.row.prefix_key;
+    row.trunk_step = c.row.trunk_step;
     row.branch_stage = c.row.branch_stage;
     row.branch_step = c.row.branch_step;
     Write(t_.stages, c.row.id, std::move(row));

@@ -79,6 +79,18 @@ void Oracle::See(const PutTrunk& c) {
   book_.trunks[c.row.prefix_key][c.row.step] = c.row.digest;
 }
 
+// It goes by itself, having spent a budget where it began.
+void Oracle::Leaves(StageId id) {
+  Stage& s = book_.stages[id];
+  if (s.branch_step == 0 || s.checkpoint_step != s.branch_step ||
+      s.failures < std::min(scenario_.options.max_failures, scenario_.options.max_losses))
+    return;  // it may be of another attempt in this transaction
+  s.prefix.clear();
+  s.trunk_step = s.branch_step = s.failures = 0;
+  s.checkpoint_step = -1;
+  ++counts["trunk_left"];
+}
+
 void Oracle::MayBranch(const OpenAttempt& c, Stage& s) {
   if (s.prefix.empty() || s.checkpoint_step >= 0) return;
   const auto& trunks = book_.trunks[s.prefix];
@@ -256,12 +268,14 @@ void Oracle::See(const UpdateStage& c) {
 }
 
 void Oracle::OnCommitted(absl::Span<const Change> changes) {
+  std::set<StageId> leaves;
   // What a user's request reopens is said in the same transaction.
   for (const Change& change : changes) {
     const auto* note = std::get_if<AppendEvent>(&change);
     if (note == nullptr) continue;
     ++counts[absl::StrCat("event_", note->row.kind)];
     if (note->row.kind == "retried") book_.stages[note->row.stage].reopened = true;
+    if (note->row.kind == "trunk_left") leaves.insert(note->row.stage);
   }
   // What is allowed in this transaction is allowed in all of it: rows are written once an event,
   // after what they allow, and several events share a transaction.
@@ -313,6 +327,7 @@ void Oracle::OnCommitted(absl::Span<const Change> changes) {
       See(*batch);
     } else if (const auto* close = std::get_if<CloseAttempt>(&change)) {
       See(*close);
+      if (leaves.contains(close->fence.attempt.stage)) Leaves(close->fence.attempt.stage);
     } else if (const auto* raise = std::get_if<SetIncarnation>(&change)) {
       if (raise->incarnation <= book_.incarnation) OnWrong("A: the incarnation does not rise");
       book_.incarnation = raise->incarnation;

@@ -110,6 +110,7 @@ class Oracle : public Watcher {
     std::map<std::pair<int64_t, AttemptId>, int64_t> acked;  // told to a worker
   };
   void See(const PutTrunk& c);
+  void Leaves(StageId id);
   void MayBranch(const OpenAttempt& open, Stage& stage);
   void See(const OpenAttempt& c);
   void MayHave(StageId id, const Stage& stage, WorkerId worker);

@@ -206,15 +206,20 @@ absl::Status Store::Put(const UpdateStage& c) {
           "UPDATE stage SET state = ?, step = ?, attempts = ?, failures = ?, not_before_ct_us = ?, "
           "checkpoint_step = ?, checkpoint_path = ?, checkpoint_digest = ?, reason = ?, losses = "
           "?, "
-          "ooms = ?, memory_bytes = ?, until_step = ?, branch_stage_id = ?, branch_step = ? WHERE "
-          "id = ? AND attempts <= ?3"));
+          "ooms = ?, memory_bytes = ?, until_step = ?, branch_stage_id = ?, branch_step = ?, "
+          "prefix_key = ?, trunk_step = ? WHERE id = ? AND attempts <= ?3"));
   const StageRow& r = c.row;
   s->Bind(1, Name(r.state)).Bind(2, r.step).Bind(3, r.attempts).Bind(4, r.failures);
   s->Bind(5, absl::ToInt64Microseconds(r.not_before_ct)).Bind(6, r.checkpoint_step);
   if (r.checkpoint_step >= 0) s->Bind(7, r.checkpoint_path).Bind(8, r.checkpoint_digest);
   s->Bind(9, r.reason).Bind(10, r.losses).Bind(11, r.ooms).Bind(12, r.memory_bytes);
   BindId(*s, 14, r.branch_stage.value);
-  RETURN_IF_ERROR(s->Bind(13, r.until_step).Bind(15, r.branch_step).Bind(16, r.id.value).Run());
+  RETURN_IF_ERROR(s->Bind(13, r.until_step)
+                      .Bind(15, r.branch_step)
+                      .Bind(16, r.prefix_key)
+                      .Bind(17, r.trunk_step)
+                      .Bind(18, r.id.value)
+                      .Run());
   if (db_.changes() == 1) return absl::OkStatus();
   return absl::FailedPreconditionError(
       absl::StrCat("fenced: stage ", r.id.value, " is past attempt ", r.attempts));

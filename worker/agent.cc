@@ -673,8 +673,11 @@ class Agent {
                  std::nullopt, false);
       return false;
     }
+    // One of another stage is done without: this one then begins by itself.
+    const bool others = std::filesystem::path(a.checkpoint_path()).parent_path().filename() !=
+                        std::filesystem::path(workspace_.CheckpointDir(a.stage_id())).filename();
     const bool nowhere = attempt.fetch == Fetch::kMissing && !options_.shared_checkpoints;
-    if (a.resume() && (nowhere || CheckpointGone(a.checkpoint_path()))) {
+    if (a.resume() && (nowhere || others || CheckpointGone(a.checkpoint_path()))) {
       attempt.checkpoint_gone = true;
       EndAttempt(attempt, "failed",
                  absl::StrCat("its checkpoint ", a.checkpoint_path(), " is not there any more"),

@@ -482,6 +482,9 @@ class Core {
   bool Branch(Stage& stage);  // takes over what TrunkFor says, if anything
   void KeepTrunk(Stage& stage, const CheckpointRow& checkpoint);  // if it is one
   void LoseTrunk(Stage& stage);          // what it began from is not there any more
+  // After its budget is spent at the checkpoint it took over: from then on it shares with nobody, and
+  // begins again. False: that is not so.
+  bool LeaveFamily(Stage& stage, absl::string_view why);
   void PlaceOthers(const Stage& stage);  // those that share with it
 
   // users.cc

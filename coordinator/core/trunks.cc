@@ -135,6 +135,27 @@ void Core::LoseTrunk(Stage& stage) {
   row.branch_step = 0;
 }
 
+bool Core::LeaveFamily(Stage& stage, absl::string_view why) {
+  StageRow& row = stage.row;
+  if (!row.branch_stage || row.checkpoint_step != row.branch_step) return false;
+  Note("trunk_left", &stage, {},
+       absl::StrCat("it gets nowhere from the checkpoint of another; it begins by itself: ", why));
+  LeaveTrunk(stage);
+  const std::string prefix = std::exchange(row.prefix_key, "");
+  row.trunk_step = row.branch_step = row.failures = row.losses = 0;
+  row.branch_stage = {};
+  row.checkpoint_step = -1;
+  row.checkpoint_path.clear();
+  row.checkpoint_digest.clear();
+  stage.failed_on.clear();
+  const auto trunk = trunks_.find(prefix);
+  if (trunk == trunks_.end()) return true;
+  for (const auto& [step, id] : trunk->second.stages) {
+    if (MayBranch(At(id).row)) Place(At(id));
+  }
+  return true;
+}
+
 void Core::PlaceOthers(const Stage& stage) {
   const auto trunk = trunks_.find(stage.row.prefix_key);
   if (trunk == trunks_.end()) return;

@@ -542,8 +542,13 @@ void Core::EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause,
   }
   const std::string what = absl::StrCat("attempt ", n, " on worker ", w.row.name, " ended as ",
                                         Name(outcome), ": ", cause);
-  if (stage.row.failures >= options_.max_failures || stage.row.losses >= options_.max_losses ||
-      stage.row.ooms >= options_.max_ooms) {
+  const bool spent =
+      stage.row.failures >= options_.max_failures || stage.row.losses >= options_.max_losses;
+  if (spent && LeaveFamily(stage, what)) {
+    Move(stage, StageState::kPending, absl::StrCat("begins by itself because ", what));
+    return;
+  }
+  if (spent || stage.row.ooms >= options_.max_ooms) {
     Move(stage, StageState::kFailed,
          absl::StrCat(what, " (without progress: ", stage.row.failures, " failures, ",
                       stage.row.losses, " losses; ", stage.row.ooms, " times out of memory)"));

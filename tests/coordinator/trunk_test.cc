@@ -179,6 +179,30 @@ TEST_F(Trunks, ACheckpointThatIsGoneCostsWorkAndNothingElse) {
   EXPECT_THAT(p_.trunks_, IsEmpty());
 }
 
+TEST_F(Trunks, WhatGetsNowhereFromAnothersCheckpointBeginsByItself) {
+  p_.Sweep({Budget("short", 20), Budget("long", 80), Budget("longer", 90)});
+  p_.Register("w", 4);
+  Saves("w", "short", 1, 20);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(GrantOf("w", "long").checkpoint_path, "short/20") << i;
+    Ends("w", "long", Outcome::kFailed);
+    p_.Pass(absl::Seconds(5));
+  }
+  const Grant alone = GrantOf("w", "long");
+  EXPECT_EQ(alone.checkpoint_path, "");
+  EXPECT_EQ(alone.keep_step, 0);
+  EXPECT_EQ(p_.Row("long").failures, 0);
+  EXPECT_EQ(GrantOf("w", "longer").checkpoint_path, "short/20") << "who waited for it does no more";
+  EXPECT_THAT(p_.trunks_, SizeIs(1)) << "others may still begin there";
+  Core again(p_.options_, p_.Snapshot());
+  EXPECT_TRUE(again.CheckInvariants().ok()) << again.CheckInvariants();
+  for (int i = 0; i < 3; ++i) {
+    Ends("w", "long", Outcome::kFailed);
+    p_.Pass(absl::Seconds(5));
+  }
+  EXPECT_EQ(p_.Row("long").state, StageState::kFailed);
+}
+
 TEST_F(Trunks, ALostBranchGoesOnFromTheTrunk) {
   p_.Sweep({Budget("short", 20), Budget("long", 80)});
   p_.Register("w", 4);
