@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
 """Six token budgets of one cell, each twice the last, with a cooldown of a tenth: computed with a trunk in common they cost at most
-1.15 times the longest, and give what each gives from scratch, to the last bit. A later, longer budget goes on from them.
+1.15 times the longest, and give what each gives from scratch, to the last bit. A later, longer budget goes on from them, on another machine;
+where their checkpoints are gone everywhere it begins by itself.
 
 With --kills N the sweep that shares is under fire (kill -9 of trainer, worker and coordinator), and only the cost may be more.
 
     trunks.py --bin BUILD/bin [--kills N] [--seed N] [--keep]
 """
 import argparse
+import os
 import pathlib
 import random
+import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -39,8 +43,11 @@ def again(cluster, text, request, deadline):
     """A further sweep on the same cluster, until it has completed."""
     file = cluster.folder / f"{request}.yaml"
     file.write_text(text)
-    subprocess.run([str(cluster.bin / "plumb-e2e"), "submit", cluster.address, str(file), request], stdout=cluster.log,
-                   stderr=cluster.log, check=True)
+    command = [str(cluster.bin / "plumb-e2e"), "submit", cluster.address, str(file), request]
+    while subprocess.run(command, stdout=cluster.log, stderr=cluster.log).returncode != 0:  # the coordinator may not be up yet
+        if time.monotonic() > deadline:
+            cluster.fail(f"sweep {request} was not accepted")
+        time.sleep(0.1)
     while cluster.query(f"SELECT state FROM sweep WHERE request_id = '{request}'") != [("completed",)]:
         if time.monotonic() > deadline:
             cluster.fail(f"sweep {request} did not complete in time")
@@ -72,6 +79,18 @@ def compare(shared, scratch):
     logged = [p for p in whole if p[0].endswith("train/loss") and p[2] % 10 == 0]
     check(all(p in mine for p in logged), shared, "a curve has a gap")
     return compared, len(keys)
+
+
+def lose_machine(cluster, name):
+    """The worker and all that lies in its folder; one of another name takes over."""
+    worker = cluster.workers.pop()
+    worker.terminate()
+    worker.wait(30)
+    for pid in cluster.trainers():
+        os.kill(pid, signal.SIGKILL)
+    for folder in cluster.folder.glob("w*"):
+        shutil.rmtree(folder)
+    cluster.workers.append(cluster.spawn("worker", cluster.address, cluster.folder / name, cluster.slots, cluster.trainer, cluster.data, name))
 
 
 def steps_computed(cluster):
@@ -116,6 +135,7 @@ def main():
         check(cost <= 1.15 * budgets[-1], shared, f"{cost} steps are {cost / budgets[-1]:.3f} times the longest")
         # A later sweep: longer, and one in between whose trunk is longer than what the shorter ones left.
         longer, between = 2 * budgets[-1], budgets[-1] - FIRST
+        lose_machine(shared, "w-second")  # what it left is at the server
         for cluster, share in ((shared, "true"), (scratch, "false")):
             again(cluster, sweep([longer, between], share), "r2", deadline)
         compare(shared, scratch)
@@ -128,6 +148,19 @@ def main():
         again(shared, warm.replace("  eval:", f"  init: {{trial: {source}}}\n  eval:"), "r4", deadline)
         fresh, began = shared.query("SELECT v.test_loss FROM v_trial v WHERE v.steps = 2 ORDER BY v.sweep_id")
         check(began == (loss,) and fresh != began, shared, f"a warm start has {began}, what it began with {loss}, fresh weights {fresh}")
+        # Checkpoints that are nowhere any more cost work, and nothing else.
+        lose_machine(shared, "w-third")
+        shared.server.terminate()
+        shared.server.wait(30)
+        shutil.rmtree(f"{shared.db}.blobs")
+        shared.start_server()
+        for cluster, share in ((shared, "true"), (scratch, "false")):
+            again(cluster, sweep([3 * FIRST], share), "r5", deadline)
+        gone = shared.query("SELECT a.start_step, a.outcome FROM attempt a JOIN stage g ON g.id = a.stage_id JOIN trial t ON t.id = g.trial_id "
+                            f"WHERE t.steps = {3 * FIRST} ORDER BY a.number")
+        check(gone == [(54, "preempted"), (27, "preempted"), (0, "succeeded")], shared, f"attempts {gone}")
+        ends = [cluster.query(f"SELECT test_loss, val_loss, branch_step FROM v_trial WHERE steps = {3 * FIRST}") for cluster in (shared, scratch)]
+        check(ends[0] == ends[1] and ends[0][0][2] is None, shared, f"ends {ends}")
         print(f"{BUDGETS} budgets of {budgets[0]} to {budgets[-1]} steps: {cost} steps, {cost / budgets[-1]:.3f} times the longest "
               f"(from scratch {alone / budgets[-1]:.3f}); {points} points and all document scores bit-equal; a budget of {longer} began at step "
               f"{starts[longer]}")
