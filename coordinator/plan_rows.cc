@@ -122,7 +122,8 @@ core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan,
   const bool reports_last = std::all_of(plan.objectives.begin(), plan.objectives.end(),
                                         [](const auto& o) { return o.at == "last"; });
   const auto by_last = [&](const sweeps::PlannedTrial& t) {
-    return t.role == sweeps::TrialRole::kTune ? plan.tune->metric_at == "last" : reports_last;
+    const bool tunes = t.role == sweeps::TrialRole::kTune && plan.tune != nullptr;
+    return tunes ? plan.tune->metric_at == "last" : reports_last;
   };
   auto trials = std::make_shared<std::vector<core::NewTrial>>();
   const std::string labels = absl::StrJoin(plan.labels, ",");
