@@ -484,7 +484,7 @@ TEST_F(ServerTest, FullDiskIsAnsweredAsSuchAndTheServerGoesOn) {
     }
   }
   EXPECT_GT(written, 5);
-  EXPECT_LT(written, 60);
+  EXPECT_LT(written, 80);
   (*owner)->Stop();
   EXPECT_TRUE((*owner)->fatal().ok());
   absl::StatusOr<store::Reader> reader = store::Reader::Open(options_.db_path);

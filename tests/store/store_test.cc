@@ -110,10 +110,10 @@ TEST_F(StoreTest, NewFileGetsTheSchemaAndIsPlumbs) {
   Open();
   EXPECT_THAT(Query("PRAGMA user_version"), ElementsAre(absl::StrCat(Migrations().size())));
   EXPECT_THAT(Query("PRAGMA application_id"), ElementsAre(absl::StrCat(kApplicationId)));
-  EXPECT_THAT(
-      Query("SELECT name FROM sqlite_schema WHERE type = 'view' ORDER BY name"),
-      ElementsAre("sweep_recount", "v_attention", "v_cell", "v_curve", "v_finetune", "v_generation",
-                  "v_lineage", "v_painters", "v_record", "v_route", "v_topk", "v_trial"));
+  EXPECT_THAT(Query("SELECT name FROM sqlite_schema WHERE type = 'view' ORDER BY name"),
+              ElementsAre("sweep_recount", "v_attention", "v_cell", "v_curve", "v_finetune",
+                          "v_generation", "v_lineage", "v_painters", "v_record", "v_route",
+                          "v_sweep", "v_topk", "v_trial"));
   store_.reset();
   Open();
   EXPECT_EQ(store_->Load()->starts, 2);
@@ -506,13 +506,20 @@ TEST_F(StoreTest, LoadGivesBackWhatIsLive) {
 
 // From a file of this schema to those of older ones; views that it replaces are there, with columns
 // enough for those that read them.
-constexpr char kBackToTen[] =
+constexpr char kBackToEleven[] =
     "DROP VIEW v_cell; DROP VIEW v_trial; DROP VIEW v_curve; DROP VIEW v_lineage; "
     "CREATE VIEW v_cell AS SELECT 1; CREATE VIEW v_trial AS SELECT 1; "
     "CREATE VIEW v_curve AS SELECT 1; DROP TABLE trunk; DROP INDEX stage_by_prefix; "
     "DROP INDEX stage_by_branch; ALTER TABLE stage DROP COLUMN branch_step; "
     "ALTER TABLE stage DROP COLUMN branch_stage_id; ALTER TABLE stage DROP COLUMN trunk_step; "
-    "ALTER TABLE stage DROP COLUMN prefix_key; PRAGMA user_version = 10;";
+    "ALTER TABLE stage DROP COLUMN prefix_key; PRAGMA user_version = 11;";
+constexpr char kBackToTen[] =
+    "DROP VIEW v_sweep; DROP VIEW v_cell; DROP VIEW v_trial; "
+    "CREATE VIEW v_cell AS SELECT 1; CREATE VIEW v_trial AS SELECT 1; "
+    "DROP TRIGGER removed_trial_is_not_shared; DROP TRIGGER sweep_trial_uncounted; "
+    "DROP INDEX stage_by_parent; DROP TABLE sweep_tag; DROP TABLE trial_tag; "
+    "DROP TABLE sweep_note; DROP TABLE trial_note; DROP TABLE sweep_origin; "
+    "DROP TABLE trial_origin; DROP TABLE removed; PRAGMA user_version = 10;";
 constexpr char kBackToNine[] =
     "DROP VIEW v_cell; DROP VIEW v_trial; DROP VIEW v_curve; DROP VIEW v_record; "
     "CREATE VIEW v_cell AS SELECT 1; CREATE VIEW v_trial AS SELECT 1; "
@@ -532,7 +539,7 @@ TEST_F(StoreTest, SchemaSixWithRowsGetsGangsAndKeepsThem) {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
     ASSERT_TRUE(
         db->Execute(
-              absl::StrCat(kBackToTen, kBackToNine, kBackToEight,
+              absl::StrCat(kBackToEleven, kBackToTen, kBackToNine, kBackToEight,
                            "DROP TABLE server_start; DROP TABLE attempt_member; "
                            "ALTER TABLE stage DROP COLUMN ranks; ALTER TABLE worker DROP COLUMN "
                            "gang; PRAGMA user_version = 6;"))
@@ -558,7 +565,7 @@ TEST_F(StoreTest, EachStartHasAPlaceInTheFileAndANameOfItsOwn) {
   store_.reset();
   {  // as schema 7 left it
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToTen, kBackToNine, kBackToEight,
+    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToEleven, kBackToTen, kBackToNine, kBackToEight,
                                          "DROP TABLE server_start; PRAGMA user_version = 7;"))
                     .ok());
   }
@@ -601,7 +608,8 @@ TEST_F(StoreTest, SchemaEightWithRowsGetsGrowingSweepsAndKeepsThem) {
   store_.reset();
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToTen, kBackToNine, kBackToEight)).ok());
+    ASSERT_TRUE(
+        db->Execute(absl::StrCat(kBackToEleven, kBackToTen, kBackToNine, kBackToEight)).ok());
   }
   Open();
   EXPECT_THAT(Query("SELECT open, tune FROM sweep, sweep_trial"), ElementsAre("0|0"));
@@ -613,7 +621,7 @@ TEST_F(StoreTest, SchemaNineWithRowsGetsRungsAndKeepsThem) {
   store_.reset();
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToTen, kBackToNine)).ok());
+    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToEleven, kBackToTen, kBackToNine)).ok());
   }
   Open();
   EXPECT_THAT(Query("SELECT until_step, tuned_json FROM stage, cell"), ElementsAre("-1|{}"));
@@ -621,13 +629,13 @@ TEST_F(StoreTest, SchemaNineWithRowsGetsRungsAndKeepsThem) {
   EXPECT_TRUE(store_->Load()->looks.empty());
 }
 
-TEST_F(StoreTest, SchemaTenWithRowsGetsTrunksAndKeepsThem) {
+TEST_F(StoreTest, SchemaElevenWithRowsGetsTrunksAndKeepsThem) {
   OpenWithAttempt();
   ASSERT_TRUE(Commit({Batch(1, 1, {{1, 0.5}})}).ok());
   store_.reset();
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    const absl::Status s = db->Execute(kBackToTen);
+    const absl::Status s = db->Execute(kBackToEleven);
     ASSERT_TRUE(s.ok()) << s;
   }
   Open();
@@ -715,6 +723,22 @@ TEST_F(StoreTest, TrunksAreFoundByTheirPrefixKeyTheNewestStands) {
   EXPECT_EQ(found->front().digest, "b");
   EXPECT_EQ(found->front().trial, TrialId{1});
   EXPECT_THAT(store_->Load()->trunks, IsEmpty()) << "of no live stage's prefix key";
+}
+
+TEST_F(StoreTest, SchemaTenWithRowsGetsTagsAndOriginsAndKeepsThem) {
+  OpenWithAttempt();
+  store_.reset();
+  {
+    absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
+    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToEleven, kBackToTen)).ok());
+  }
+  Open();
+  EXPECT_THAT(Query("SELECT trial_id, tags, note, is_foreign, origin_json FROM v_trial"),
+              ElementsAre("1|-|-|0|-"));
+  EXPECT_THAT(Query("SELECT n, is_foreign FROM v_cell"), ElementsAre("1|0"));
+  EXPECT_THAT(Query("SELECT sweep, tags, imported FROM v_sweep"), ElementsAre("s|-|0"));
+  EXPECT_FALSE(store_->Load()->sweeps[0].imported);
+  EXPECT_EQ(store_->Load()->last_trial, TrialId{1});
 }
 
 TEST_F(StoreTest, ATrialThatTunesIsInNoCellsMean) {

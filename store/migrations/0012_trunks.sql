@@ -2,7 +2,7 @@
 -- so that one may begin from a checkpoint of another.
 ALTER TABLE stage ADD COLUMN prefix_key TEXT NOT NULL DEFAULT '';      -- '': it shares nothing
 ALTER TABLE stage ADD COLUMN trunk_step INTEGER NOT NULL DEFAULT 0;    -- the last step that follows from the prefix key
-ALTER TABLE stage ADD COLUMN branch_stage_id INTEGER REFERENCES stage (id);  -- whose checkpoint it began from; NULL: it began by itself
+ALTER TABLE stage ADD COLUMN branch_stage_id INTEGER;  -- whose checkpoint it began from (which may be removed since); NULL: it began by itself
 ALTER TABLE stage ADD COLUMN branch_step INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX stage_by_prefix ON stage (prefix_key) WHERE prefix_key <> '';
 CREATE INDEX stage_by_branch ON stage (branch_stage_id) WHERE branch_stage_id IS NOT NULL;
@@ -11,11 +11,13 @@ CREATE INDEX stage_by_branch ON stage (branch_stage_id) WHERE branch_stage_id IS
 CREATE TABLE trunk (
   prefix_key TEXT NOT NULL,
   step INTEGER NOT NULL,
-  stage_id INTEGER NOT NULL REFERENCES stage (id),  -- that made it
+  stage_id INTEGER NOT NULL,      -- that made it
   path TEXT NOT NULL,
   digest TEXT NOT NULL,
   PRIMARY KEY (prefix_key, step)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX trunk_by_stage ON trunk (stage_id);
 
 DROP VIEW v_cell;
 DROP VIEW v_trial;
@@ -32,7 +34,7 @@ WITH RECURSIVE line (stage_id, source_id, through_step, generation) AS (
 SELECT g.trial_id, l.stage_id, s.trial_id AS source_trial_id, l.source_id AS source_stage_id, l.through_step, l.generation
 FROM line l JOIN stage g ON g.id = l.stage_id JOIN stage s ON s.id = l.source_id;
 
--- As in schema 10, with its lineage at the end: the trial whose checkpoint it began from, the step of that, and the trial that
+-- As in schema 11, with its lineage at the end: the trial whose checkpoint it began from, the step of that, and the trial that
 -- began the trunk (itself, where nothing is shared). Trials of one trunk are not independent.
 CREATE VIEW v_trial AS
 WITH last_value AS (
@@ -58,6 +60,10 @@ SELECT st.sweep_id, sw.name AS sweep, st.cell_id, c.name AS cell, st.replicate, 
    WHERE ts.trial_id = t.id AND ts.kind = 'timing' AND v.name = 'timing/solo_tokens_per_s') AS solo_tokens_per_s,
   coalesce((SELECT r.state FROM stage r WHERE r.trial_id = t.id AND r.parent_id IS NULL), t.state) AS train_state,
   st.tune,
+  (SELECT group_concat(tag, ',') FROM (SELECT tag FROM trial_tag WHERE trial_id = t.id ORDER BY tag)) AS tags,
+  (SELECT text FROM trial_note WHERE trial_id = t.id) AS note,
+  coalesce((SELECT is_foreign FROM trial_origin WHERE trial_id = t.id), 0) AS is_foreign,
+  (SELECT origin_json FROM trial_origin WHERE trial_id = t.id) AS origin_json,
   (SELECT trial_id FROM stage WHERE id = p.branch_stage_id) AS branch_trial_id,
   CASE WHEN p.branch_stage_id IS NOT NULL THEN p.branch_step END AS branch_step,
   coalesce((WITH RECURSIVE up (id, n) AS (
@@ -82,7 +88,8 @@ SELECT sweep_id, sweep, cell_id, cell, n_layers, d_model, d_ff, params_total, pa
   max(test_bits_per_byte) AS max_test_bits_per_byte,
   CASE WHEN sum(train_state = 'diverged') = 0 THEN avg(val_bits_per_byte) END AS mean_val_bits_per_byte,
   avg(wall_seconds) AS mean_wall_seconds,
-  max(solo_tokens_per_s) AS solo_tokens_per_s
+  max(solo_tokens_per_s) AS solo_tokens_per_s,
+  max(is_foreign) AS is_foreign
 FROM v_trial WHERE aa = 0 AND tune = 0
 GROUP BY sweep_id, cell_id;
 
