@@ -1,18 +1,15 @@
 #include "coordinator/planner.h"
 
 #include <iterator>
-#include <map>
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/advisor.h"
 #include "coordinator/plan_rows.h"
+#include "coordinator/warm_start.h"
 #include "domain/status_macros.h"
 #include "store/read.h"
 #include "sweeps/edit_text.h"
-#include "trainer/spec/init.h"
-#include "trainer/spec/parse.h"
 #include "trainer/spec/sha256.h"
 
 namespace plumb::coordinator {
@@ -22,51 +19,10 @@ constexpr int64_t kSliceTrials = 250;  // at most 1,000 a turn; fewer keep the t
 constexpr size_t kMaxYaml = 1 << 20;
 constexpr size_t kMaxTrials = 1'000'000;
 
-// Which checkpoint a warm start means, where the file names a trial.
-absl::Status FillInits(const std::string& db_path, std::vector<sweeps::PlannedTrial>* trials) {
-  std::map<int64_t, StageRow> stages;
-  std::map<int64_t, spec::TrialSpec> specs;
-  std::optional<store::Reader> reader;
-  for (sweeps::PlannedTrial& t : *trials) {
-    spec::InitSpec& init = t.config.init;
-    if (init.trial == 0 || !init.digest.empty()) continue;
-    if (!reader) {
-      ASSIGN_OR_RETURN(reader, store::Reader::Open(db_path));
-    }
-    const auto wrong = [&](auto&&... what) {
-      return absl::InvalidArgumentError(absl::StrCat("init.trial: ", what...));
-    };
-    if (!stages.contains(init.trial)) {
-      const absl::StatusOr<store::TrialView> view = reader->Trial(TrialId{init.trial});
-      if (!view.ok()) return wrong(view.status().message());
-      StageRow training;
-      for (const store::StageView& s : view->stages) {
-        if (s.row.kind == "pretrain" && !s.row.parent) training = s.row;
-      }
-      if (!training.id) return wrong("trial ", init.trial, " trains nothing");
-      if (training.state != StageState::kSucceeded || training.checkpoint_step < 0) {
-        return wrong(
-            "the training of trial ", init.trial, " is ", Name(training.state),
-            ", so its last checkpoint is not known; submit the sweep when it has succeeded");
-      }
-      if (const auto errors = spec::ParseResolved(view->row.config_json, &specs[init.trial]);
-          !errors.empty())
-        return wrong("trial ", init.trial, ": ", spec::Format(errors));
-      stages[init.trial] = std::move(training);
-    }
-    const std::string differs = spec::TensorDifference(specs.at(init.trial).model, t.config.model);
-    if (!differs.empty())
-      return wrong("trial ", init.trial, ": ", differs,
-                   "; begin with one of the same shape and variant");
-    init.checkpoint = stages.at(init.trial).checkpoint_path;
-    init.digest = stages.at(init.trial).checkpoint_digest;
-    t.key = spec::Key(t.config);
-    t.fusion_key = spec::FusionKey(t.config);
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
+
+Planner::Planner(PlanFn plan, std::string db_path)
+    : plan_(WithWarmStarts(std::move(plan), db_path)), db_path_(std::move(db_path)) {}
 
 void Planner::Attach(Owner* owner) {
   std::lock_guard lock(attach_mutex_);
@@ -121,10 +77,6 @@ void Planner::SubmitNow(const std::string& request_id, const std::string& yaml,
       plan_(yaml, file_name.empty() ? "sweep.yaml" : file_name);
   if (!plan.ok()) {
     done(plan.status());
-    return;
-  }
-  if (const absl::Status s = FillInits(db_path_, &plan->trials); !s.ok()) {
-    done(s);
     return;
   }
   if (plan->trials.empty()) {
@@ -203,7 +155,6 @@ absl::StatusOr<Planner::Kept*> Planner::PlanOf(const core::Core::Cursor& at) {
     ASSIGN_OR_RETURN(store::Reader reader, store::Reader::Open(db_path_));
     ASSIGN_OR_RETURN(const std::string yaml, reader.SweepYaml(at.sweep));
     ASSIGN_OR_RETURN(sweeps::SweepPlan again, plan_(yaml, "sweep.yaml"));
-    RETURN_IF_ERROR(FillInits(db_path_, &again.trials));
     kept = Keep(std::move(again), yaml);
   }
   for (; kept->additions < at.additions.size(); ++kept->additions) {
