@@ -63,6 +63,7 @@ int SetUser(const Context& context, const UserArgs& args);
 
 struct UpArgs {
   std::string dir, data_root, trainer, listen = "127.0.0.1:0";
+  std::string suggester;  // "": beside this program; "none": there is to be none
   int slots = 0;
 };
 int RunUp(const Context& context, const UpArgs& args);
@@ -128,11 +129,12 @@ int ShowRecords(const Context& context, const std::string& command, const TrialA
 
 struct PlotArgs {
   int64_t sweep = 0;
-  std::string series, x = "steps", rows, cols, out;
+  std::string series, x = "steps", rows, cols, out, of;
   bool linear = false;
 };
 int PlotGrid(const Context& context, const PlotArgs& args);
 int PlotCurves(const Context& context, const PlotArgs& args);
+int PlotFront(const Context& context, const PlotArgs& args);
 
 struct CompareArgs {
   int64_t sweep = 0;  // 0: the newest

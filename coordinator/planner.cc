@@ -88,6 +88,10 @@ void Planner::SubmitNow(const std::string& request_id, const std::string& yaml,
                                                  " are taken; split it")));
     return;
   }
+  if (const absl::Status priors = CheckPriors(*plan); !priors.ok()) {
+    done(priors);
+    return;
+  }
   core::SubmitSweep event{.sweep = {.name = plan->name,
                                     .request_id = request_id,
                                     .request_hash = spec::Sha256Hex(yaml),
@@ -128,6 +132,7 @@ void Planner::AskForAdvice(const Owner::Question& question) {
 std::shared_ptr<Planner::Kept> Planner::Keep(sweeps::SweepPlan plan) {
   auto kept = std::make_shared<Kept>(Kept{.plan = std::move(plan)});
   kept->contest = AllOf(*kept, {});
+  if (kept->plan.search != nullptr) kept->search.emplace(kept->plan);
   return kept;
 }
 
@@ -153,7 +158,7 @@ absl::StatusOr<Planner::Kept*> Planner::PlanOf(const core::Core::Cursor& at) {
   }
   for (; kept->additions < at.additions.size(); ++kept->additions) {
     ASSIGN_OR_RETURN(std::vector<sweeps::PlannedTrial> more,
-                     TrialsOf(kept->plan, at.additions[kept->additions]));
+                     Added(*kept, at.additions[kept->additions]));
     kept->contest->Join(more);
     std::move(more.begin(), more.end(), std::back_inserter(kept->added));
   }
@@ -163,6 +168,15 @@ absl::StatusOr<Planner::Kept*> Planner::PlanOf(const core::Core::Cursor& at) {
         "its plan now has ", trials, " trials, it had ", at.trials, "; submit it again"));
   }
   return kept.get();
+}
+
+absl::StatusOr<std::vector<sweeps::PlannedTrial>> Planner::Added(Kept& kept,
+                                                                 const AdditionRow& addition) {
+  if (kept.search && SearchLog::Owns(addition)) {
+    const int64_t first = std::ssize(kept.plan.trials) + std::ssize(kept.added);
+    return kept.search->Take(addition, first, &kept.plan.cells);
+  }
+  return TrialsOf(kept.plan, addition);
 }
 
 absl::StatusOr<core::MaterializeSlice> Planner::SliceNow(const core::Core::Cursor& at) {
@@ -176,6 +190,11 @@ absl::StatusOr<core::MaterializeSlice> Planner::SliceNow(const core::Core::Curso
 
 absl::StatusOr<core::AdviseSweep> Planner::AdviceNow(const Owner::Question& question) {
   const core::Core::Cursor& at = question.at;
+  // Since it was asked, a suggester has added to the sweep, and a slice of that was cut already: it
+  // will be asked again.
+  if (const auto known = plans_.find(at.request_id + at.request_hash);
+      known != plans_.end() && known->second->additions > at.additions.size())
+    return core::AdviseSweep{.sweep = at.sweep, .open = true};
   ASSIGN_OR_RETURN(Kept * kept, PlanOf(at));
   ASSIGN_OR_RETURN(store::Reader reader, store::Reader::Open(db_path_));
   if (!kept->contest->empty()) {
@@ -189,6 +208,7 @@ absl::StatusOr<core::AdviseSweep> Planner::AdviceNow(const Owner::Question& ques
   ASSIGN_OR_RETURN(core::AdviseSweep advice,
                    Advise(kept->plan, kept->added, at.additions, at.sweep, *kept->contest, reader));
   advice.seen = question.due.seen;
+  if (kept->search) RETURN_IF_ERROR(AskForPoints(at, *kept, reader, &advice));
   if (!advice.open) plans_.erase(at.request_id + at.request_hash);
   return advice;
 }

@@ -28,6 +28,8 @@ struct Candidate {
   spec::TrialSpec recipe;  // the same before Resolve: a tuned value may still be set
   std::vector<SolveResidual> residuals;
   std::string refused;  // why it is no cell; "" where it is one
+  std::string arm;           // its variant, or matched arm; "" without variants
+  std::vector<bool> active;  // by axis of the file: it exists here
 };
 
 class Completer {

@@ -92,7 +92,16 @@ const std::map<std::string, std::vector<StageSetting>>& Tables() {
       {"noop",
        {Number("seconds", "0.0", 0, 86400, "How long it lasts"),
         Integer("records", "0", 0, 1e6, "Records that it says at its end"),
-        Integer("record_bytes", "0", 0, 1 << 22, "Padding of each record")}},
+        Integer("record_bytes", "0", 0, 1 << 22, "Padding of each record"),
+        {"bowl",
+         Type::kText,
+         true,
+         "[]",
+         3,
+         200,
+         {},
+         "Fields and where the series noop/value, the sum of ln(field / lowest)^2, is lowest, as "
+         "\"train.lr = 0.003\"; noop/size is the sum of ln(field)"}}},
   };
   return kTables;
 }
@@ -276,6 +285,11 @@ class Read {
     if (kind == "probe" && full_["top_k"] == 0 && full_["generate"].is_null() &&
         full_["attention"] == false)
       Wrong("", "nothing to probe: give top_k, generate or attention");
+    for (size_t i = 0; kind == "noop" && i < full_["bowl"].size(); ++i) {
+      if (!ReadBowlSide(full_["bowl"][i]))
+        Wrong("bowl[" + std::to_string(i) + "]",
+              "expected a numeric field and a value above 0, as \"train.lr = 0.003\"");
+    }
   }
 
   static std::string Slashed(std::string path) {
@@ -287,6 +301,27 @@ class Read {
 };
 
 }  // namespace
+
+std::optional<BowlSide> ReadBowlSide(const std::string& text) {
+  const size_t equals = text.find('=');
+  if (equals == std::string::npos) return std::nullopt;
+  const auto trimmed = [](const std::string& part) {
+    const size_t begin = part.find_first_not_of(' ');
+    return begin == std::string::npos
+               ? std::string()
+               : part.substr(begin, part.find_last_not_of(' ') + 1 - begin);
+  };
+  BowlSide out{.field = trimmed(text.substr(0, equals))};
+  const json number = json::parse(trimmed(text.substr(equals + 1)), nullptr, false);
+  if (!number.is_number() || !(number.get<double>() > 0)) return std::nullopt;
+  out.lowest = number.get<double>();
+  TrialSpec spec;
+  for (const Field& f : Fields(spec)) {
+    const bool numeric = f.type == FieldType::kInteger || f.type == FieldType::kNumber;
+    if (f.path == out.field && numeric) return out;
+  }
+  return std::nullopt;
+}
 
 const std::vector<std::string>& StageKinds() {
   static const std::vector<std::string> kKinds = {"probe", "painters", "finetune", "evaluate",

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,14 @@ const StageSetting* FindStageSetting(const std::string& kind, const std::string&
 // either may be null.
 std::vector<SpecError> ReadStageSettings(const std::string& kind, const nlohmann::json& given,
                                          nlohmann::json* canonical, nlohmann::json* full);
+
+// One item of a noop's `bowl`, "train.lr = 0.003": a numeric field and the value, above 0, where the
+// bowl is lowest. nullopt for anything else.
+struct BowlSide {
+  std::string field;
+  double lowest = 1;
+};
+std::optional<BowlSide> ReadBowlSide(const std::string& text);
 
 // [{"kind", "path", "type", "default", "min", "max", "choices", "doc"}], for the reference page.
 nlohmann::json StageSettingReference();
