@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "analysis/plot_scale.h"
 #include "analysis/svg.h"
 #include "analysis/text.h"
 
@@ -138,12 +139,16 @@ std::string Svg(const FrontFigure& f) {
     const Scale x(Values(f, across)), y(Values(f, 0));
     const auto px = [&](double v) { return kLeft + kW * x(v); };
     const auto py = [&](double v) { return kTop + kH * (1 - y(v)); };
-    for (int i = 0; i <= 4; ++i) {
-      const double tx = x.At(0.05 + 0.225 * i), ty = y.At(0.05 + 0.225 * i);
-      svg.Line(px(tx), kTop, px(tx), kTop + kH, "#E4E4E4", 0.8);
-      svg.Text(px(tx), kTop + kH + 18, Short(tx), {.size = 11, .anchor = "middle"});
-      svg.Line(kLeft, py(ty), kLeft + kW, py(ty), "#E4E4E4", 0.8);
-      svg.Text(kLeft - 6, py(ty) + 4, absl::StrFormat("%.4g", ty), {.size = 11, .anchor = "end"});
+    double last = -1e9;
+    for (const double t : Ticks(x.At(0), x.At(1), x.logarithmic())) {
+      svg.Line(px(t), kTop, px(t), kTop + kH, "#E4E4E4", 0.8);
+      if (px(t) - last < 36) continue;  // labels that would touch are left out, their lines stay
+      last = px(t);
+      svg.Text(px(t), kTop + kH + 18, Short(t), {.size = 11, .anchor = "middle"});
+    }
+    for (const double t : Ticks(y.At(0), y.At(1), y.logarithmic())) {
+      svg.Line(kLeft, py(t), kLeft + kW, py(t), "#E4E4E4", 0.8);
+      svg.Text(kLeft - 6, py(t) + 4, absl::StrFormat("%.4g", t), {.size = 11, .anchor = "end"});
     }
     if (x.logarithmic()) x_label += ", log scale";
     if (y.logarithmic()) y_label += ", log scale";

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -24,8 +25,11 @@ class Children {
   // Starts `plumb ARGS…` in a process group of its own, so that Ctrl-C reaches this program alone;
   // output goes to `log` (appended; "": inherited). A child that crashes is started again, at most
   // 5 times a minute.
-  absl::Status Start(const std::string& name, std::vector<std::string> args,
-                     const std::string& log);
+  // One that ends well is started again too, or is let go.
+  enum class OnSuccess { kRestart, kLetGo };
+  absl::Status Start(const std::string& name, std::vector<std::string> args, const std::string& log,
+                     OnSuccess on_success = OnSuccess::kRestart);
+  int64_t Running() const;
 
   // The same for another program, which is given --parent PID too. It is a help and no more: when it
   // ends on its own that is said once, with the end of its log, and is no error.
@@ -46,6 +50,7 @@ class Children {
     std::vector<std::string> args;
     std::string program;  // "": this one
     bool is_help = false;
+    OnSuccess on_success = OnSuccess::kRestart;
     pid_t pid = 0;  // 0: not running
     std::vector<std::chrono::steady_clock::time_point> starts;
   };
