@@ -20,7 +20,8 @@ class Scale {
     const auto [low, high] = std::minmax_element(values.begin(), values.end());
     logarithmic_ = *low > 0 && *high / *low > 30;
     low_ = Place(*low), high_ = Place(*high);
-    const double margin = high_ > low_ ? 0.05 * (high_ - low_) : std::max(1e-9, std::abs(low_) / 10);
+    const double margin =
+        high_ > low_ ? 0.05 * (high_ - low_) : std::max(1e-9, std::abs(low_) / 10);
     low_ -= margin, high_ += margin;
   }
   double operator()(double value) const { return (Place(value) - low_) / (high_ - low_); }
@@ -64,8 +65,8 @@ std::vector<bool> NotDominated(const std::vector<std::vector<double>>& values,
     }
     return any;
   };
-  // In the order of the first objective, then the others, whoever dominates a point comes before it,
-  // and of those the front is enough.
+  // In the order of the first objective, then the others, whoever dominates a point comes before
+  // it, and of those the front is enough.
   std::vector<size_t> order(values.size());
   std::iota(order.begin(), order.end(), 0);
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {

@@ -9,8 +9,8 @@
 
 namespace plumb::analysis {
 
-// By point: no other is at least as good in every objective and better in one. Equal points are both
-// on the front. values[point][objective], all finite; `maximize` by objective.
+// By point: no other is at least as good in every objective and better in one. Equal points are
+// both on the front. values[point][objective], all finite; `maximize` by objective.
 std::vector<bool> NotDominated(const std::vector<std::vector<double>>& values,
                                const std::vector<bool>& maximize);
 

@@ -58,11 +58,8 @@ absl::Status Children::Start(const std::string& name, std::vector<std::string> a
 
 absl::Status Children::StartHelp(const std::string& name, const std::string& program,
                                  std::vector<std::string> args, const std::string& log) {
-  children_.push_back({.name = name,
-                       .log = log,
-                       .args = std::move(args),
-                       .program = program,
-                       .is_help = true});
+  children_.push_back(
+      {.name = name, .log = log, .args = std::move(args), .program = program, .is_help = true});
   return Spawn(children_.back());
 }
 

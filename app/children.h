@@ -31,8 +31,8 @@ class Children {
                      OnSuccess on_success = OnSuccess::kRestart);
   int64_t Running() const;
 
-  // The same for another program, which is given --parent PID too. It is a help and no more: when it
-  // ends on its own that is said once, with the end of its log, and is no error.
+  // The same for another program, which is given --parent PID too. It is a help and no more: when
+  // it ends on its own that is said once, with the end of its log, and is no error.
   absl::Status StartHelp(const std::string& name, const std::string& program,
                          std::vector<std::string> args, const std::string& log);
 

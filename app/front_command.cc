@@ -46,15 +46,15 @@ absl::StatusOr<std::vector<PlannedObjective>> Objectives(store::Database& db, in
     }
     return out;
   }
-  for (const std::string metric : absl::StrSplit(of, ',', absl::SkipWhitespace())) {
+  for (const absl::string_view part : absl::StrSplit(of, ',', absl::SkipWhitespace())) {
+    const std::string metric(part);
     const std::string measure = sweeps::CostMeasure(metric);
     if (metric.rfind("cost/", 0) == 0 && !sweeps::IsMeasure(measure)) {
       const std::string near = Nearest(measure, sweeps::MeasureNames());
-      return absl::InvalidArgumentError(
-          absl::StrCat("--of ", metric, ": unknown measure; ",
-                       near.empty() ? absl::StrCat("there are ",
-                                                   absl::StrJoin(sweeps::MeasureNames(), ", "))
-                                    : absl::StrCat("did you mean cost/", near, "?")));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--of ", metric, ": unknown measure; ",
+          near.empty() ? absl::StrCat("there are ", absl::StrJoin(sweeps::MeasureNames(), ", "))
+                       : absl::StrCat("did you mean cost/", near, "?")));
     }
     out.push_back({.metric = metric, .maximize = !LowerIsBetter(metric).value_or(true)});
   }
@@ -121,8 +121,7 @@ absl::StatusOr<analysis::FrontFigure> Load(store::Database& db, const PlotArgs& 
       continue;
     }
     ASSIGN_OR_RETURN(const At at, ParseAt(objectives[i].at));
-    ASSIGN_OR_RETURN(const SweepResults results,
-                     LoadResults(db, sweep, objectives[i].metric, at));
+    ASSIGN_OR_RETURN(const SweepResults results, LoadResults(db, sweep, objectives[i].metric, at));
     sweep = results.id;
     out.title = absl::StrCat("Sweep ", results.id, " ", results.name, ": what nothing else beats");
     bool any = false;
@@ -184,11 +183,11 @@ absl::Status Run(const Context& context, const PlotArgs& args) {
   }
   ASSIGN_OR_RETURN(store::Database db, OpenResults(context.db));
   ASSIGN_OR_RETURN(const analysis::FrontFigure figure, Load(db, args));
-  const std::string text =
-      format == "json"  ? Json(figure)
-      : format == "csv" ? analysis::Csv(figure)
-      : format == "svg" ? analysis::Svg(figure)
-                        : analysis::Terminal(figure, {.width = TerminalWidth()});
+  const std::string text = format == "json"  ? Json(figure)
+                           : format == "csv" ? analysis::Csv(figure)
+                           : format == "svg"
+                               ? analysis::Svg(figure)
+                               : analysis::Terminal(figure, {.width = TerminalWidth()});
   if (args.out.empty() || args.out == "-") {
     std::fputs(text.c_str(), stdout);
     return absl::OkStatus();

@@ -40,7 +40,8 @@ std::optional<double> ValueOf(const sweeps::PlannedObjective& objective,
 
 SearchLog::SearchLog(const sweeps::SweepPlan& plan)
     : search_(plan.search), name_(plan.name), objectives_(plan.objectives) {
-  for (const sweeps::SearchPoint& values : search_->initial()) points_.push_back({.values = values});
+  for (const sweeps::SearchPoint& values : search_->initial())
+    points_.push_back({.values = values});
   for (size_t i = 0; i < plan.trials.size(); ++i) {
     const sweeps::PlannedTrial& t = plan.trials[i];
     Point& point = points_[static_cast<size_t>(t.cell)];
@@ -162,8 +163,7 @@ absl::Status SearchLog::Look(SweepId sweep, store::Reader& reader) {
       roots.push_back(progress[static_cast<size_t>(i)].state);
     }
     point.state = v1::POINT_STATE_RUNNING;
-    if (std::ssize(trials) == point.trials)
-      RETURN_IF_ERROR(Observe(trials, roots, reader, &point));
+    if (std::ssize(trials) == point.trials) RETURN_IF_ERROR(Observe(trials, roots, reader, &point));
   }
   return absl::OkStatus();
 }
@@ -315,7 +315,8 @@ v1::SuggestionRequest SearchLog::Request(SweepId sweep, int64_t count) const {
     *out.add_history() = ToProto(priors_[i], -1 - static_cast<int64_t>(i));
   for (size_t i = 0; i < points_.size(); ++i)
     *out.add_history() = ToProto(points_[i], static_cast<int64_t>(i));
-  for (const v1::Observation& o : out.history()) absl::StrAppend(&said, o.SerializeAsString(), "\n");
+  for (const v1::Observation& o : out.history())
+    absl::StrAppend(&said, o.SerializeAsString(), "\n");
   out.set_history_hash(spec::Sha256Hex(said));
   out.set_request_id(spec::Sha256Hex(out.SerializeAsString()).substr(0, 32));
   return out;

@@ -1,6 +1,6 @@
 // The points of a sweep's search, in the order in which they were made, and what came of them: what
-// a suggester is told. A function of the plan, of the sweep's additions and of the database, so that
-// it comes out the same after a restart.
+// a suggester is told. A function of the plan, of the sweep's additions and of the database, so
+// that it comes out the same after a restart.
 #pragma once
 
 #include <cstdint>

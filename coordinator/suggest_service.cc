@@ -1,4 +1,5 @@
-// The suggesters' side of the coordinator: polls are held at the desk, answers judged by the planner.
+// The suggesters' side of the coordinator: polls are held at the desk, answers judged by the
+// planner.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -61,8 +62,9 @@ class SuggestServiceImpl final : public v1::SuggestService::CallbackService {
       return refuse("suggester: a name of 1 to 200 bytes, for people");
     if (request->samplers_size() == 0 || request->samplers_size() > kMaxSamplers ||
         !std::all_of(request->samplers().begin(), request->samplers().end(), IsName)) {
-      return refuse("samplers: 1 to 64 names of what the suggester can do, as tpe or the name of an "
-                    "external search");
+      return refuse(
+          "samplers: 1 to 64 names of what the suggester can do, as tpe or the name of an "
+          "external search");
     }
     if (request->known_size() > kMaxKnown) return refuse("known: at most 1,000 histories");
     return new PollReactor(c_.desk, *request, response);

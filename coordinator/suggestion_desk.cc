@@ -45,8 +45,8 @@ void SuggestionDesk::Withdraw(SweepId sweep) {
   if (!it->second.answering) it->second.standing = nullptr;
 }
 
-int64_t SuggestionDesk::Poll(const v1::PollSuggestionsRequest& poll,
-                             std::chrono::milliseconds wait, PollDone done) {
+int64_t SuggestionDesk::Poll(const v1::PollSuggestionsRequest& poll, std::chrono::milliseconds wait,
+                             PollDone done) {
   std::optional<v1::PollSuggestionsResponse> answer;
   int64_t id = 0;
   {
@@ -89,8 +89,7 @@ std::optional<v1::PollSuggestionsResponse> SuggestionDesk::Serve(
     const std::string& sampler = (sweep.newest ? sweep.newest : sweep.standing)->sampler();
     if (std::find(poll.samplers().begin(), poll.samplers().end(), sampler) == poll.samplers().end())
       continue;
-    if (sweep.newest != nullptr &&
-        (sweep.standing == nullptr || now - sweep.handed >= stands_)) {
+    if (sweep.newest != nullptr && (sweep.standing == nullptr || now - sweep.handed >= stands_)) {
       sweep.standing = std::exchange(sweep.newest, nullptr);
       sweep.handed = now;
     }
@@ -120,9 +119,8 @@ v1::SuggestionRequest SuggestionDesk::Tell(Sweep& sweep, const v1::SuggestionReq
       break;
     }
   }
-  const bool known = std::any_of(sweep.told.begin(), sweep.told.end(), [&](const auto& t) {
-    return t.first == whole.history_hash();
-  });
+  const bool known = std::any_of(sweep.told.begin(), sweep.told.end(),
+                                 [&](const auto& t) { return t.first == whole.history_hash(); });
   if (!known) sweep.told.emplace_back(whole.history_hash(), std::move(hashes));
   if (sweep.told.size() > kTold) sweep.told.pop_front();
   return out;
@@ -185,8 +183,8 @@ std::string SuggestionDesk::WaitsFor(SweepId id) const {
   const RequestPtr& request = sweep.standing != nullptr ? sweep.standing : sweep.newest;
   if (request == nullptr) return "";
   const Clock::time_point now = Clock::now();
-  const std::string what = absl::StrCat(request->count(), request->count() == 1 ? " point" : " points",
-                                        " by ", request->sampler());
+  const std::string what = absl::StrCat(
+      request->count(), request->count() == 1 ? " point" : " points", " by ", request->sampler());
   if (!sweep.error.empty()) return absl::StrCat(what, "; ", sweep.error);
   if (now - sweep.since < kWorthSaying) return "";
   const auto asked = asked_.find(request->sampler());

@@ -1,8 +1,8 @@
 // Where suggesters ask for work and searches lay it out: requests that stand, polls that are held.
 //
 // A request stands until it is answered, whatever ends meanwhile, so that a slow suggester is not
-// told again and again that its answer is of yesterday. One that nobody has taken, or that was taken
-// long ago, gives way to a newer one.
+// told again and again that its answer is of yesterday. One that nobody has taken, or that was
+// taken long ago, gives way to a newer one.
 #pragma once
 
 #include <chrono>

@@ -164,8 +164,8 @@ class Checker {
       if (o.metric.rfind("cost/", 0) != 0 || e == nullptr) continue;
       const std::string measure = CostMeasure(o.metric);
       if (!IsMeasure(measure)) {
-        Wrong(e->value.at, absl::StrCat("unknown measure in ", o.metric,
-                                        Suggest(measure, MeasureNames())));
+        Wrong(e->value.at,
+              absl::StrCat("unknown measure in ", o.metric, Suggest(measure, MeasureNames())));
       } else if (&o == &file_.objectives.front()) {
         Wrong(e->value.at, absl::StrCat(o.metric,
                                         " is known before anything runs; put what is measured "
@@ -274,8 +274,7 @@ class Checker {
     if (file_.stop) SearchStops(*file_.stop);
     if (file_.objectives.size() > 1) {
       if (search.sampler == "gp" || search.sampler == "cmaes") {
-        Wrong(search.at, absl::StrCat(search.sampler,
-                                      " searches for one objective, and there are ",
+        Wrong(search.at, absl::StrCat(search.sampler, " searches for one objective, and there are ",
                                       file_.objectives.size(), "; nsga2 and tpe take several"));
       }
       if (!search.cost.empty()) {
@@ -289,20 +288,21 @@ class Checker {
       return a.kind != SearchAxis::Kind::kChoice || a.numbers.size() > 1;
     });
     if (search.sampler == "cmaes" && !numbers && !file_.axes.empty()) {
-      Wrong(search.at, "cmaes searches numbers, and no axis here is a range or a rising list: "
-                       "write one as {log: [1e-4, 1e-2]}, or take tpe");
+      Wrong(search.at,
+            "cmaes searches numbers, and no axis here is a range or a rising list: "
+            "write one as {log: [1e-4, 1e-2]}, or take tpe");
     }
     double points = std::max<double>(1, static_cast<double>(file_.variants.size()));
     for (const Axis& a : file_.axes) {
-      points *= a.solved()           ? static_cast<double>(a.targets.size())
-                : !a.points.empty()  ? static_cast<double>(a.points.size())
-                : a.integer          ? a.high - a.low + 1
-                                     : 1e9;
+      points *= a.solved()          ? static_cast<double>(a.targets.size())
+                : !a.points.empty() ? static_cast<double>(a.points.size())
+                : a.integer         ? a.high - a.low + 1
+                                    : 1e9;
     }
     if (file_.also_match.empty() && points < static_cast<double>(search.trials)) {
-      Wrong(search.at, absl::StrCat("the axes have ", static_cast<int64_t>(points),
-                                    " points, fewer than the ", search.trials,
-                                    " of the search; leave search out, and all are run"));
+      Wrong(search.at,
+            absl::StrCat("the axes have ", static_cast<int64_t>(points), " points, fewer than the ",
+                         search.trials, " of the search; leave search out, and all are run"));
     }
   }
 

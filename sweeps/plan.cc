@@ -144,8 +144,7 @@ class Planner {
       r.cell = static_cast<int64_t>(plan_.cells.size());
       plan_.residuals.push_back(r);
     }
-    if (file_.search || (file_.stop && file_.stop->across_cells))
-      c.cell.flags.push_back("search");
+    if (file_.search || (file_.stop && file_.stop->across_cells)) c.cell.flags.push_back("search");
     plan_.cells.push_back(std::move(c.cell));
     (file_.tune ? recipes_ : configs_).push_back(std::move(file_.tune ? c.recipe : c.config));
   }
@@ -181,8 +180,8 @@ class Planner {
         file_.limits.trials > 0 && static_cast<int64_t>(all) > file_.limits.trials) {
       Wrong(file_.limits_at,
             absl::StrCat("the sweep has ", all, " trials (",
-                         file_.search ? file_.search->trials : std::ssize(plan_.cells),
-                         " cells × ", file_.replicates, " replicates",
+                         file_.search ? file_.search->trials : std::ssize(plan_.cells), " cells × ",
+                         file_.replicates, " replicates",
                          control == 0 ? "" : absl::StrCat(" + ", control, " A/A members"),
                          tune == 0 ? "" : absl::StrCat(" + ", tune, " that tune"),
                          "), more than this limit of ", file_.limits.trials));

@@ -122,7 +122,7 @@ struct SweepPlan {
   // nullptr where the plan has all points. Else `cells` and `trials` are those drawn at random,
   // with which the search begins. Shared by copies of the plan, and used by one thread.
   std::shared_ptr<Search> search;
-  std::optional<StopSpec> stop;          // of the whole sweep; a cell's own is in `tune`
+  std::optional<StopSpec> stop;  // of the whole sweep; a cell's own is in `tune`
   std::vector<RefusedCell> refused;
   std::vector<SolveResidual> residuals;
   Limits limits;

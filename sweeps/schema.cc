@@ -295,8 +295,7 @@ class SchemaWriter {
         {"seed", Integer(0, 9007199254740992.0)},
         {"prior", Described(Any({name, ListOf(name, 0)}), "earlier sweeps to learn from")},
         {"cost", Described(cost, "added to the objective: weight * log10(measure)")}};
-    if (has_population)
-      out["population"] = Described(Integer(2, 100000), "points of a generation");
+    if (has_population) out["population"] = Described(Integer(2, 100000), "points of a generation");
     return out;
   }
 

@@ -49,8 +49,7 @@ SearchAxis AxisOf(const Axis& axis) {
     out.low = axis.low, out.high = axis.high, out.logarithmic = axis.logarithmic;
     return out;
   }
-  for (const double target : axis.targets)
-    out.choices.push_back(FormatNumber(target));
+  for (const double target : axis.targets) out.choices.push_back(FormatNumber(target));
   for (size_t i = 0; i < axis.points.size(); ++i) {
     std::vector<std::string> shown;
     for (const FieldValue& value : axis.points[i]) shown.push_back(Shown(value));
@@ -84,8 +83,8 @@ std::string Take(const SearchAxis& axis, double given, double* value) {
     return wrong(absl::StrCat(" is above ", FormatNumber(axis.high), ", the greatest of its axis"));
   if (axis.kind == Kind::kWhole && given != std::floor(given))
     return wrong(" is no whole number, and its axis has only those");
-  *value = std::clamp(axis.kind == Kind::kWhole ? given : RoundToFourDigits(given), axis.low,
-                      axis.high);
+  *value =
+      std::clamp(axis.kind == Kind::kWhole ? given : RoundToFourDigits(given), axis.low, axis.high);
   return "";
 }
 

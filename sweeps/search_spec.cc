@@ -36,8 +36,8 @@ class SearchReader {
     if (out_.external) Name(v);
     Points(v);
     if (const YamlEntry* s = v.Find("seed"))
-      out_.seed = static_cast<uint64_t>(
-          ReadInteger(s->value, 0, int64_t{1} << 53, problems_).value_or(0));
+      out_.seed =
+          static_cast<uint64_t>(ReadInteger(s->value, 0, int64_t{1} << 53, problems_).value_or(0));
     if (const YamlEntry* p = v.Find("parallel"))
       out_.parallel = ReadInteger(p->value, 1, kMaxPoints, problems_).value_or(1);
     if (const YamlEntry* p = v.Find("population"))

@@ -1,6 +1,7 @@
 // What `search:` says of a search whose points a suggester chooses.
 //
-//   search: {tpe: {trials: 60, seed: 1, parallel: 8, startup: 10, prior: [earlier], cost: {flops: 0.1}}}
+//   search: {tpe: {trials: 60, seed: 1, parallel: 8, startup: 10, prior: [earlier], cost: {flops:
+//   0.1}}}
 //
 // Values alone; what may be suggested, and what becomes of it, is in sweeps/search.h.
 #pragma once
@@ -32,11 +33,11 @@ struct SearchPrior {
 
 struct SearchSpec {
   Position at;
-  std::string sampler;   // "tpe", "gp", "cmaes", "nsga2", or external's name
+  std::string sampler;  // "tpe", "gp", "cmaes", "nsga2", or external's name
   bool external = false;
-  int64_t trials = 0;    // points in all; each has the sweep's replicates
-  int64_t startup = 10;  // of them, the first, drawn at random
-  int64_t parallel = 8;  // that may be unfinished at once, beside the startup
+  int64_t trials = 0;      // points in all; each has the sweep's replicates
+  int64_t startup = 10;    // of them, the first, drawn at random
+  int64_t parallel = 8;    // that may be unfinished at once, beside the startup
   int64_t population = 0;  // of nsga2 and cmaes; 0: the suggester's choice
   uint64_t seed = 0;
   std::vector<SearchPrior> prior;

@@ -46,9 +46,8 @@ PlannedTrial WithSeeds(PlannedTrial t, int64_t replicate, int64_t seed,
 }
 
 std::vector<PlannedStage> StagesOf(const SweepFile& file) {
-  std::vector<PlannedStage> out = {{.name = file.stage_name,
-                                    .kind = file.stage_kind,
-                                    .settings_json = file.stage_settings}};
+  std::vector<PlannedStage> out = {
+      {.name = file.stage_name, .kind = file.stage_kind, .settings_json = file.stage_settings}};
   for (const ChildStage& child : file.children) {
     out.push_back({.name = child.name,
                    .kind = child.kind,

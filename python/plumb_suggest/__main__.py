@@ -27,7 +27,7 @@ def main():
     parser.add_argument("--server", default=os.environ.get("PLUMB_SERVER", ""), help="HOST:PORT ($PLUMB_SERVER)")
     parser.add_argument("--name", default=f"plumb-suggest {os.uname().nodename}:{os.getpid()}", help="who this is, in events")
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--check", action="store_true", help="say whether everything it needs is installed, and end")
+    parser.add_argument("--check", "--version", action="store_true", help="say whether everything it needs is installed, and end")
     args = parser.parse_args()
     if args.parent:
         end_with(args.parent)

@@ -78,7 +78,7 @@ def serve(address, name, samplers, suggest):
             time.sleep(0.5)
             continue
         try:
-            with grpc.insecure_channel(at, options=[("grpc.enable_http_proxy", 0)]) as channel:
+            with grpc.insecure_channel(at, options=[("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", 256 << 20)]) as channel:
                 stub = rpc.SuggestServiceStub(channel)
                 while True:
                     poll = pb.PollSuggestionsRequest(suggester=name, samplers=samplers, wait_ms=WAIT_MS, known=histories.names())

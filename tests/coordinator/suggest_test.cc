@@ -86,7 +86,8 @@ class SuggestTest : public ::testing::Test {
     worker_->Work(2);
     return id;
   }
-  // Polls until a request for the points from `first` on, of a history in which `done` are finished.
+  // Polls until a request for the points from `first` on, of a history in which `done` are
+  // finished.
   v1::SuggestionRequest Wanted(int64_t first, int64_t done) {
     for (int i = 0; i < 200; ++i) {
       const v1::SuggestionRequest r = Poll().request();

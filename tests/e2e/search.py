@@ -11,6 +11,7 @@ script/test runs 60 trials; the full form is --trials 300.
 """
 import argparse
 import json
+import math
 import pathlib
 import random
 import re
@@ -22,7 +23,7 @@ from kill_everything import Cluster, check
 
 STARTUP = 10
 SWEEP = """sweep: bowl
-stages: {{run: {{noop: {{seconds: 0.05, bowl: ["train.lr = 0.003", "train.beta2 = 0.95"]}}}}}}
+stages: {{run: {{noop: {{seconds: 0.05, bowl: "train.lr = 0.003, train.beta2 = 0.95"}}}}}}
 axes:
   train.lr: {{log: [1e-5, 1e-1]}}
   train.beta2: {{linear: [0.5, 0.999]}}
@@ -141,6 +142,11 @@ def main():
         values = [v for v, in cluster.query("SELECT m.value FROM sweep_trial t JOIN stage g ON g.trial_id = t.trial_id JOIN series s ON s.stage_id = g.id "
                                             "JOIN measurement m ON m.series_id = s.id WHERE s.name = 'noop/value' ORDER BY t.idx")]
         check(len(values) == args.trials, cluster, f"{len(values)} results")
+        for axes, value in cluster.query("SELECT c.axes_json, m.value FROM sweep_trial t JOIN cell c ON c.id = t.cell_id JOIN stage g ON g.trial_id = "
+                                         "t.trial_id JOIN series s ON s.stage_id = g.id JOIN measurement m ON m.series_id = s.id WHERE s.name = 'noop/value'"):
+            axes = json.loads(axes)
+            bowl = math.log(axes["train.lr"] / 0.003) ** 2 + math.log(axes["train.beta2"] / 0.95) ** 2
+            check(math.isclose(value, bowl, rel_tol=1e-12), cluster, f"{axes}: measured {value}, the bowl is {bowl}")
         random_best, best = min(values[:STARTUP]), min(values)
         check(best < random_best, cluster, f"the best, {best}, is among the {STARTUP} drawn at random")
         check(cluster.query("PRAGMA integrity_check") == [("ok",)], cluster, "the database is damaged")

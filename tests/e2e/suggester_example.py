@@ -15,7 +15,7 @@ from kill_everything import ROOT, Cluster, check
 
 STARTUP, TRIALS = 10, 50
 SWEEP = f"""sweep: climb
-stages: {{run: {{noop: {{bowl: ["train.lr = 0.003", "train.beta2 = 0.95", "model.n_layers = 3"]}}}}}}
+stages: {{run: {{noop: {{bowl: "train.lr = 0.003, train.beta2 = 0.95, model.n_layers = 3"}}}}}}
 axes:
   train.lr: {{log: [1e-5, 1e-1]}}
   train.beta2: [0.5, 0.9, 0.95, 0.99]

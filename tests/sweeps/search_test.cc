@@ -4,10 +4,10 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "tests/sweeps/corpora.h"
-#include <nlohmann/json.hpp>
 #include "trainer/spec/parse.h"
 
 namespace plumb::sweeps {
@@ -70,8 +70,7 @@ TEST(Search, ADrawnPointJudgedAgainIsItsOwnCell) {
       EXPECT_EQ(judged.trials[r].key, plan.trials[2 * c + r].key);
       EXPECT_EQ(judged.trials[r].cell, static_cast<int64_t>(c));
     }
-    EXPECT_EQ(point[3].has_value(),
-              plan.cells[c].name.find("leaky_slope") != std::string::npos);
+    EXPECT_EQ(point[3].has_value(), plan.cells[c].name.find("leaky_slope") != std::string::npos);
     variants.insert(plan.cells[c].name.substr(plan.cells[c].name.rfind('=')));
   }
   EXPECT_THAT(variants, SizeIs(2)) << "a variant is one more choice";
@@ -79,17 +78,15 @@ TEST(Search, ADrawnPointJudgedAgainIsItsOwnCell) {
 
 class Judging : public testing::Test {
  protected:
-  const SweepPlan plan_ = PlanOrDie(
-      File("axes:\n"
-           "  train.lr: {log: [1e-4, 1e-2]}\n"
-           "  model.n_layers: {range: [1, 8], step: 1}\n"
-           "  model.d_model: [32, 48, 64]\n"
-           "  model.d_ff: {linear: [64, 256]}\n"
-           "where: n_layers * d_model <= 256\n"
-           "search: {tpe: {trials: 20}}\n"));
-  std::string Refused(std::vector<double> values) {
-    return plan_.search->Judge(values, 0).refused;
-  }
+  const SweepPlan plan_ =
+      PlanOrDie(File("axes:\n"
+                     "  train.lr: {log: [1e-4, 1e-2]}\n"
+                     "  model.n_layers: {range: [1, 8], step: 1}\n"
+                     "  model.d_model: [32, 48, 64]\n"
+                     "  model.d_ff: {linear: [64, 256]}\n"
+                     "where: n_layers * d_model <= 256\n"
+                     "search: {tpe: {trials: 20}}\n"));
+  std::string Refused(std::vector<double> values) { return plan_.search->Judge(values, 0).refused; }
 };
 
 TEST_F(Judging, NumbersAreRoundedAndChoicesAreCounted) {
@@ -122,8 +119,9 @@ TEST_F(Judging, AxesSayWhatTheyAre) {
 }
 
 TEST_F(Judging, AnEarlierTrialIsFoundInTheSpaceOrNot) {
-  const SweepPlan earlier = PlanOrDie(
-      File("axes: {train.lr: [1e-3, 1e-1], model.n_layers: [2], model.d_ff: [128], model.d_model: [48]}\n"));
+  const SweepPlan earlier =
+      PlanOrDie(File("axes: {train.lr: [1e-3, 1e-1], model.n_layers: [2], model.d_ff: [128], "
+                     "model.d_model: [48]}\n"));
   const auto place = [&](size_t trial) {
     return plan_.search->Place(
         spec::Canonical(earlier.trials[trial].config, spec::With::kExecution).dump(),

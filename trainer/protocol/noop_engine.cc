@@ -32,18 +32,18 @@ struct Row {
 
 // noop/value and noop/size: a smooth function of the trial's fields, so that searches have
 // something to find. Both are lowest in different places; without a bowl the value is 1.
-std::vector<PointValue> PointsOf(const spec::TrialSpec& trial, const nlohmann::json& bowl) {
-  if (bowl.empty()) return {{.name = "noop/value", .value = 1.0}};
+std::vector<PointValue> PointsOf(const spec::TrialSpec& trial, const std::string& bowl) {
+  const auto sides = spec::ReadBowl(bowl);
+  if (!sides) throw std::runtime_error("noop: bowl: \"" + bowl + "\"");
+  if (sides->empty()) return {{.name = "noop/value", .value = 1.0}};
   double value = 0, size = 0;
   spec::TrialSpec copy = trial;
   const std::vector<spec::Field> fields = spec::Fields(copy);
-  for (const auto& text : bowl) {
-    const auto side = spec::ReadBowlSide(text.get<std::string>());
-    if (!side) throw std::runtime_error("noop: bowl: \"" + text.get<std::string>() + "\"");
+  for (const spec::BowlSide& side : *sides) {
     for (const spec::Field& f : fields) {
-      if (f.path != side->field) continue;
+      if (f.path != side.field) continue;
       const double x = f.get().get<double>();
-      value += std::pow(std::log(x / side->lowest), 2), size += std::log(x);
+      value += std::pow(std::log(x / side.lowest), 2), size += std::log(x);
     }
   }
   return {{.name = "noop/value", .value = value}, {.name = "noop/size", .value = size}};
@@ -83,7 +83,7 @@ class NoopEngine : public Engine {
                             .count();
     row.records = stage.value("records", int64_t{0});
     row.record_bytes = stage.value("record_bytes", int64_t{0});
-    row.points = PointsOf(request.spec, stage.value("bowl", nlohmann::json::array()));
+    row.points = PointsOf(request.spec, stage.value("bowl", ""));
     rows_[request.row] = row;
     sink_.RowStarted(request.row, row.step);
   }

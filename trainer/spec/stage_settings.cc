@@ -95,13 +95,13 @@ const std::map<std::string, std::vector<StageSetting>>& Tables() {
         Integer("record_bytes", "0", 0, 1 << 22, "Padding of each record"),
         {"bowl",
          Type::kText,
-         true,
-         "[]",
-         3,
-         200,
+         false,
+         "\"\"",
+         0,
+         1000,
          {},
-         "Fields and where the series noop/value, the sum of ln(field / lowest)^2, is lowest, as "
-         "\"train.lr = 0.003\"; noop/size is the sum of ln(field)"}}},
+         "\"train.lr = 0.003, train.beta2 = 0.95\": the series noop/value is the sum of ln(field / "
+         "value)^2, and noop/size that of ln(field)"}}},
   };
   return kTables;
 }
@@ -285,11 +285,8 @@ class Read {
     if (kind == "probe" && full_["top_k"] == 0 && full_["generate"].is_null() &&
         full_["attention"] == false)
       Wrong("", "nothing to probe: give top_k, generate or attention");
-    for (size_t i = 0; kind == "noop" && i < full_["bowl"].size(); ++i) {
-      if (!ReadBowlSide(full_["bowl"][i]))
-        Wrong("bowl[" + std::to_string(i) + "]",
-              "expected a numeric field and a value above 0, as \"train.lr = 0.003\"");
-    }
+    if (kind == "noop" && !ReadBowl(full_["bowl"].get<std::string>()))
+      Wrong("bowl", "expected numeric fields and values above 0, as \"train.lr = 0.003\"");
   }
 
   static std::string Slashed(std::string path) {
@@ -302,25 +299,32 @@ class Read {
 
 }  // namespace
 
-std::optional<BowlSide> ReadBowlSide(const std::string& text) {
-  const size_t equals = text.find('=');
-  if (equals == std::string::npos) return std::nullopt;
+std::optional<std::vector<BowlSide>> ReadBowl(const std::string& text) {
+  std::vector<BowlSide> out;
+  TrialSpec spec;
+  const std::vector<Field> fields = Fields(spec);
   const auto trimmed = [](const std::string& part) {
     const size_t begin = part.find_first_not_of(' ');
-    return begin == std::string::npos
-               ? std::string()
-               : part.substr(begin, part.find_last_not_of(' ') + 1 - begin);
+    return begin == std::string::npos ? std::string()
+                                      : part.substr(begin, part.find_last_not_of(' ') + 1 - begin);
   };
-  BowlSide out{.field = trimmed(text.substr(0, equals))};
-  const json number = json::parse(trimmed(text.substr(equals + 1)), nullptr, false);
-  if (!number.is_number() || !(number.get<double>() > 0)) return std::nullopt;
-  out.lowest = number.get<double>();
-  TrialSpec spec;
-  for (const Field& f : Fields(spec)) {
-    const bool numeric = f.type == FieldType::kInteger || f.type == FieldType::kNumber;
-    if (f.path == out.field && numeric) return out;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    const std::string side = text.substr(begin, end - begin);
+    const size_t equals = side.find('=');
+    if (equals == std::string::npos) return std::nullopt;
+    out.push_back({.field = trimmed(side.substr(0, equals))});
+    const json number = json::parse(trimmed(side.substr(equals + 1)), nullptr, false);
+    if (!number.is_number() || !(number.get<double>() > 0)) return std::nullopt;
+    out.back().lowest = number.get<double>();
+    const bool numeric = std::any_of(fields.begin(), fields.end(), [&](const Field& f) {
+      return f.path == out.back().field &&
+             (f.type == FieldType::kInteger || f.type == FieldType::kNumber);
+    });
+    if (!numeric) return std::nullopt;
+    begin = end + 1;
   }
-  return std::nullopt;
+  return out;
 }
 
 const std::vector<std::string>& StageKinds() {

@@ -46,13 +46,13 @@ const StageSetting* FindStageSetting(const std::string& kind, const std::string&
 std::vector<SpecError> ReadStageSettings(const std::string& kind, const nlohmann::json& given,
                                          nlohmann::json* canonical, nlohmann::json* full);
 
-// One item of a noop's `bowl`, "train.lr = 0.003": a numeric field and the value, above 0, where the
-// bowl is lowest. nullopt for anything else.
+// A noop's `bowl`, "train.lr = 0.003, train.beta2 = 0.95": numeric fields and the values, above 0,
+// where it is lowest. nullopt for anything else; of an empty text there are no sides.
 struct BowlSide {
   std::string field;
   double lowest = 1;
 };
-std::optional<BowlSide> ReadBowlSide(const std::string& text);
+std::optional<std::vector<BowlSide>> ReadBowl(const std::string& text);
 
 // [{"kind", "path", "type", "default", "min", "max", "choices", "doc"}], for the reference page.
 nlohmann::json StageSettingReference();
