@@ -26,6 +26,7 @@ struct ServerOptions {
   absl::Duration suggestion_stands = absl::Seconds(30);
   SnapshotOptions snapshots;
   BlobServiceOptions blobs;
+  bool grants = true;   // false: gives nothing to workers, only answers
   std::string metrics;  // "127.0.0.1:PORT" serves /metrics and /healthz; "": nothing
 };
 

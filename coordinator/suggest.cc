@@ -8,6 +8,14 @@
 
 namespace plumb::coordinator {
 
+// A suggester, an edit, or the sweep's own advisor.
+absl::StatusOr<std::vector<sweeps::PlannedTrial>> Planner::AddedBy(Kept& kept,
+                                                                   const AdditionRow& addition) {
+  if (!kept.search || !SearchLog::Owns(addition)) return Added(kept, addition);
+  const int64_t first = std::ssize(kept.plan.trials) + std::ssize(kept.added);
+  return kept.search->Take(addition, first, &kept.plan.cells);
+}
+
 absl::Status Planner::CheckPriors(const sweeps::SweepPlan& plan) {
   if (plan.search == nullptr || plan.search->spec().prior.empty()) return absl::OkStatus();
   ASSIGN_OR_RETURN(store::Reader reader, store::Reader::Open(db_path_));

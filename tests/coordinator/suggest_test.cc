@@ -316,6 +316,18 @@ TEST_F(SuggestTest, EarlierSweepsAreObservationsWhereTheirTrialsLieInTheSpace) {
               HasSubstr("there is no sweep named never"));
 }
 
+TEST_F(SuggestTest, ASearchIsNotEditedButGoneOnFrom) {
+  const int64_t sweep = Begin();
+  v1::ExtendSweepRequest edit;
+  edit.set_request_id("e");
+  edit.set_sweep_id(sweep);
+  edit.set_sweep_yaml(kSweep);
+  v1::ExtendSweepResponse response;
+  grpc::ClientContext context;
+  EXPECT_THAT(client_->sweeps->ExtendSweep(&context, edit, &response).error_message(),
+              HasSubstr("with prior: [hill] it begins"));
+}
+
 TEST_F(SuggestTest, CancelledSweepsTakeNoAnswers) {
   const int64_t sweep = Begin();
   const v1::SuggestionRequest r = Wanted(2, 2);
