@@ -99,6 +99,9 @@ void AddServe(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--data-root", l.up.data_root, "Where prepared corpora lie");
   c->add_option("--trainer", l.up.trainer, "plumb-trainer (beside this program)");
   c->add_option("--listen", l.up.listen, "Loopback address; port 0: any free one");
+  c->add_option("--suggester", l.up.suggester,
+                "Who chooses the points of searches (plumb-suggest beside this program); none: "
+                "nobody from here");
 
   c = b.Command(root, "sim",
                 "What would this cluster do? Coordinator and workers under virtual time",
@@ -439,6 +442,12 @@ void AddResults(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--x", l.plot.x, "steps, tokens or flops");
   c->add_flag("--linear", l.plot.linear, "Linear x axis");
 
+  c = b.Command(g, "front", "Of several objectives: the cells that nothing else beats in all",
+                "plumb plot front --of val/loss,cost/flops --out front.svg",
+                [](const Line& x) { return PlotFront(x.context, x.plot); });
+  figure(c);
+  c->add_option("--of", l.plot.of,
+                "Series and costs by plan, as val/loss,cost/flops (the sweep's objectives)");
   c = b.Command(g, "profile", "A value along one axis, a line for each setting of another",
                 "plumb plot profile --x n_layers --by train.flops -o svg --out depth.svg",
                 [](const Line& x) { return PlotProfile(x.context, x.plot); });

@@ -44,7 +44,7 @@ struct WorkerArgs {
   std::vector<std::string> labels;
   bool shared_checkpoints = false;
   std::string gang_address;
-  std::string gpu;  // "", a number, or "all": a worker for each
+  std::string gpu;        // "", a number, or "all": a worker for each
   double memory_gib = 0;  // 0: nine tenths of the devices'
   double corpora_gib = 50;
   std::string until;  // "", "90m" from now, or seconds since 1970 with an @ before
@@ -64,6 +64,7 @@ int SetUser(const Context& context, const UserArgs& args);
 
 struct UpArgs {
   std::string dir, data_root, trainer, listen = "127.0.0.1:0";
+  std::string suggester;  // "": beside this program; "none": there is to be none
   int slots = 0;
 };
 int RunUp(const Context& context, const UpArgs& args);
@@ -160,11 +161,12 @@ int ShowRecords(const Context& context, const std::string& command, const TrialA
 
 struct PlotArgs {
   int64_t sweep = 0;
-  std::string series, x = "steps", rows, cols, axis, by, out;
+  std::string series, x = "steps", rows, cols, axis, by, out, of;
   bool linear = false;
 };
 int PlotGrid(const Context& context, const PlotArgs& args);
 int PlotCurves(const Context& context, const PlotArgs& args);
+int PlotFront(const Context& context, const PlotArgs& args);
 int PlotProfile(const Context& context, const PlotArgs& args);
 
 struct CompareArgs {

@@ -227,11 +227,33 @@ absl::Status StartCluster(const Context& context, const UpArgs& args, Children* 
   return children->Start("worker", worker, absl::StrCat(context.db, ".worker.log"));
 }
 
+// Beside this program, unless it is named. What is said of it to people.
+absl::Status StartSuggester(const Context& context, const UpArgs& args, Children* children,
+                            std::string* words) {
+  const std::string program =
+      args.suggester.empty()
+          ? (std::filesystem::path(ThisProgram()).parent_path() / "plumb-suggest").string()
+          : args.suggester;
+  if (args.suggester == "none") {
+    *words = "Searches by tpe, gp, cmaes and nsga2 wait for a suggester (--suggester none).";
+    return absl::OkStatus();
+  }
+  if (access(program.c_str(), X_OK) != 0) {
+    *words = absl::StrCat("Searches by tpe, gp, cmaes and nsga2 will wait: there is no ", program,
+                          " (script/setup and a build make it; --suggester PROGRAM names another)");
+    return absl::OkStatus();
+  }
+  const std::string log = absl::StrCat(context.db, ".suggest.log");
+  *words = absl::StrCat("Searches by tpe, gp, cmaes and nsga2: ", log);
+  return children->StartHelp("suggester", program, {"--db", context.db}, log);
+}
+
 int RunUp(const Context& context, const UpArgs& args) {
   BlockSignals();
   Children children;
-  std::string address;
+  std::string address, suggester;
   absl::Status s = StartCluster(context, args, &children, &address);
+  if (s.ok()) s = StartSuggester(context, args, &children, &suggester);
   if (!s.ok()) {
     children.Stop();
     return Finish(s);
@@ -239,6 +261,7 @@ int RunUp(const Context& context, const UpArgs& args) {
   const std::string db = context.db == "plumb.db" ? "" : absl::StrCat(" --db ", context.db);
   std::printf(
       "plumb is up: %s, database %s\n"
+      "%s\n"
       "\n"
       "Next, in another terminal:\n"
       "  plumb init sweep.yaml                            a commented sweep file to start from\n"
@@ -248,7 +271,7 @@ int RunUp(const Context& context, const UpArgs& args) {
       "\n"
       "Ctrl-C ends server and worker; trials go on from their checkpoints at the next `plumb "
       "up`.\n",
-      address.c_str(), context.db.c_str(), db.c_str(), db.c_str());
+      address.c_str(), context.db.c_str(), suggester.c_str(), db.c_str(), db.c_str());
   std::fflush(stdout);
   for (;;) {
     const int signal = WaitForSignal(std::chrono::seconds(5));

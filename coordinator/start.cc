@@ -48,7 +48,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   with_corpora.blobs.data_root = root;
   return Launch(with_corpora, [root](const std::string& yaml, const std::string& file_name) {
     auto plan = sweeps::PlanSweep(yaml, file_name,
-                                  [&root](const std::string& corpus, const std::string& tokenizer) {
+                                  // By value: a search asks on.
+                                  [root](const std::string& corpus, const std::string& tokenizer) {
                                     return LookUpCorpus(root, corpus, tokenizer);
                                   });
     if (plan.ok()) plan = Served(*std::move(plan));

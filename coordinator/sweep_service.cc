@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "coordinator/convert.h"
 #include "coordinator/services.h"
+#include "coordinator/suggestion_desk.h"
 
 namespace plumb::coordinator {
 namespace {
@@ -423,6 +424,7 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
   // On the thread of reads.
   void Fill(const store::SweepView& v, v1::Sweep* out) {
     ToProto(v, out);
+    out->set_waits_for(c_.desk->WaitsFor(v.row.id));
     const bool lives =
         v.row.state == SweepState::kRunning || v.row.state == SweepState::kMaterializing;
     if (!lives) {

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "sweeps/formulas.h"
+#include "sweeps/search.h"
 #include "sweeps/sobol.h"
 
 namespace plumb::sweeps {
@@ -31,6 +32,7 @@ class Checker {
     Objectives();
     for (size_t v = 0; v < std::max<size_t>(1, file_.variants.size()); ++v) Budgets(v);
     Solved();
+    if (file_.search) Searching();
     if (file_.stage_kind == "noop") return Noop();
     NeedsData();
     NeedsValues();
@@ -156,6 +158,20 @@ class Checker {
   }
 
   void Objectives() {
+    for (const PlannedObjective& o : file_.objectives) {
+      const YamlEntry* e = root_.Find("objective");
+      if (e == nullptr) e = root_.Find("report");
+      if (o.metric.rfind("cost/", 0) != 0 || e == nullptr) continue;
+      const std::string measure = CostMeasure(o.metric);
+      if (!IsMeasure(measure)) {
+        Wrong(e->value.at,
+              absl::StrCat("unknown measure in ", o.metric, Suggest(measure, MeasureNames())));
+      } else if (&o == &file_.objectives.front()) {
+        Wrong(e->value.at, absl::StrCat(o.metric,
+                                        " is known before anything runs; put what is measured "
+                                        "first"));
+      }
+    }
     if (!file_.objectives.front().maximize) return;
     const YamlEntry* e = root_.Find("objective");
     if (e == nullptr) e = root_.Find("report");
@@ -238,6 +254,68 @@ class Checker {
                                        "field"));
         return;
       }
+    }
+  }
+
+  void Searching() {
+    const SearchSpec& search = *file_.search;
+    if (file_.axes.empty())
+      Wrong(search.at, "there is nothing to search: give axes:, as train.lr: {log: [1e-4, 1e-2]}");
+    if (file_.tune) {
+      Wrong(file_.tune->at,
+            "a search chooses one value at a time, and tuning several inside each: write what is "
+            "tuned under axes:");
+    }
+    if (file_.aa) {
+      Wrong(root_.Find("aa")->key.at,
+            "a search ends where it is good and says nothing of noise: leave aa out, and compare "
+            "its best in a sweep of its own");
+    }
+    if (file_.stop) SearchStops(*file_.stop);
+    if (file_.objectives.size() > 1) {
+      if (search.sampler == "gp" || search.sampler == "cmaes") {
+        Wrong(search.at, absl::StrCat(search.sampler, " searches for one objective, and there are ",
+                                      file_.objectives.size(), "; nsga2 and tpe take several"));
+      }
+      if (!search.cost.empty()) {
+        Wrong(search.at,
+              "a cost is added to the one objective; beside several write it as one of them: "
+              "cost/flops");
+      }
+    }
+    const std::vector<SearchAxis> axes = SearchAxes(file_);
+    const auto numbers = std::any_of(axes.begin(), axes.end(), [](const SearchAxis& a) {
+      return a.kind != SearchAxis::Kind::kChoice || a.numbers.size() > 1;
+    });
+    if (search.sampler == "cmaes" && !numbers && !file_.axes.empty()) {
+      Wrong(search.at,
+            "cmaes searches numbers, and no axis here is a range or a rising list: "
+            "write one as {log: [1e-4, 1e-2]}, or take tpe");
+    }
+    double points = std::max<double>(1, static_cast<double>(file_.variants.size()));
+    for (const Axis& a : file_.axes) {
+      points *= a.solved()          ? static_cast<double>(a.targets.size())
+                : !a.points.empty() ? static_cast<double>(a.points.size())
+                : a.integer         ? a.high - a.low + 1
+                                    : 1e9;
+    }
+    if (file_.also_match.empty() && points < static_cast<double>(search.trials)) {
+      Wrong(search.at,
+            absl::StrCat("the axes have ", static_cast<int64_t>(points), " points, fewer than the ",
+                         search.trials, " of the search; leave search out, and all are run"));
+    }
+  }
+
+  // Which rules take trials that come later as they take the first.
+  void SearchStops(const StopSpec& stop) {
+    const bool promotes = (stop.asha && stop.asha->mode == RungMode::kPromote) || stop.hyperband;
+    if (promotes || stop.racing) {
+      Wrong(stop.at, absl::StrCat("the points of a search come one after another, and ",
+                                  stop.racing      ? "racing compares cells"
+                                  : stop.hyperband ? "hyperband fills brackets"
+                                                   : "mode: promote lets trials wait for others",
+                                  " that are there from the start; use asha with mode: stop, "
+                                  "median or divergence"));
     }
   }
 

@@ -252,6 +252,7 @@ std::string Completer::BudgetOf(size_t arm, Work* work) {
 Candidate Completer::Finish(size_t arm) {
   Candidate c;
   const Arm& a = arms_[arm];
+  c.arm = a.name, c.active = active_[a.variant];
   const Work& work = Budget(arm);
   Describe(a, work.solved, &c.cell);
   c.refused = work.refused;

@@ -27,7 +27,9 @@ struct Candidate {
   spec::TrialSpec config;  // resolved; of replicate 0, with the first value of what is tuned
   spec::TrialSpec recipe;  // the same before Resolve: a tuned value may still be set
   std::vector<SolveResidual> residuals;
-  std::string refused;  // why it is no cell; "" where it is one
+  std::string refused;       // why it is no cell; "" where it is one
+  std::string arm;           // its variant, or matched arm; "" without variants
+  std::vector<bool> active;  // by axis of the file: it exists here
 };
 
 class Completer {

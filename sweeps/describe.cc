@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "sweeps/draw.h"
 #include "sweeps/number.h"
+#include "sweeps/search.h"
 #include "sweeps/tuning.h"
 
 namespace plumb::sweeps {
@@ -160,6 +161,13 @@ PlanSummary Summarize(const SweepPlan& plan, double flops_per_second) {
   s.refused = plan.refused, s.residuals = plan.residuals, s.limits = plan.limits;
   if (plan.stop) s.stop = InWords(*plan.stop);
   if (plan.tune) s.tune = InWords(*plan.tune);
+  if (plan.search != nullptr) {
+    const SearchSpec& search = plan.search->spec();
+    s.search =
+        absl::StrCat(search.sampler, ": ", search.trials, " points, of which these ",
+                     search.startup, " are drawn at random; a suggester chooses the others, ",
+                     search.parallel, " at once, from what has been found");
+  }
   s.cells.resize(plan.cells.size());
   const auto count = [&](const PlannedTrial& t) {
     CellCost& c = s.cells[t.cell];
@@ -259,6 +267,7 @@ std::string SummaryText(const PlanSummary& s, int64_t max_rows) {
     }
     if (!s.tune->stop.empty()) facts.push_back({"  stopped early", s.tune->stop});
   }
+  if (!s.search.empty()) facts.push_back({"searched by", s.search});
   if (!s.stop.empty()) facts.push_back({"stopped early", s.stop});
   if (!s.stages.empty()) {
     facts.push_back(
@@ -386,6 +395,7 @@ std::string SummaryJson(const PlanSummary& s) {
               {"limits", {{"trials", s.limits.trials}, {"device_hours", s.limits.device_hours}}}};
   if (s.objectives.size() > 1) out["objectives"] = objectives;
   if (!s.stop.empty()) out["stop"] = s.stop;
+  if (!s.search.empty()) out["search"] = s.search;
   if (s.tune) {
     out["tune_trials"] = s.tune_trials;
     out["tune"] = {{"fields", s.tune->fields}, {"points", s.tune->points},

@@ -53,8 +53,9 @@ struct PlanSummary {
   int64_t aa_trials = 0;
   int64_t tune_trials = 0;  // of the grid; extensions come on top
   std::optional<TuneSummary> tune;
-  std::string stop;                  // of the whole sweep; "" for none
-  int64_t timings = 0;               // stages that measure speed
+  std::string search;   // how points beyond these cells are chosen; empty: there are none
+  std::string stop;     // of the whole sweep; "" for none
+  int64_t timings = 0;  // stages that measure speed
   std::vector<PlannedStage> stages;  // that follow each trial's first one; timings apart
   std::vector<CellCost> cells;
   Range params_total, params_non_embedding, flops_per_token, steps, tokens, unique_tokens, epochs;

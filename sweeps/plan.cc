@@ -6,7 +6,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "sweeps/complete.h"
+#include "sweeps/draw.h"
 #include "sweeps/number.h"
+#include "sweeps/search.h"
 #include "sweeps/space.h"
 #include "sweeps/sweep_file.h"
 #include "sweeps/trials.h"
@@ -26,7 +28,7 @@ constexpr int64_t kDrawsPerPoint =
 class Planner {
  public:
   Planner(const SweepFile& file, const CorpusLookup& corpora, std::vector<Problem>* problems)
-      : file_(file), problems_(problems), completer_(file, corpora, problems) {}
+      : file_(file), corpora_(corpora), problems_(problems), completer_(file, corpora, problems) {}
 
   SweepPlan Run() {
     plan_.name = file_.name;
@@ -45,6 +47,8 @@ class Planner {
     }
     if (problems_->empty() && plan_.cells.empty()) NothingLeft();
     if (problems_->empty() && CheckSize(static_cast<double>(plan_.cells.size()))) Trials();
+    if (problems_->empty() && file_.search)
+      plan_.search = std::make_shared<Search>(file_, corpora_, std::move(initial_));
     return std::move(plan_);
   }
   // Not OK when a corpus could not be had.
@@ -88,11 +92,13 @@ class Planner {
   }
 
   void Random() {
-    if (!CheckSize(static_cast<double>(*file_.random_points) * Arms())) return;
+    if (!CheckSize(file_.search ? static_cast<double>(file_.search->trials)
+                                : static_cast<double>(*file_.random_points) * Arms()))
+      return;
     const int64_t wanted = *file_.random_points;
     int64_t found = 0;
     for (int64_t draw = 0; draw < wanted * kDrawsPerPoint && problems_->empty(); ++draw) {
-      found += Keep(RandomPoint(file_, draw));
+      found += file_.search ? KeepOne(draw) : Keep(RandomPoint(file_, draw));
       if (found == wanted) return;
     }
     if (problems_->empty() && !plan_.cells.empty()) {
@@ -109,6 +115,22 @@ class Planner {
     return plan_.cells.size() > before;
   }
 
+  // The same of a search, where a draw has one variant.
+  bool KeepOne(int64_t draw) {
+    const SpacePoint point = RandomPoint(file_, draw);
+    const std::vector<std::string> arms = SearchArms(file_);
+    const double u = Uniform(file_.random_seed, static_cast<uint64_t>(draw), file_.axes.size());
+    const size_t before = plan_.cells.size();
+    for (Candidate& c : completer_.Complete(point)) {
+      if (!arms.empty() && c.arm != arms[static_cast<size_t>(u * static_cast<double>(arms.size()))])
+        continue;
+      SearchPoint place = PointOf(file_, point, c);
+      Keep(std::move(c));
+      if (plan_.cells.size() > before) initial_.push_back(std::move(place));
+    }
+    return plan_.cells.size() > before;
+  }
+
   void Keep(Candidate c) {
     if (c.refused.empty()) {
       const auto [same, is_new] = cell_of_key_.emplace(spec::Key(c.config), plan_.cells.size());
@@ -122,7 +144,7 @@ class Planner {
       r.cell = static_cast<int64_t>(plan_.cells.size());
       plan_.residuals.push_back(r);
     }
-    if (file_.stop && file_.stop->across_cells) c.cell.flags.push_back("search");
+    if (file_.search || (file_.stop && file_.stop->across_cells)) c.cell.flags.push_back("search");
     plan_.cells.push_back(std::move(c.cell));
     (file_.tune ? recipes_ : configs_).push_back(std::move(file_.tune ? c.recipe : c.config));
   }
@@ -141,21 +163,6 @@ class Planner {
 
   // ---- trials
 
-  // Of a replicate.
-  std::vector<PlannedStage> Stages() const {
-    std::vector<PlannedStage> out = {{.name = file_.stage_name,
-                                      .kind = file_.stage_kind,
-                                      .settings_json = file_.stage_settings}};
-    for (const ChildStage& child : file_.children) {
-      out.push_back({.name = child.name,
-                     .kind = child.kind,
-                     .parent = file_.stage_name,
-                     .settings_json = child.settings_json,
-                     .target_step = 1});
-    }
-    return out;
-  }
-
   void Trials() {
     size_t replicates = 0, control = 0;
     if (file_.tune) {
@@ -167,11 +174,13 @@ class Planner {
       control = Replicates();
       replicates = plan_.trials.size() - control;
     }
+    if (file_.search) replicates = static_cast<size_t>(file_.search->trials * file_.replicates);
     const size_t tune = file_.tune ? plan_.trials.size() : 0;
     if (const size_t all = replicates + control + tune;
         file_.limits.trials > 0 && static_cast<int64_t>(all) > file_.limits.trials) {
       Wrong(file_.limits_at,
-            absl::StrCat("the sweep has ", all, " trials (", plan_.cells.size(), " cells × ",
+            absl::StrCat("the sweep has ", all, " trials (",
+                         file_.search ? file_.search->trials : std::ssize(plan_.cells), " cells × ",
                          file_.replicates, " replicates",
                          control == 0 ? "" : absl::StrCat(" + ", control, " A/A members"),
                          tune == 0 ? "" : absl::StrCat(" + ", tune, " that tune"),
@@ -184,14 +193,14 @@ class Planner {
     std::vector<PlannedTrial> control;
     for (size_t i = 0; i < plan_.cells.size(); ++i) {
       const bool controlled = file_.aa && InControl(plan_.cells[i]);
-      const PlannedTrial first = TrialOf(static_cast<int64_t>(i), configs_[i], Stages());
+      const auto cell = static_cast<int64_t>(i);
+      for (PlannedTrial& t : ReplicatesOf(file_, cell, configs_[i]))
+        plan_.trials.push_back(std::move(t));
+      if (!controlled) continue;
+      const PlannedTrial first = TrialOf(cell, configs_[i], StagesOf(file_));
       for (int64_t r = 0; r < file_.replicates; ++r) {
-        plan_.trials.push_back(WithSeeds(first, r, r, file_.name));
-        if (r == 0 && file_.timing) AddTiming(&plan_.trials.back());
-        if (controlled) {
-          control.push_back(WithSeeds(first, r, kAaSeeds + r, file_.name));
-          control.back().role = TrialRole::kAa, control.back().aa = true;
-        }
+        control.push_back(WithSeeds(first, r, kAaSeeds + r, file_.name));
+        control.back().role = TrialRole::kAa, control.back().aa = true;
       }
     }
     plan_.trials.insert(plan_.trials.end(), control.begin(), control.end());
@@ -219,7 +228,7 @@ class Planner {
     out->seeds = tune.seeds, out->stop = tune.stop, out->extend = tune.extend;
     out->metric = tune.metric, out->metric_at = tune.metric_at;
     out->replicates = file_.replicates, out->timing = file_.timing;
-    out->stages = Stages();
+    out->stages = StagesOf(file_);
     for (const PlannedCell& cell : plan_.cells)
       out->controlled.push_back(file_.aa && InControl(cell));
     out->recipes = std::move(recipes_);
@@ -252,11 +261,13 @@ class Planner {
   }
 
   const SweepFile& file_;
+  const CorpusLookup& corpora_;
   std::vector<Problem>* problems_;
   Completer completer_;
   SweepPlan plan_;
   std::vector<spec::TrialSpec> configs_, recipes_;  // by cell; the latter where something is tuned
   std::map<std::string, size_t> cell_of_key_;
+  std::vector<SearchPoint> initial_;  // of a search, by cell
 };
 
 }  // namespace

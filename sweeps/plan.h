@@ -106,6 +106,7 @@ struct PlannedObjective {
 };
 
 struct TunePlan;  // sweeps/tuning.h
+class Search;     // sweeps/search.h
 
 struct SweepPlan {
   std::string name;
@@ -118,7 +119,10 @@ struct SweepPlan {
   std::vector<PlannedTrial> trials;
   std::shared_ptr<const TunePlan> tune;  // nullptr where nothing is tuned; shared, since a plan is
                                          // copied and this never changes
-  std::optional<StopSpec> stop;          // of the whole sweep; a cell's own is in `tune`
+  // nullptr where the plan has all points. Else `cells` and `trials` are those drawn at random,
+  // with which the search begins. Shared by copies of the plan, and used by one thread.
+  std::shared_ptr<Search> search;
+  std::optional<StopSpec> stop;  // of the whole sweep; a cell's own is in `tune`
   std::vector<RefusedCell> refused;
   std::vector<SolveResidual> residuals;
   Limits limits;

@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "sweeps/measures.h"
 #include "sweeps/overlay.h"
+#include "sweeps/search_spec.h"
 #include "sweeps/shape_names.h"
 #include "trainer/spec/fields.h"
 #include "trainer/spec/stage_settings.h"
@@ -268,9 +270,33 @@ class SchemaWriter {
         {{"trials", Integer(1, 1000000)}, {"seed", Integer(0, 9007199254740992.0)}}, {"trials"});
     json grid = Object(json::object());
     grid["type"] = {"object", "null"};
-    json out = Object({{"grid", grid}, {"random", draws}, {"sobol", draws}});
+    json properties = {{"grid", grid}, {"random", draws}, {"sobol", draws}};
+    for (const std::string& sampler : SamplerNames())
+      properties[sampler] = Object(Model(sampler == "nsga2" || sampler == "cmaes"), {"trials"});
+    json external = Model(/*has_population=*/false);
+    external["name"] = Described(Pattern("^[A-Za-z0-9_.-]{1,64}$"), "what its suggester asks by");
+    properties["external"] = Object(external, {"name", "trials"});
+    json out = Object(std::move(properties));
     out["minProperties"] = 1, out["maxProperties"] = 1;
     return Any({{{"const", "grid"}}, out});
+  }
+
+  // A search whose points a suggester chooses.
+  static json Model(bool has_population) {
+    const json name = {{"type", {"string", "number"}}};
+    json measures = json::object();
+    for (const std::string& measure : MeasureNames()) measures[measure] = AnyNumber();
+    json cost = Object(measures);
+    cost["minProperties"] = 1;
+    json out = {
+        {"trials", Described(Integer(1, 100000), "points in all")},
+        {"startup", Described(Integer(1, 100000), "of them, the first, drawn at random")},
+        {"parallel", Described(Integer(1, 100000), "points that may be unfinished at once")},
+        {"seed", Integer(0, 9007199254740992.0)},
+        {"prior", Described(Any({name, ListOf(name, 0)}), "earlier sweeps to learn from")},
+        {"cost", Described(cost, "added to the objective: weight * log10(measure)")}};
+    if (has_population) out["population"] = Described(Integer(2, 100000), "points of a generation");
+    return out;
   }
 
   static json AlsoMatch() {

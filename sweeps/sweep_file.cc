@@ -285,7 +285,8 @@ class Reader {
     const bool one = v.is_map() && v.entries.size() == 1 && v.entries[0].key.is_scalar();
     if (!one)
       return Wrong(v.at,
-                   "expected {grid: {}}, {random: {trials: 20, seed: 1}} or {sobol: {trials: 20}}");
+                   "expected {grid: {}}, {random: {trials: 20, seed: 1}}, {sobol: {trials: 20}} or "
+                   "{tpe: {trials: 60}}");
     const YamlEntry& e = v.entries[0];
     if (e.key.text == "grid") {
       if (e.value.is_map()) {
@@ -302,13 +303,18 @@ class Reader {
                                           " ends trials early; it is a rule of stop:, "
                                           "inside tune: or beside it"));
     }
+    std::vector<std::string> models = SamplerNames();
+    models.push_back("external");
+    if (std::find(models.begin(), models.end(), e.key.text) != models.end()) {
+      file_.search = ReadSearchSpec(e, problems_);
+      file_.random_points = file_.search ? file_.search->startup : 1;
+      file_.random_seed = file_.search ? file_.search->seed : 0;
+      return;
+    }
     if (e.key.text != "random" && !file_.sobol) {
-      const bool known = e.key.text == "tpe" || e.key.text == "gp" || e.key.text == "cmaes" ||
-                         e.key.text == "nsga2";
+      models.insert(models.begin(), {"grid", "random", "sobol"});
       return Wrong(e.key.at,
-                   known ? e.key.text + ": not supported yet; use {random: {trials: 20, seed: 1}}"
-                         : absl::StrCat("unknown search ", Describe(e.key),
-                                        Suggest(e.key.text, {"grid", "random", "sobol"})));
+                   absl::StrCat("unknown search ", Describe(e.key), Suggest(e.key.text, models)));
     }
     if (!e.value.is_map()) return Wrong(e.value.at, "expected {trials: 20, seed: 1}");
     ReportUnknownKeys(e.value, {"trials", "seed"}, problems_);

@@ -11,6 +11,7 @@
 #include "sweeps/overlay.h"
 #include "sweeps/plan.h"
 #include "sweeps/problem.h"
+#include "sweeps/search_spec.h"
 #include "sweeps/stop_spec.h"
 
 namespace plumb::sweeps {
@@ -93,6 +94,8 @@ struct SweepFile {
   std::optional<int64_t> random_points;  // random or Sobol search; a grid where absent
   uint64_t random_seed = 0;
   bool sobol = false;
+  // Points chosen by a suggester; the first `startup` of them are random_points.
+  std::optional<SearchSpec> search;
   std::vector<PlannedObjective> objectives = {{}};  // never empty
   Limits limits;
   Position limits_at;

@@ -45,6 +45,30 @@ PlannedTrial WithSeeds(PlannedTrial t, int64_t replicate, int64_t seed,
   return t;
 }
 
+std::vector<PlannedStage> StagesOf(const SweepFile& file) {
+  std::vector<PlannedStage> out = {
+      {.name = file.stage_name, .kind = file.stage_kind, .settings_json = file.stage_settings}};
+  for (const ChildStage& child : file.children) {
+    out.push_back({.name = child.name,
+                   .kind = child.kind,
+                   .parent = file.stage_name,
+                   .settings_json = child.settings_json,
+                   .target_step = 1});
+  }
+  return out;
+}
+
+std::vector<PlannedTrial> ReplicatesOf(const SweepFile& file, int64_t cell,
+                                       const spec::TrialSpec& resolved) {
+  std::vector<PlannedTrial> out;
+  const PlannedTrial first = TrialOf(cell, resolved, StagesOf(file));
+  for (int64_t r = 0; r < file.replicates; ++r) {
+    out.push_back(WithSeeds(first, r, r, file.name));
+    if (r == 0 && file.timing) AddTiming(&out.back());
+  }
+  return out;
+}
+
 void AddTiming(PlannedTrial* trial) {
   trial->stages.push_back({.name = "timing",
                            .kind = "timing",

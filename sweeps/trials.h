@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "sweeps/plan.h"
+#include "sweeps/sweep_file.h"
 
 namespace plumb::sweeps {
 
@@ -17,6 +18,12 @@ PlannedTrial TrialOf(int64_t cell, const spec::TrialSpec& resolved,
 // sweep of noops are told apart by the sweep's name.
 PlannedTrial WithSeeds(PlannedTrial trial, int64_t replicate, int64_t seed,
                        const std::string& sweep_name);
+
+// The stages of a replicate, without its timing.
+std::vector<PlannedStage> StagesOf(const SweepFile& file);
+// The cell's replicates, the first of them timed where the file asks for that.
+std::vector<PlannedTrial> ReplicatesOf(const SweepFile& file, int64_t cell,
+                                       const spec::TrialSpec& resolved);
 
 // Adds the stage that measures speed, after all training.
 void AddTiming(PlannedTrial* trial);

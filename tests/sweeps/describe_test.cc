@@ -55,6 +55,18 @@ TEST(Describe, TextAndJsonSayTheSame) {
   EXPECT_NE(brief.find("… and 1 more"), std::string::npos);
 }
 
+TEST(Describe, SaysThatASearchGoesOnBeyondItsFirstCells) {
+  const PlanSummary s = Summarize(
+      PlanOrDie("sweep: s\ntrial:\n  data: {corpus: docs, seq_len: 32}\n"
+                "  train: {steps: 20, batch_tokens: 1024}\naxes: {train.lr: {log: [1e-4, 1e-2]}}\n"
+                "search: {tpe: {trials: 60, parallel: 4}}\n"),
+      0);
+  EXPECT_EQ(s.cells.size(), 10u);
+  EXPECT_NE(SummaryText(s).find("tpe: 60 points, of which these 10 are drawn at random"),
+            std::string::npos);
+  EXPECT_EQ(nlohmann::json::parse(SummaryJson(s))["search"], s.search);
+}
+
 TEST(Describe, PredictsNoTimeWithoutAFigure) {
   const PlanSummary s = Summarize(PlanOrDie(kSweep), 0);
   EXPECT_EQ(s.device_seconds, 0);

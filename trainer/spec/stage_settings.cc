@@ -92,7 +92,16 @@ const std::map<std::string, std::vector<StageSetting>>& Tables() {
       {"noop",
        {Number("seconds", "0.0", 0, 86400, "How long it lasts"),
         Integer("records", "0", 0, 1e6, "Records that it says at its end"),
-        Integer("record_bytes", "0", 0, 1 << 22, "Padding of each record")}},
+        Integer("record_bytes", "0", 0, 1 << 22, "Padding of each record"),
+        {"bowl",
+         Type::kText,
+         false,
+         "\"\"",
+         0,
+         1000,
+         {},
+         "\"train.lr = 0.003, train.beta2 = 0.95\": the series noop/value is the sum of ln(field / "
+         "value)^2, and noop/size that of ln(field)"}}},
   };
   return kTables;
 }
@@ -276,6 +285,8 @@ class Read {
     if (kind == "probe" && full_["top_k"] == 0 && full_["generate"].is_null() &&
         full_["attention"] == false)
       Wrong("", "nothing to probe: give top_k, generate or attention");
+    if (kind == "noop" && !ReadBowl(full_["bowl"].get<std::string>()))
+      Wrong("bowl", "expected numeric fields and values above 0, as \"train.lr = 0.003\"");
   }
 
   static std::string Slashed(std::string path) {
@@ -287,6 +298,34 @@ class Read {
 };
 
 }  // namespace
+
+std::optional<std::vector<BowlSide>> ReadBowl(const std::string& text) {
+  std::vector<BowlSide> out;
+  TrialSpec spec;
+  const std::vector<Field> fields = Fields(spec);
+  const auto trimmed = [](const std::string& part) {
+    const size_t begin = part.find_first_not_of(' ');
+    return begin == std::string::npos ? std::string()
+                                      : part.substr(begin, part.find_last_not_of(' ') + 1 - begin);
+  };
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    const std::string side = text.substr(begin, end - begin);
+    const size_t equals = side.find('=');
+    if (equals == std::string::npos) return std::nullopt;
+    out.push_back({.field = trimmed(side.substr(0, equals))});
+    const json number = json::parse(trimmed(side.substr(equals + 1)), nullptr, false);
+    if (!number.is_number() || !(number.get<double>() > 0)) return std::nullopt;
+    out.back().lowest = number.get<double>();
+    const bool numeric = std::any_of(fields.begin(), fields.end(), [&](const Field& f) {
+      return f.path == out.back().field &&
+             (f.type == FieldType::kInteger || f.type == FieldType::kNumber);
+    });
+    if (!numeric) return std::nullopt;
+    begin = end + 1;
+  }
+  return out;
+}
 
 const std::vector<std::string>& StageKinds() {
   static const std::vector<std::string> kKinds = {"probe", "painters", "finetune", "evaluate",

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,14 @@ const StageSetting* FindStageSetting(const std::string& kind, const std::string&
 // either may be null.
 std::vector<SpecError> ReadStageSettings(const std::string& kind, const nlohmann::json& given,
                                          nlohmann::json* canonical, nlohmann::json* full);
+
+// A noop's `bowl`, "train.lr = 0.003, train.beta2 = 0.95": numeric fields and the values, above 0,
+// where it is lowest. nullopt for anything else; of an empty text there are no sides.
+struct BowlSide {
+  std::string field;
+  double lowest = 1;
+};
+std::optional<std::vector<BowlSide>> ReadBowl(const std::string& text);
 
 // [{"kind", "path", "type", "default", "min", "max", "choices", "doc"}], for the reference page.
 nlohmann::json StageSettingReference();
