@@ -279,7 +279,7 @@ void ToProto(const store::SweepView& v, v1::Sweep* out) {
   out->set_paused(v.row.paused);
 }
 
-void ToProto(const store::TrialView& v, v1::Trial* out) {
+void ToProto(const store::TrialView& v, v1::Trial* out, TrialParts parts) {
   out->set_id(v.row.id.value);
   out->set_cell_id(v.cell_id);
   out->set_cell(v.cell.name);
@@ -298,6 +298,11 @@ void ToProto(const store::TrialView& v, v1::Trial* out) {
     stage->set_target_step(s.row.target_step);
     stage->set_checkpoint_step(s.row.checkpoint_step);
     stage->set_checkpoint_path(s.row.checkpoint_path);
+    if (parts == TrialParts::kAll) {
+      stage->set_settings_json(s.row.settings_json);
+      stage->set_reason(s.row.reason);
+      stage->set_labels(s.row.labels);
+    }
     for (size_t i = 0; i < s.attempts.size(); ++i) {
       const AttemptRow& a = s.attempts[i];
       v1::Attempt* attempt = stage->add_attempts();

@@ -362,7 +362,8 @@ void Owner::AskForAdvice(Batch& batch) {
 bool Owner::NeedsLookup(const Item& item) const {
   const bool looks_up = std::holds_alternative<core::MaterializeSlice>(item.event) ||
                         std::holds_alternative<core::CancelTrial>(item.event) ||
-                        std::holds_alternative<core::RetryTrial>(item.event);
+                        std::holds_alternative<core::RetryTrial>(item.event) ||
+                        std::holds_alternative<core::AddStage>(item.event);
   return looks_up && (!item.looked_up || item.epoch != epoch_);
 }
 
@@ -397,6 +398,9 @@ absl::Status Owner::LookUp(core::Event& event) {
   } else if (auto* retry = std::get_if<core::RetryTrial>(&event)) {
     ASSIGN_OR_RETURN(retry->known, store_->Find(retry->trial));
     ASSIGN_OR_RETURN(retry->links, store_->LinksOf(retry->trial));
+  } else if (auto* add = std::get_if<core::AddStage>(&event)) {
+    ASSIGN_OR_RETURN(add->known, store_->Find(add->trial));
+    ASSIGN_OR_RETURN(add->links, store_->LinksOf(add->trial));
   }
   return absl::OkStatus();
 }

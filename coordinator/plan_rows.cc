@@ -3,14 +3,24 @@
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "trainer/spec/cost.h"
 #include "trainer/spec/parse.h"
 #include "trainer/spec/sha256.h"
+#include "trainer/spec/stage_settings.h"
 
 namespace plumb::coordinator {
+
+std::string WithLabel(const std::string& labels, const std::string& more) {
+  if (more.empty()) return labels;
+  std::set<std::string> all = {more};
+  for (const auto label : absl::StrSplit(labels, ',', absl::SkipEmpty())) all.emplace(label);
+  return absl::StrJoin(all, ",");
+}
 
 core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& request_id,
                           const std::string& labels, int64_t bundle) {
@@ -58,14 +68,17 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
   };
   const int64_t threads = std::max<int64_t>(1, t.config.execution.threads);
   for (const sweeps::PlannedStage& s : t.stages) {
+    const nlohmann::json settings = nlohmann::json::parse(s.settings_json);
+    const bool external = s.kind == "external";
     out.stages.push_back({.name = s.name,
                           .kind = s.kind,
                           .settings_json = s.settings_json,
                           .priority = s.priority,
                           .target_step = s.target_step,
                           .threads = threads * processes(s.kind),
-                          .memory_bytes = t.predicted_peak_bytes * processes(s.kind),
-                          .labels = labels,
+                          .memory_bytes = external ? settings.value("memory_mib", int64_t{0}) << 20
+                                                   : t.predicted_peak_bytes * processes(s.kind),
+                          .labels = WithLabel(labels, spec::WorkerLabel(s.kind, settings)),
                           .bundle = fuses(s.kind) ? bundle : 1,
                           .ranks = processes(s.kind)});
     out.parents.push_back(s.parent);

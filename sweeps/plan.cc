@@ -149,7 +149,7 @@ class Planner {
     for (const ChildStage& child : file_.children) {
       out.push_back({.name = child.name,
                      .kind = child.kind,
-                     .parent = file_.stage_name,
+                     .parent = child.parent,
                      .settings_json = child.settings_json,
                      .target_step = 1});
     }

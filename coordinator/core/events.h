@@ -163,6 +163,16 @@ struct RetryTrial {
   TrialId trial;
   std::optional<TrialTree> known;
   std::vector<SweepTrialRow> links;  // the sweeps it belongs to
+  std::string stage = "";  // this one, and what was cancelled because of it; "": all that failed
+};
+// A trial, finished or not, gains a stage, unless it has the same already.
+struct AddStage {
+  TrialId trial;
+  StageRow stage;  // name, kind, settings, target, memory, labels; what it needs beside that and
+                   // its place in line are those of the trial's first stage
+  std::string parent;  // the stage that it follows; "": the first
+  std::optional<TrialTree> known;
+  std::vector<SweepTrialRow> links;
 };
 
 // An attempt whose facts the database refuses: ends as failed, without taking others with it.
@@ -175,8 +185,8 @@ struct QuarantineAttempts {
 struct Tick {};
 
 using Event = std::variant<SubmitSweep, MaterializeSlice, AdviseSweep, AbandonSweep, RegisterWorker,
-                           Report, CancelSweep, CancelTrial, RetryTrial, EditSweep, EditWorker,
-                           EditUser, QuarantineAttempts, Tick>;
+                           Report, CancelSweep, CancelTrial, RetryTrial, AddStage, EditSweep,
+                           EditWorker, EditUser, QuarantineAttempts, Tick>;
 
 // ---- answers ----
 
@@ -201,7 +211,12 @@ struct Reported {
 struct Counted {
   int64_t stages = 0;
 };
-using Answer = std::variant<std::monostate, Submitted, Registered, Reported, Counted>;
+struct StageAdded {
+  std::string name;  // with -2 where another stage of the trial has its name
+  bool is_new = false;
+  bool retried = false;  // it was there, and had failed or was cancelled
+};
+using Answer = std::variant<std::monostate, Submitted, Registered, Reported, Counted, StageAdded>;
 
 struct Effects {
   std::vector<Change> changes;  // to be committed in one transaction, in order
