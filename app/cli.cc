@@ -202,6 +202,8 @@ void AddServe(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--label", l.worker.labels, "A word that sweeps may ask for (resources: labels)");
   c->add_option("--memory-gib", l.worker.memory_gib,
                 "Memory for trials (0: nine tenths of what the devices have)");
+  c->add_option("--gpu", l.worker.gpu,
+                "The GPU it has to itself, from 0; all: a worker for each GPU of this machine");
   c->add_option("--gang-address", l.worker.gang_address,
                 "Where other machines reach this one: it then takes part in trials whose ranks "
                 "fit no one worker, and listens there while they meet");
@@ -385,6 +387,15 @@ void AddResults(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--x", l.plot.x, "steps, tokens or flops");
   c->add_flag("--linear", l.plot.linear, "Linear x axis");
 
+  c = b.Command(g, "profile", "A value along one axis, a line for each setting of another",
+                "plumb plot profile --x n_layers --by train.flops -o svg --out depth.svg",
+                [](const Line& x) { return PlotProfile(x.context, x.plot); });
+  figure(c);
+  c->add_option("--series", l.plot.series, "What to show (the sweep's objective)");
+  c->add_option("--x", l.plot.axis, "Axis across (depth, or the first number that varies)");
+  c->add_option("--by", l.plot.by, "Axis of the lines (what varies without moving with --x)");
+  c->add_flag("--linear", l.plot.linear, "Linear x axis");
+
   c = b.Command(root, "compare",
                 "Which value of an axis is better? Paired differences, with what may be claimed",
                 "plumb compare 3 --by variants --db plumb.db --plot forest.svg",
@@ -441,6 +452,9 @@ void AddRest(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--vocab", l.data.vocab_size,
                 "Vocabulary of --nanogpt's ids (0: the largest id + 1)");
   c->add_option("--split-seed", l.data.split_seed, "Another split of the same documents");
+  c->add_flag("--disjoint", l.data.disjoint,
+              "Cut out of train what tune, val and test have too; a bundled corpus is asked for by "
+              "its name instead, as python-docs-en-disjoint");
   const auto root_option = [&l](CLI::App* to) {
     to->add_option("--data-root", l.data.data_root, "Where prepared corpora lie");
   };

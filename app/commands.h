@@ -45,6 +45,7 @@ struct WorkerArgs {
   bool allow_commands = false;
   bool shared_checkpoints = false;
   std::string gang_address;
+  std::string gpu;  // "", a number, or "all": a worker for each
   double memory_gib = 0;  // 0: nine tenths of the devices'
   double corpora_gib = 50;
   std::string until;  // "", "90m" from now, or seconds since 1970 with an @ before
@@ -143,11 +144,12 @@ int RunStage(const Context& context, const StageArgs& args);
 
 struct PlotArgs {
   int64_t sweep = 0;
-  std::string series, x = "steps", rows, cols, out;
+  std::string series, x = "steps", rows, cols, axis, by, out;
   bool linear = false;
 };
 int PlotGrid(const Context& context, const PlotArgs& args);
 int PlotCurves(const Context& context, const PlotArgs& args);
+int PlotProfile(const Context& context, const PlotArgs& args);
 
 struct CompareArgs {
   int64_t sweep = 0;  // 0: the newest
@@ -178,6 +180,7 @@ struct DataArgs {
   std::string corpus, tokenizer = "bytes", data_root, nanogpt;
   int64_t vocab_size = 0, split_seed = 0;
   std::vector<std::string> files, parts;
+  bool disjoint = false;
 };
 int PrepareData(const Context& context, const DataArgs& args);
 int ListData(const Context& context, const DataArgs& args);

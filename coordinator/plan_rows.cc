@@ -14,13 +14,19 @@
 #include "trainer/spec/stage_settings.h"
 
 namespace plumb::coordinator {
+namespace {
 
-std::string WithLabel(const std::string& labels, const std::string& more) {
-  if (more.empty()) return labels;
-  std::set<std::string> all = {more};
-  for (const auto label : absl::StrSplit(labels, ',', absl::SkipEmpty())) all.emplace(label);
+// The labels that its sweep asks for, one that its stage needs ("": none), and "cuda" for a trial
+// on a GPU: every worker with one has that label (worker/devices.h).
+std::string LabelsOf(const std::string& asked, const spec::TrialSpec& config,
+                     const std::string& stage) {
+  std::set<std::string> all = absl::StrSplit(asked, ',', absl::SkipEmpty());
+  if (config.numerics.device == spec::DeviceKind::kCuda) all.insert("cuda");
+  if (!stage.empty()) all.insert(stage);
   return absl::StrJoin(all, ",");
 }
+
+}  // namespace
 
 core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& request_id,
                           const std::string& labels, int64_t bundle) {
@@ -78,7 +84,7 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
                           .threads = threads * processes(s.kind),
                           .memory_bytes = external ? settings.value("memory_mib", int64_t{0}) << 20
                                                    : t.predicted_peak_bytes * processes(s.kind),
-                          .labels = WithLabel(labels, spec::WorkerLabel(s.kind, settings)),
+                          .labels = LabelsOf(labels, t.config, spec::WorkerLabel(s.kind, settings)),
                           .bundle = fuses(s.kind) ? bundle : 1,
                           .ranks = processes(s.kind)});
     out.parents.push_back(s.parent);
