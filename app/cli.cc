@@ -339,7 +339,7 @@ void AddStage(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--state", l.stage.state, "Only in this state");
   c->add_option("--limit", l.stage.limit, "At most so many (500); 0: all");
   const auto one = [&l](CLI::App* to) {
-    to->add_option("trial", l.stage.trials, "Trial")->required()->expected(1);
+    to->add_option("trial", l.stage.trial, "Trial")->required();
     to->add_option("name", l.stage.name, "Stage")->required();
   };
   one(b.Command(g, "show", "One stage: settings, state, attempts", "plumb stage show 3 glue",

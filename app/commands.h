@@ -131,15 +131,15 @@ int RetryTrial(const Context& context, const TrialArgs& args);
 int ShowRecords(const Context& context, const std::string& command, const TrialArgs& args);
 
 struct StageArgs {
-  int64_t sweep = 0;
+  int64_t sweep = 0, trial = 0;
   std::vector<int64_t> trials;
   std::string kind, name, from, settings, file, where, state;
   int64_t limit = 500;
   bool tune = false, dry_run = false;
 };
 int ListStages(const Context& context, const StageArgs& args);
-int ShowStage(const Context& context, const StageArgs& args);   // trials: the one
-int RetryStage(const Context& context, const StageArgs& args);  // the same
+int ShowStage(const Context& context, const StageArgs& args);
+int RetryStage(const Context& context, const StageArgs& args);
 int RunStage(const Context& context, const StageArgs& args);
 
 struct PlotArgs {

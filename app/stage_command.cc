@@ -182,7 +182,7 @@ int ListStages(const Context& context, const StageArgs& args) {
 int ShowStage(const Context& context, const StageArgs& args) {
   absl::StatusOr<Format> format = ParseFormat(context.format);
   if (!format.ok()) return Finish(format.status());
-  auto trial = FetchTrial(context, args.trials.front());
+  auto trial = FetchTrial(context, args.trial);
   if (!trial.ok()) return Finish(trial.status());
   std::vector<std::string> names, after;
   const v1::Stage* stage = nullptr;
@@ -262,7 +262,7 @@ int RetryStage(const Context& context, const StageArgs& args) {
   absl::StatusOr<Client> client = Client::Connect(context);
   if (!client.ok()) return Finish(client.status());
   v1::RetryTrialRequest request;
-  request.set_trial_id(args.trials.front());
+  request.set_trial_id(args.trial);
   request.set_stage(args.name);
   auto response = client->Call(&Stub::RetryTrial, request);
   if (!response.ok()) return Finish(response.status());

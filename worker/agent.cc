@@ -704,6 +704,11 @@ class Agent {
     const std::string dir = workspace_.CheckpointDir(attempt.key().stage);
     if (!trainer::WriteAcknowledged(dir, attempt.acked_checkpoint))
       spdlog::warn("cannot write {}/acknowledged; more checkpoints are kept", dir);
+    // Trainers of others need not know what may go.
+    if (attempt.assignment && attempt.assignment->kind() == "external" &&
+        attempt.acked_checkpoint > 0)
+      trainer::RetainCheckpoints(
+          dir, absl::StrCat("step-", absl::Dec(attempt.acked_checkpoint, absl::kZeroPad12)));
   }
 
   void Start(Attempt& attempt, Slot& slot) {

@@ -241,6 +241,7 @@ TEST_F(PinFilesTest, StagesOfTheReferencePageAreRead) {
   const size_t section = page.find("\n## stages\n"), fence = page.find("```yaml\n", section) + 8;
   ASSERT_NE(section, std::string::npos);
   std::ofstream(dir_ + "/task.jsonl") << "[0, \"a\"]\n";
+  for (const char* script : {"/cut.py", "/score.py"}) std::ofstream(dir_ + script) << "pass\n";
   const auto pinned =
       PinFiles(With(page.substr(fence, page.find("```", fence) - fence)), "f.yaml", dir_);
   ASSERT_TRUE(pinned.ok()) << pinned.status();
@@ -248,7 +249,8 @@ TEST_F(PinFilesTest, StagesOfTheReferencePageAreRead) {
   std::vector<std::string> kinds;
   for (const PlannedStage& s : p.trials[0].stages) kinds.push_back(s.kind);
   EXPECT_EQ(kinds,
-            (std::vector<std::string>{"pretrain", "probe", "painters", "finetune", "evaluate"}));
+            (std::vector<std::string>{"pretrain", "probe", "painters", "finetune", "evaluate",
+                                      "external", "external", "external"}));
 }
 
 TEST_F(PinFilesTest, MissingFileIsShownWhereItIsNamed) {

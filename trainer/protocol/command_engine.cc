@@ -127,7 +127,10 @@ class CommandEngine : public Engine {
   void ExtendRow(const std::string& row, int64_t until_step) override {
     Find(row).until = until_step;
   }
-  void CheckpointRow(const std::string& row) override { Find(row); }  // when, the command says
+  void CheckpointRow(const std::string& row) override {
+    Find(row);
+    throw std::runtime_error("a command says itself when it has a checkpoint");
+  }
 
   void StopRow(const std::string& name, StopMode mode) override {
     Row& row = Find(name);
