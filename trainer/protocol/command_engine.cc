@@ -372,7 +372,7 @@ class CommandEngine : public Engine {
     Launch();  // it was allowed to go on meanwhile
   }
 
-  void End(RowOutcome outcome, const std::string& cause) {
+  void End(RowOutcome outcome, std::string cause) {  // a copy: it may be the row's own
     const Row row = std::move(*row_);
     row_.reset();
     const json summary = {
