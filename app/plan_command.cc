@@ -104,17 +104,23 @@ limits: {trials: 50}
 
 }  // namespace
 
+absl::StatusOr<sweeps::SweepPlan> PlanText(const std::string& yaml, const std::string& file,
+                                           const std::string& data_root,
+                                           const std::string& assume_tokens) {
+  const std::string root = data_root.empty() ? data::DefaultRoot() : data_root;
+  return sweeps::PlanSweep(yaml, file, [&](const std::string& c, const std::string& t) {
+    absl::StatusOr<sweeps::CorpusInfo> info = LookUp(root, c, t);
+    const bool assume = absl::IsNotFound(info.status()) && !assume_tokens.empty();
+    return assume ? Assumed(assume_tokens, t) : info;
+  });
+}
+
 int PlanSweepCommand(const Context& context, const SweepArgs& args) {
   absl::StatusOr<Format> format = ParseFormat(context.format);
   if (!format.ok()) return Finish(format.status());
   absl::StatusOr<std::string> yaml = ReadSweepFile(args.file);
   if (!yaml.ok()) return Finish(yaml.status());
-  const std::string root = args.data_root.empty() ? data::DefaultRoot() : args.data_root;
-  auto plan = sweeps::PlanSweep(*yaml, args.file, [&](const std::string& c, const std::string& t) {
-    absl::StatusOr<sweeps::CorpusInfo> info = LookUp(root, c, t);
-    const bool assume = absl::IsNotFound(info.status()) && !args.assume_tokens.empty();
-    return assume ? Assumed(args.assume_tokens, t) : info;
-  });
+  auto plan = PlanText(*yaml, args.file, args.data_root, args.assume_tokens);
   if (!plan.ok()) return Finish(plan.status());
   const double measured = args.flops_per_second > 0 ? 0 : MeasuredFlopsPerSecond(context.db);
   const sweeps::PlanSummary summary =

@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "app/client.h"
+#include "sweeps/plan.h"
 
 namespace plumb::app {
 
@@ -12,6 +13,11 @@ namespace plumb::app {
 // names are pinned (sweeps/stage_files.h).
 absl::StatusOr<std::string> ReadSweepFile(const std::string& file);
 std::string NewRequestId();
+std::string ThisUser();
+// As `plumb sweep plan` does.
+absl::StatusOr<sweeps::SweepPlan> PlanText(const std::string& yaml, const std::string& file,
+                                           const std::string& data_root,
+                                           const std::string& assume_tokens);
 
 // Retries while the server is unreachable; the request id makes that safe.
 absl::StatusOr<v1::SubmitSweepResponse> Submit(Client& client, const std::string& yaml,

@@ -30,15 +30,24 @@ std::string JoinLabels(const std::string& a, const std::string& b) {
 
 }  // namespace
 
+const std::set<StageState>& Core::NoResult() {
+  static const std::set<StageState> kNoResult = {StageState::kFailed, StageState::kCancelled,
+                                                 StageState::kStopped};
+  return kNoResult;
+}
+
 absl::StatusOr<Answer> Core::On(const RetryTrial& e) {
   Trial* trial = Recall(e.trial, e.known, e.links);
   if (trial == nullptr) return NoTrial(e.trial);
+  const std::string why = absl::StrCat("retried on request", e.user.empty() ? "" : " of ", e.user);
+  std::set<StageState> from(e.from.begin(), e.from.end());
+  if (from.empty()) from = NoResult();
   int64_t stages = 0;
   if (e.stage.empty()) {
-    stages = Reopen(*trial, "retried on request", /*stopped_too=*/true, nullptr);
+    stages = Reopen(*trial, why, from, nullptr);
   } else {
     ASSIGN_OR_RETURN(const std::set<StageId> among, ToRetry(*trial, e.stage));
-    stages = Reopen(*trial, "retried on request", /*stopped_too=*/true, &among);
+    stages = Reopen(*trial, why, from, &among);
   }
   if (stages > 0) Revive(*trial, e.links, "is retried");
   return Counted{stages};
@@ -75,7 +84,7 @@ absl::StatusOr<Answer> Core::On(const AddStage& e) {
   const StageId id = GainStage(*trial, row);
   StageAdded added{.name = At(id).row.name, .is_new = id > before};
   const std::set<StageId> among = {id};
-  added.retried = !added.is_new && Reopen(*trial, "asked for again", true, &among) > 0;
+  added.retried = !added.is_new && Reopen(*trial, "asked for again", NoResult(), &among) > 0;
   if (added.is_new || added.retried) Revive(*trial, e.links, "gains a stage");
   return added;
 }
@@ -91,6 +100,7 @@ Core::Trial* Core::Recall(TrialId id, const std::optional<TrialTree>& known,
 
 void Core::Revive(Trial& trial, const std::vector<SweepTrialRow>& links, absl::string_view why) {
   for (const SweepTrialRow& link : links) {
+    if (!sweeps_.contains(link.sweep)) continue;  // removed since it was looked up
     Sweep& sweep = sweeps_.at(link.sweep);
     if (sweep.row.state == SweepState::kCompleted) {
       sweep.row.state = SweepState::kRunning;
@@ -192,16 +202,13 @@ StageId Core::GainStage(Trial& trial, const StageRow& wanted) {
   return row.id;
 }
 
-int64_t Core::Reopen(Trial& trial, absl::string_view reason, bool stopped_too,
+int64_t Core::Reopen(Trial& trial, absl::string_view reason, const std::set<StageState>& from,
                      const std::set<StageId>* among) {
   int64_t n = 0;
   for (StageId id : trial.stages) {
     if (among != nullptr && !among->contains(id)) continue;
     Stage& stage = At(id);
-    const StageState s = stage.row.state;
-    if (s != StageState::kFailed && s != StageState::kCancelled &&
-        !(stopped_too && s == StageState::kStopped))
-      continue;
+    if (!from.contains(stage.row.state)) continue;
     // What its parent's result refuses stays refused.
     if (stage.row.parent && IsTerminal(At(stage.row.parent).row.state) && !ParentSucceeded(stage))
       continue;

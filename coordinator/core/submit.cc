@@ -6,7 +6,6 @@
 #include "coordinator/core/core.h"
 
 namespace plumb::core {
-
 absl::StatusOr<Answer> Core::On(const SubmitSweep& e) {
   if (const auto it = by_request_.find(e.sweep.request_id); it != by_request_.end()) {
     const SweepRow& before = sweeps_.at(it->second).row;
@@ -23,10 +22,17 @@ absl::StatusOr<Answer> Core::On(const SubmitSweep& e) {
   row.cursor = 0;
   row.create_time_us = now_.wall_us;
   effects_.changes.push_back(InsertSweep{row});
-  NoteSweep("sweep_submitted", row.id, absl::StrCat(row.trials, " trials planned"));
+  if (row.imported) {
+    NoteSweep("sweep_imported", row.id,
+              absl::StrCat(row.trials, " trials, from ", row.origin_json,
+                           row.user.empty() ? "" : "; by ", row.user));
+  } else {
+    NoteSweep("sweep_submitted", row.id, absl::StrCat(row.trials, " trials planned"));
+    materializing_.insert(row.id);
+  }
   row.sweep_yaml.clear();
+  row.origin_json.clear();
   by_request_[row.request_id] = row.id;
-  materializing_.insert(row.id);
   if (row.open) open_sweeps_.insert(row.id);
   sweeps_[row.id].row = row;
   return Submitted{.sweep = row.id, .trials = row.trials};
@@ -61,7 +67,7 @@ absl::StatusOr<Answer> Core::On(const MaterializeSlice& e) {
       Trial& trial = trials_.at(id);
       const std::set<StageId> wanted = GainStages(trial, t);
       const std::string why = absl::StrCat("sweep ", e.sweep.value, " asks for it again");
-      Reopen(trial, why, /*stopped_too=*/true, &wanted);
+      Reopen(trial, why, NoResult(), &wanted);
       Raise(At(trial.stages.front()), t.stages.front().until_step, why);
     } else {
       TrialTree tree{.trial = t.trial, .stages = t.stages};
