@@ -41,7 +41,8 @@ int RunTop(const Context& context, const TopArgs& args);
 struct WorkerArgs {
   std::string name, dir, data_root, trainer;
   int slots = 0, exit_when_idle = 0, parent = 0;
-  std::vector<std::string> labels;
+  std::vector<std::string> labels, trainers;  // trainers: NAME=PATH
+  bool allow_commands = false;
   bool shared_checkpoints = false;
   std::string gang_address;
   std::string gpu;        // "", a number, or "all": a worker for each
@@ -65,6 +66,8 @@ int SetUser(const Context& context, const UserArgs& args);
 struct UpArgs {
   std::string dir, data_root, trainer, listen = "127.0.0.1:0";
   std::string suggester;  // "": beside this program; "none": there is to be none
+  std::vector<std::string> trainers;  // NAME=PATH
+  bool allow_commands = false;
   int slots = 0;
 };
 int RunUp(const Context& context, const UpArgs& args);
@@ -158,6 +161,18 @@ int CancelTrial(const Context& context, const TrialArgs& args);
 int RetryTrial(const Context& context, const TrialArgs& args);
 // `command`: of app/records.h's FindRecordView.
 int ShowRecords(const Context& context, const std::string& command, const TrialArgs& args);
+
+struct StageArgs {
+  int64_t sweep = 0, trial = 0;
+  std::vector<int64_t> trials;
+  std::string kind, name, from, settings, file, where, state;
+  int64_t limit = 500;
+  bool tune = false, dry_run = false;
+};
+int ListStages(const Context& context, const StageArgs& args);
+int ShowStage(const Context& context, const StageArgs& args);
+int RetryStage(const Context& context, const StageArgs& args);
+int RunStage(const Context& context, const StageArgs& args);
 
 struct PlotArgs {
   int64_t sweep = 0;

@@ -33,8 +33,9 @@ class Checker {
     for (size_t v = 0; v < std::max<size_t>(1, file_.variants.size()); ++v) Budgets(v);
     Solved();
     if (file_.search) Searching();
-    if (file_.stage_kind == "noop") return Noop();
-    NeedsData();
+    if (file_.stage_kind != "pretrain") NoTiming();
+    if (file_.stage_kind == "noop") return;
+    if (file_.stage_kind == "pretrain") NeedsData();
     NeedsValues();
   }
 
@@ -224,7 +225,7 @@ class Checker {
     if (budgets.size() == 1 && formula != nullptr && budgets[0].second != formula->at) {
       Wrong(budgets[0].second, "the trial computes this budget; give it in one place");
     }
-    if (budgets.empty() && file_.stage_kind != "noop" && HasTrial()) {
+    if (budgets.empty() && file_.stage_kind == "pretrain" && HasTrial()) {
       Wrong(file_.variants.empty() ? file_.trial_at : file_.variants[variant].at,
             file_.variants.empty()
                 ? absl::StrCat("no budget: give one of ", kBudgetNames, ", here or as an axis")
@@ -319,10 +320,11 @@ class Checker {
     }
   }
 
-  void Noop() {
+  void NoTiming() {
     if (file_.timing)
       Wrong(root_.Find("timing")->key.at,
-            "a noop stage trains nothing that could be timed; leave timing out");
+            absl::StrCat("a first stage of kind ", file_.stage_kind,
+                         " trains nothing here that could be timed; leave timing out"));
   }
 
   void NeedsData() {

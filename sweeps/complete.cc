@@ -237,14 +237,16 @@ std::string Completer::BudgetOf(size_t arm, Work* work) {
     s.train.steps = 0, s.train.tokens = 0, s.train.epochs = 0;
     s.train.flops = spec::TotalTrainingFlops(baseline.resolved);
   }
-  const bool noop = file_.stage_kind == "noop";
+  const bool noop = file_.stage_kind == "noop", trains = file_.stage_kind == "pretrain";
   work->resolved = s;
   if (!noop && s.train.epochs > 0) {
+    if (s.data.corpus.empty()) return "train.epochs is of a corpus; name it, as data.corpus";
     const CorpusInfo* corpus = Corpus(s.data.corpus, s.data.tokenizer);
     if (corpus == nullptr) return "its corpus is not there";
     spec::ResolveEpochs(&work->resolved, corpus->train_tokens);
   }
-  if (noop && s.train.steps == 0 && s.train.tokens == 0 && s.train.flops == 0)
+  if (!trains && s.train.steps == 0 && s.train.tokens == 0 && s.train.flops == 0 &&
+      (noop || s.train.epochs == 0))
     work->resolved.train.steps = 1, work->resolved.train.epochs = 0;
   return Reason(spec::Resolve(&work->resolved));
 }
@@ -274,7 +276,9 @@ Candidate Completer::Finish(size_t arm) {
     if (!holds->boolean) return c;
     c.refused.clear();
   }
-  if (file_.stage_kind != "noop") c.refused = AddCorpus(&c.config, &c.cell);
+  if (file_.stage_kind == "pretrain" ||
+      (file_.stage_kind != "noop" && !c.config.data.corpus.empty()))
+    c.refused = AddCorpus(&c.config, &c.cell);
   if (!file_.tune || !c.refused.empty()) return c;
   c.recipe = work.spec;
   c.recipe.data.digest = c.config.data.digest;

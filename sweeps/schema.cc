@@ -257,8 +257,12 @@ class SchemaWriter {
       kinds[kind] = Object(settings);
       kinds[kind]["type"] = {"object", "null"};
     }
-    json stage = Object(kinds);
-    stage["minProperties"] = 1, stage["maxProperties"] = 1;
+    const json name = {{"type", "string"}, {"pattern", "^[A-Za-z0-9_.:-]+$"}};
+    const json from = Described(Any({name, {{"type", "array"}, {"items", name}, {"minItems", 1}}}),
+                                "the stage it starts from; of a list, a stage for each");
+    json stage = {{"anyOf", json::array()}};
+    for (const auto& [kind, settings] : kinds.items())
+      stage["anyOf"].push_back(Object({{"from", from}, {kind, settings}}, {kind}));
     return {{"type", "object"},
             {"minProperties", 1},
             {"propertyNames", {{"pattern", "^[A-Za-z0-9_.-]{1,64}$"}}},

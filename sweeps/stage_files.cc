@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "sweeps/include.h"
 #include "sweeps/problem.h"
+#include "sweeps/read_stages.h"
 #include "sweeps/sweep_file.h"
 #include "sweeps/yaml_reader.h"
 #include "trainer/spec/sha256.h"
@@ -47,12 +48,11 @@ size_t EndOfScalar(const std::string& text, size_t begin, const YamlNode& node) 
   return std::string::npos;
 }
 
-// The scalars that stand where a stage wants a file.
-std::vector<const YamlNode*> Files(const YamlNode& root) {
+// The scalars that stand where one of these stages wants a file.
+std::vector<const YamlNode*> Files(const YamlNode& stages) {
   std::vector<const YamlNode*> out;
-  const YamlEntry* stages = root.is_map() ? root.Find("stages") : nullptr;
-  if (stages == nullptr || !stages->value.is_map()) return out;
-  for (const YamlEntry& stage : stages->value.entries) {
+  if (!stages.is_map()) return out;
+  for (const YamlEntry& stage : stages.entries) {
     if (!stage.value.is_map()) continue;
     for (const YamlEntry& kind : stage.value.entries) {
       if (!kind.key.is_scalar() || !kind.value.is_map()) continue;
@@ -75,16 +75,11 @@ std::filesystem::path FolderOf(const std::string& yaml, int line) {
   return out;
 }
 
-}  // namespace
-
-absl::StatusOr<std::string> PinFiles(const std::string& yaml, const std::string& file_name,
-                                     const std::string& folder) {
-  std::vector<Problem> problems;
-  const auto root = ReadTree(yaml, &problems);
-  const std::vector<const YamlNode*> files = root ? Files(*root) : std::vector<const YamlNode*>();
-  if (files.empty() || !problems.empty()) return yaml;
+// `problems`: of the text as it is.
+absl::StatusOr<std::string> Pin(const std::string& yaml, const std::vector<const YamlNode*>& files,
+                                std::vector<Problem> problems, const std::string& file_name,
+                                const std::string& folder) {
   // Other errors are told first: afterwards columns would be those of the changed text.
-  (void)ReadSweepFile(yaml, &problems);
   std::erase_if(problems, [&](const Problem& p) {
     return std::any_of(files.begin(), files.end(),
                        [&](const YamlNode* f) { return f->at == p.at; });
@@ -125,6 +120,31 @@ absl::StatusOr<std::string> PinFiles(const std::string& yaml, const std::string&
   std::string out = yaml;
   for (const Change& c : changes) out.replace(c.begin, c.end - c.begin, c.text);
   return out;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> PinFiles(const std::string& yaml, const std::string& file_name,
+                                     const std::string& folder) {
+  std::vector<Problem> problems;
+  const auto root = ReadTree(yaml, &problems);
+  const YamlEntry* stages = root && root->is_map() ? root->Find("stages") : nullptr;
+  if (stages == nullptr || !problems.empty()) return yaml;
+  const std::vector<const YamlNode*> files = Files(stages->value);
+  if (files.empty()) return yaml;
+  (void)ReadSweepFile(yaml, &problems);
+  return Pin(yaml, files, std::move(problems), file_name, folder);
+}
+
+absl::StatusOr<std::string> PinStageFiles(const std::string& yaml, const std::string& file_name,
+                                          const std::string& folder) {
+  std::vector<Problem> problems;
+  const auto stage = ReadYaml(yaml, &problems);
+  if (!stage || !problems.empty()) return yaml;
+  const std::vector<const YamlNode*> files = Files(*stage);
+  if (files.empty()) return yaml;
+  (void)ReadLoneStage(yaml, &problems);
+  return Pin(yaml, files, std::move(problems), file_name, folder);
 }
 
 }  // namespace plumb::sweeps

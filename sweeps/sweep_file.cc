@@ -74,7 +74,7 @@ class Reader {
     if (root.Find("sweep") == nullptr) Wrong({}, "`sweep: NAME` is missing");
     if (root.Find("trial") == nullptr) {
       file_.trial_at = root.at;
-      if (file_.stage_kind != "noop")
+      if (file_.stage_kind == "pretrain")
         Wrong({}, "`trial:` is missing: the base trial, as {model: {…}, data: {…}, train: {…}}");
     }
     if (root.Find("objective") != nullptr && root.Find("report") != nullptr) {

@@ -71,10 +71,11 @@ struct Match {
   double tolerance = 0.05;  // relative
 };
 
-// A stage that follows the first one and starts from its last checkpoint.
+// A stage that follows another and starts from what that one left.
 struct ChildStage {
   Position at;
-  std::string name;
+  std::string name;           // "eval:cut" where several parents are named
+  std::string parent;         // the first stage, or one before it in SweepFile::children
   std::string kind;           // of spec::StageKinds()
   std::string settings_json;  // canonical
 };
@@ -109,7 +110,7 @@ struct SweepFile {
   std::string stage_name = "pretrain";
   std::string stage_kind = "pretrain";
   std::string stage_settings = "{}";
-  std::vector<ChildStage> children;  // in the order written
+  std::vector<ChildStage> children;  // parents before children, else in the order written
 };
 
 // Reads a file. Appends every problem found; the result is to be used only when there is none.
