@@ -39,6 +39,7 @@ struct Line {
   UpArgs up;
   DemoArgs demo;
   SweepArgs sweep;
+  WhatIfArgs what_if;
   ModelArgs model;
   CoordCheckArgs coordcheck;
   SimArgs sim;
@@ -335,6 +336,36 @@ void AddSweep(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--assume-tokens", l.sweep.assume_tokens,
                 "Plan for corpora that are not prepared here, as if they had so many training "
                 "tokens: 700M, or by part ja=500M,en=500M");
+  c = b.Command(g, "simulate",
+                "What would searching cost, and how far from the best would it end? Starts nothing",
+                "plumb sweep simulate sweep.yaml --workers 4 --slots 2 --seeds 20",
+                [](const Line& x) { return SimulateSweep(x.context, x.what_if); });
+  WhatIfArgs& w = l.what_if;
+  c->add_option("file", w.file, "Sweep file; left out, that of the sweep in --curves-from");
+  c->add_option("--workers", w.workers, "Machines (4)");
+  c->add_option("--slots", w.slots, "Trials at once on each (2)");
+  c->add_option("--speeds", w.speeds, "Of the machines in turn, 1 being the rate given: 1,1,0.5")
+      ->delimiter(',');
+  c->add_option("--flops-per-second,--flops-per-s", w.flops_per_second,
+                "Of one slot; left out, what --db has measured, or 1e10");
+  c->add_option("--seeds", w.seeds, "Realisations of the curves (20)");
+  c->add_option("--seed", w.seed, "The first of them (1)");
+  c->add_option("--searches", w.searches,
+                "Which: grid, asha-stop, asha-promote, hyperband, median, random, file (all)")
+      ->delimiter(',');
+  c->add_option("--share", w.share, "Of the candidates that random tries (1/3)");
+  c->add_option("--level", w.level, "Of intervals (0.95)");
+  c->add_option("--curves-from", w.curves_from,
+                "A results file: what its trials showed, instead of invented curves");
+  c->add_option("--sweep", w.sweep, "Which sweep of it (the newest)");
+  c->add_option("--crossing", w.crossing,
+                "Invented curves: decades by which the best rate falls in training (0.5)");
+  c->add_option("--spread", w.spread, "The same: deviation that no law predicts (0.03)");
+  c->add_option("--seed-sd", w.seed_sd, "The same: deviation between seeds (0.01)");
+  c->add_option("--noise", w.noise, "The same: deviation of an evaluation (0.005)");
+  c->add_option("--svg", w.svg, "Draw regret against cost into this file");
+  c->add_option("--data-root", w.data_root, "Where prepared corpora lie");
+  c->add_option("--assume-tokens", w.assume_tokens, "As for plan");
   const auto waits = [&l](CLI::App* to) {
     to->add_option("--fail-on", l.sweep.fail_on,
                    "Exit with 7 when any, all or never trials failed");

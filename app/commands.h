@@ -111,6 +111,18 @@ struct SweepArgs {
 };
 int PlanSweepCommand(const Context& context, const SweepArgs& args);
 int SubmitSweep(const Context& context, const SweepArgs& args);
+struct WhatIfArgs {
+  std::string file, data_root, assume_tokens, svg, curves_from;
+  std::vector<std::string> searches;
+  int64_t sweep = 0;  // of curves_from; 0: the newest
+  int64_t workers = 4, slots = 2, seeds = 20, seed = 1;
+  std::vector<double> speeds;
+  double flops_per_second = 0;  // of a slot; 0: as measured, or assumed
+  double level = 0.95;
+  std::string share = "1/3";  // of the candidates, for random
+  double crossing = 0.5, spread = 0.03, seed_sd = 0.01, noise = 0.005;
+};
+int SimulateSweep(const Context& context, const WhatIfArgs& args);
 int ListSweeps(const Context& context, const SweepArgs& args);
 int ShowSweep(const Context& context, const SweepArgs& args);
 int WatchSweepCommand(const Context& context, const SweepArgs& args);

@@ -67,7 +67,8 @@ absl::StatusOr<sweeps::CorpusInfo> Assumed(const std::string& text, const std::s
   return info;
 }
 
-// The median rate of a trial alone that this database has measured; 0 where there is none.
+}  // namespace
+
 double MeasuredFlopsPerSecond(const std::string& db_path) {
   if (!std::filesystem::exists(db_path)) return 0;
   absl::StatusOr<store::Database> db = OpenResults(db_path);
@@ -81,6 +82,8 @@ double MeasuredFlopsPerSecond(const std::string& db_path) {
     values.push_back(rates->Double(0));
   return values.empty() ? 0 : values[values.size() / 2];
 }
+
+namespace {
 
 constexpr char kInitFile[] =
     R"(# A sweep: one trial, the axes that vary it, and how often each point is repeated.

@@ -19,6 +19,9 @@ absl::StatusOr<sweeps::SweepPlan> PlanText(const std::string& yaml, const std::s
                                            const std::string& data_root,
                                            const std::string& assume_tokens);
 
+// The median rate of a trial alone that this database has measured; 0 where there is none.
+double MeasuredFlopsPerSecond(const std::string& db_path);
+
 // Retries while the server is unreachable; the request id makes that safe.
 absl::StatusOr<v1::SubmitSweepResponse> Submit(Client& client, const std::string& yaml,
                                                const std::string& file,

@@ -75,49 +75,6 @@ std::string More(size_t all, int64_t shown) {
   return rest > 0 ? absl::StrCat("  … and ", rest, " more\n") : "";
 }
 
-std::string Percent(double fraction) {
-  return FormatNumber(RoundToFourDigits(fraction * 100)) + "%";
-}
-
-std::string Fraction(const Rational& r) {
-  return absl::StrCat(r.numerator(), "/", r.denominator());
-}
-
-// "asha at 10%, 30%, keep 1/3, promote; divergence at 3 x its best"
-std::string InWords(const StopSpec& stop) {
-  std::vector<std::string> rules;
-  const auto mode = [](RungMode m) { return m == RungMode::kStop ? "stop" : "promote"; };
-  if (stop.asha) {
-    rules.push_back(absl::StrCat(
-        "asha at ",
-        absl::StrJoin(
-            stop.asha->rungs, ", ",
-            [](std::string* out, const Rational& rung) { *out += Percent(rung.ToDouble()); }),
-        ", keep ", Fraction(stop.asha->keep), ", ", mode(stop.asha->mode)));
-  }
-  if (stop.hyperband) {
-    rules.push_back(absl::StrCat("hyperband from ", Percent(stop.hyperband->from.ToDouble()),
-                                 ", keep ", Fraction(stop.hyperband->keep),
-                                 stop.hyperband->brackets > 0
-                                     ? absl::StrCat(", ", stop.hyperband->brackets, " brackets")
-                                     : "",
-                                 ", ", mode(stop.hyperband->mode)));
-  }
-  if (stop.median) {
-    rules.push_back(absl::StrCat("median from ", Percent(stop.median->from.ToDouble()), " of ",
-                                 stop.median->min_trials, " trials or more"));
-  }
-  if (stop.divergence)
-    rules.push_back(
-        absl::StrCat("divergence at ", FormatNumber(stop.divergence->factor), " x its best"));
-  if (stop.racing) {
-    rules.push_back(absl::StrCat("racing at alpha ", FormatNumber(stop.racing->alpha), " from ",
-                                 stop.racing->min_replicates, " replicates"));
-  }
-  return absl::StrJoin(rules, "; ") +
-         (stop.across_cells ? "; across cells: a search, barred from fits" : "");
-}
-
 TuneSummary InWords(const TunePlan& tune) {
   TuneSummary out{.points = static_cast<int64_t>(tune.points()),
                   .seeds = tune.seeds,

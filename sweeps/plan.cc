@@ -145,8 +145,35 @@ class Planner {
       plan_.residuals.push_back(r);
     }
     if (file_.search || (file_.stop && file_.stop->across_cells)) c.cell.flags.push_back("search");
+    CheckCooldown(c);
     plan_.cells.push_back(std::move(c.cell));
     (file_.tune ? recipes_ : configs_).push_back(std::move(file_.tune ? c.recipe : c.config));
+  }
+
+  // Rungs of a WSD run come before its cooldown, where a rate is not worth what it will be, and
+  // losses of different shapes cannot be compared at all.
+  void CheckCooldown(Candidate& c) {
+    const spec::TrainSpec& t = c.config.train;
+    if (t.schedule != spec::ScheduleKind::kWsd) return;
+    const double cooldown = 1 - t.decay_fraction;
+    const auto early = [&](const std::optional<StopSpec>& s) {
+      return s && ComparesBefore(*s, cooldown);
+    };
+    if (early(file_.stop) || (file_.tune && early(file_.tune->stop)))
+      c.cell.flags.push_back("uncooled_rungs");
+    if (!early(file_.stop)) return;
+    const std::string model =
+        spec::Canonical(c.config, spec::With::kResultOnly).value("model", json::object()).dump();
+    if (!first_model_) {
+      first_model_ = model;
+    } else if (*first_model_ != model && !models_differ_) {
+      models_differ_ = true;
+      Wrong(file_.stop->at,
+            absl::StrCat("under schedule: wsd a rung before ", FormatNumber(100 * cooldown),
+                         "% comes before the cooldown, where losses of different models are not "
+                         "comparable; put the rungs after it, take schedule: cosine or linear, or "
+                         "compare inside cells (tune:)"));
+    }
   }
 
   void NothingLeft() {
@@ -268,6 +295,8 @@ class Planner {
   std::vector<spec::TrialSpec> configs_, recipes_;  // by cell; the latter where something is tuned
   std::map<std::string, size_t> cell_of_key_;
   std::vector<SearchPoint> initial_;  // of a search, by cell
+  std::optional<std::string> first_model_;  // of a search under WSD
+  bool models_differ_ = false;
 };
 
 }  // namespace

@@ -143,8 +143,9 @@ class Core {
   std::optional<Cursor> NextSlice() const;
   Cursor CursorOf(SweepId sweep) const;       // one that is there
   const SweepRow* Find(SweepId sweep) const;  // null: there is none
-  // An open sweep of which something has ended, paused or been evaluated since it was last looked
-  // at, and all of whose trials are there: its advisor may extend it, close it, or judge its
+  // An open sweep of which something has ended, paused, been evaluated or got a place on its way to
+  // a rung since it was last looked at, and all of whose trials are there: its advisor may extend
+  // it, close it, or judge its
   // trials.
   struct Due {
     SweepId sweep;

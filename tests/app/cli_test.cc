@@ -410,7 +410,7 @@ aa: plain
 
 TEST_F(CliTest, CompletionAsksTheProgram) {
   EXPECT_THAT(Plumb("completion bash").out, HasSubstr("__complete"));
-  EXPECT_EQ(Plumb("__complete sweep s").out, "show\nsubmit\n");
+  EXPECT_EQ(Plumb("__complete sweep s").out, "show\nsimulate\nsubmit\n");
   EXPECT_THAT(Plumb("__complete plot grid --s").out, HasSubstr("--series\n"));
   EXPECT_EQ(Plumb("completion fishh").code, 2);
 }
