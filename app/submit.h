@@ -5,6 +5,8 @@
 
 #include "absl/status/statusor.h"
 #include "app/client.h"
+#include "app/commands.h"
+#include "sweeps/plan.h"
 
 namespace plumb::app {
 
@@ -12,6 +14,8 @@ namespace plumb::app {
 // names are pinned (sweeps/stage_files.h).
 absl::StatusOr<std::string> ReadSweepFile(const std::string& file);
 std::string NewRequestId();
+// Corpora that are prepared here.
+sweeps::CorpusLookup CorporaOf(const SweepArgs& args);
 
 // Retries while the server is unreachable; the request id makes that safe.
 absl::StatusOr<v1::SubmitSweepResponse> Submit(Client& client, const std::string& yaml,

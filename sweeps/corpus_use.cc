@@ -48,7 +48,7 @@ std::string UseCorpus(const CorpusInfo& corpus, spec::TrialSpec* s, PlannedCell*
                         corpus.vocab_size);
   }
   s->data.digest = corpus.digest;
-  cell->train_tokens = corpus.train_tokens;
+  cell->train_tokens = corpus.train_tokens, cell->splits = corpus.splits;
   if (const std::string wrong = Mixture(corpus, s, cell); !wrong.empty()) return wrong;
   if (corpus.overlap_13gram_test > kOverlapFlag) cell->flags.push_back("test_overlap");
   return "";

@@ -38,6 +38,8 @@ class Planner {
     plan_.priority = file_.priority;
     plan_.labels = file_.labels;
     plan_.bundle = file_.bundle;
+    plan_.prices = file_.prices;
+    plan_.repeats_allowed = file_.allowed.count("more_than_one_epoch") > 0 || AsksForEpochs();
     if (file_.random_points) {
       Random();
     } else {
@@ -52,6 +54,16 @@ class Planner {
 
  private:
   void Wrong(Position at, std::string message) { problems_->push_back({at, std::move(message)}); }
+
+  // A budget of epochs says itself how often the corpus is read.
+  bool AsksForEpochs() const {
+    const auto epochs = [](const Overlay& o) { return o.at.count("train.epochs") > 0; };
+    return epochs(file_.trial) ||
+           std::any_of(file_.variants.begin(), file_.variants.end(), [&](const Variant& v) { return epochs(v.overlay); }) ||
+           std::any_of(file_.axes.begin(), file_.axes.end(), [](const Axis& a) {
+             return std::count(a.fields.begin(), a.fields.end(), "train.epochs") > 0;
+           });
+  }
 
   // Of one point: a variant, and its matched arms.
   double Arms() const {
@@ -260,6 +272,25 @@ class Planner {
 };
 
 }  // namespace
+
+absl::Status CheckRepeats(const SweepPlan& plan) {
+  if (plan.repeats_allowed) return absl::OkStatus();
+  int64_t cells = 0;
+  const PlannedCell* first = nullptr;
+  for (const PlannedCell& cell : plan.cells) {
+    const bool repeats = std::any_of(cell.flags.begin(), cell.flags.end(), [](const std::string& f) {
+      return f.rfind("more_than_one_epoch", 0) == 0;
+    });
+    if (!repeats) continue;
+    if (++cells == 1) first = &cell;
+  }
+  if (cells == 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      cells, " of ", plan.cells.size(), plan.cells.size() == 1 ? " cell reads" : " cells read",
+      " the corpus more than once (", first->name, cells > 1 ? ", …" : "",
+      "): what is learnt twice is not compared at its price. Give fewer tokens or a larger corpus, or write "
+      "`allow: [more_than_one_epoch]`"));
+}
 
 absl::StatusOr<SweepPlan> PlanSweep(const std::string& yaml, const std::string& file_name,
                                     const CorpusLookup& corpora) {
