@@ -1,64 +1,22 @@
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "analysis/figure.h"
+#include "analysis/plot_scale.h"
 #include "analysis/svg.h"
 
 namespace plumb::analysis {
 namespace {
 
-// Maps data to [0, 1] on both axes, logarithmic where asked for and possible.
-class Scale {
- public:
-  explicit Scale(const CurvesFigure& f) : log_x_(f.log_x), log_y_(f.log_y) {
-    for (const Curve& c : f.curves) {
-      for (const auto& [x, y] : c.points) {
-        if (!std::isfinite(y) || !std::isfinite(x)) continue;
-        if ((f.log_x && x <= 0) || (f.log_y && y <= 0)) continue;
-        x_low = std::min(x_low, x), x_high = std::max(x_high, x);
-        y_low = std::min(y_low, y), y_high = std::max(y_high, y);
-      }
-    }
-    if (!empty() && y_low == y_high) y_low -= 0.5, y_high += 0.5;
+PlotScale ScaleOf(const CurvesFigure& f) {
+  PlotScale scale(f.log_x, f.log_y);
+  for (const Curve& c : f.curves) {
+    for (const auto& [x, y] : c.points) scale.Hold(x, y);
   }
-  bool empty() const { return !(x_low <= x_high); }
-  double X(double x) const { return Place(x, x_low, x_high, log_x_); }
-  double Y(double y) const { return Place(y, y_low, y_high, log_y_); }
-  double x_low = std::numeric_limits<double>::infinity(), x_high = -x_low, y_low = x_low,
-         y_high = -x_low;
-
- private:
-  static double Place(double v, double low, double high, bool log) {
-    if (high <= low) return 0.5;
-    return log ? std::log(v / low) / std::log(high / low) : (v - low) / (high - low);
-  }
-  bool log_x_, log_y_;
-};
-
-std::vector<double> Ticks(double low, double high, bool log) {
-  std::vector<double> out;
-  if (!(high > low)) return {low};
-  if (log) {
-    for (double decade = std::pow(10, std::floor(std::log10(low))); decade <= high; decade *= 10) {
-      for (double m : {1.0, 2.0, 5.0}) {
-        if (decade * m >= low * (1 - 1e-9) && decade * m <= high * (1 + 1e-9))
-          out.push_back(decade * m);
-      }
-    }
-    return out;
-  }
-  const double raw = (high - low) / 5, magnitude = std::pow(10, std::floor(std::log10(raw)));
-  const double step = magnitude * (raw / magnitude < 1.5   ? 1
-                                   : raw / magnitude < 3.5 ? 2
-                                   : raw / magnitude < 7.5 ? 5
-                                                           : 10);
-  for (double v = std::ceil(low / step) * step; v <= high + step * 1e-9; v += step)
-    out.push_back(v);
-  return out;
+  return scale;
 }
 
 std::vector<std::pair<int, std::string>> Groups(const CurvesFigure& f) {
@@ -116,8 +74,12 @@ std::vector<std::pair<double, double>> Bucketed(
   return out;
 }
 
-std::string Terminal(const CurvesFigure& f, const TerminalOptions& options) {
-  const Scale scale(f);
+std::string LineKey(int group, bool color) {
+  return color ? absl::StrFormat("\x1b[%dm──\x1b[0m", kAnsi[group % 9]) : "--";
+}
+
+std::string Drawing(const CurvesFigure& f, const TerminalOptions& options) {
+  const PlotScale scale = ScaleOf(f);
   std::string out = absl::StrCat(f.title, "\n");
   if (scale.empty()) return absl::StrCat(out, "(no points)\n");
   const int columns = std::max(20, std::min(options.width, 120) - 12), rows = 16;
@@ -151,8 +113,8 @@ std::string Terminal(const CurvesFigure& f, const TerminalOptions& options) {
   absl::StrAppend(&out, f.y_label, "\n");
   for (int row = 0; row < rows; ++row) {
     const double v = 1 - static_cast<double>(row) / (rows - 1);
-    const double y = f.log_y ? scale.y_low * std::pow(scale.y_high / scale.y_low, v)
-                             : scale.y_low + v * (scale.y_high - scale.y_low);
+    const double y = f.log_y ? scale.y_low() * std::pow(scale.y_high() / scale.y_low(), v)
+                             : scale.y_low() + v * (scale.y_high() - scale.y_low());
     absl::StrAppend(
         &out, row % 5 == 0 || row == rows - 1 ? absl::StrFormat("%9.4g ", y) : std::string(10, ' '),
         "|");
@@ -170,12 +132,18 @@ std::string Terminal(const CurvesFigure& f, const TerminalOptions& options) {
     out += '\n';
   }
   absl::StrAppend(&out, std::string(10, ' '), "+", std::string(columns, '-'), "\n");
-  const std::string left = Short(scale.x_low), right = Short(scale.x_high);
+  const std::string left = Short(scale.x_low()), right = Short(scale.x_high());
   const std::string middle = absl::StrCat(f.x_label, f.log_x ? " (log)" : "");
   const int room =
       std::max(2, columns - static_cast<int>(left.size() + right.size() + middle.size()));
   absl::StrAppend(&out, std::string(11, ' '), left, std::string(room / 2, ' '), middle,
                   std::string(room - room / 2, ' '), right, "\n");
+  return out;
+}
+
+std::string Terminal(const CurvesFigure& f, const TerminalOptions& options) {
+  std::string out = Drawing(f, options);
+  if (ScaleOf(f).empty()) return out;
   // Which curve ends where, best first: readable without colour.
   struct End {
     std::string label;
@@ -195,15 +163,14 @@ std::string Terminal(const CurvesFigure& f, const TerminalOptions& options) {
   }
   std::sort(ends.begin(), ends.end(), [](const End& a, const End& b) { return a.y < b.y; });
   for (const End& e : ends) {
-    const std::string key =
-        options.color ? absl::StrFormat("\x1b[%dm──\x1b[0m", kAnsi[e.group % 9]) : "--";
-    absl::StrAppendFormat(&out, "  %s %-36s ends at %.4f (n=%d)\n", key, e.label, e.y, e.n);
+    absl::StrAppendFormat(&out, "  %s %-36s ends at %.4f (n=%d)\n", LineKey(e.group, options.color),
+                          e.label, e.y, e.n);
   }
   return out;
 }
 
 std::string Svg(const CurvesFigure& f) {
-  const Scale scale(f);
+  const PlotScale scale = ScaleOf(f);
   constexpr double kLeft = 80, kTop = 50, kW = 560, kH = 340;
   const auto groups = Groups(f);
   SvgPage svg(kLeft + kW + 220,
@@ -214,13 +181,13 @@ std::string Svg(const CurvesFigure& f) {
     const auto px = [&](double x) { return kLeft + kW * scale.X(x); };
     const auto py = [&](double y) { return kTop + kH * (1 - scale.Y(y)); };
     double last = -1e9;
-    for (double t : Ticks(scale.x_low, scale.x_high, f.log_x)) {
+    for (double t : Ticks(scale.x_low(), scale.x_high(), f.log_x)) {
       svg.Line(px(t), kTop, px(t), kTop + kH, "#E4E4E4", 0.8);
       if (px(t) - last < 36) continue;  // labels that would touch are left out, their lines stay
       last = px(t);
       svg.Text(px(t), kTop + kH + 18, Short(t), {.size = 11, .anchor = "middle"});
     }
-    for (double t : Ticks(scale.y_low, scale.y_high, f.log_y)) {
+    for (double t : Ticks(scale.y_low(), scale.y_high(), f.log_y)) {
       svg.Line(kLeft, py(t), kLeft + kW, py(t), "#E4E4E4", 0.8);
       svg.Text(kLeft - 6, py(t) + 4, absl::StrFormat("%.4g", t), {.size = 11, .anchor = "end"});
     }

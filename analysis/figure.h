@@ -41,10 +41,31 @@ struct CurvesFigure {
   std::vector<Curve> curves;
 };
 std::string Terminal(const CurvesFigure& figure, const TerminalOptions& options);
+// Title, frame and curves without the list of where they end; and what stands for a group there.
+std::string Drawing(const CurvesFigure& figure, const TerminalOptions& options);
+std::string LineKey(int group, bool color);
 std::string Svg(const CurvesFigure& figure);
 // label, group, line (one per curve: replicates differ in it), x, y of every point, not only of the
 // drawn ones.
 std::string Csv(const CurvesFigure& figure);
+
+// A value along one axis, a line for each setting of the others: "deep or wide, at three budgets".
+struct ProfileFigure {
+  std::string title;   // "Sweep 3 deepnarrow: test bits per byte"
+  std::string metric;  // "test bits per byte"
+  std::string x_label = "depth (n_layers)";
+  bool log_x = false;
+  struct Line {
+    std::string label;              // "flops=1e+12"
+    std::vector<CellResult> cells;  // with x, ascending
+    MapReading reading;             // of this line alone
+  };
+  std::vector<Line> lines;
+  std::vector<std::string> notes;
+};
+std::string Terminal(const ProfileFigure& figure, const TerminalOptions& options);
+std::string Svg(const ProfileFigure& figure);
+std::string Csv(const ProfileFigure& figure);  // one row per cell
 
 // Differences with their intervals, one row each: a forest plot.
 struct CompareFigure {

@@ -345,6 +345,15 @@ void AddResults(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--x", l.plot.x, "steps, tokens or flops");
   c->add_flag("--linear", l.plot.linear, "Linear x axis");
 
+  c = b.Command(g, "profile", "A value along one axis, a line for each setting of another",
+                "plumb plot profile --x n_layers --by train.flops -o svg --out depth.svg",
+                [](const Line& x) { return PlotProfile(x.context, x.plot); });
+  figure(c);
+  c->add_option("--series", l.plot.series, "What to show (the sweep's objective)");
+  c->add_option("--x", l.plot.axis, "Axis across (depth, or the first number that varies)");
+  c->add_option("--by", l.plot.by, "Axis of the lines (what varies without moving with --x)");
+  c->add_flag("--linear", l.plot.linear, "Linear x axis");
+
   c = b.Command(root, "compare",
                 "Which value of an axis is better? Paired differences, with what may be claimed",
                 "plumb compare 3 --by variants --db plumb.db --plot forest.svg",
@@ -401,6 +410,9 @@ void AddRest(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--vocab", l.data.vocab_size,
                 "Vocabulary of --nanogpt's ids (0: the largest id + 1)");
   c->add_option("--split-seed", l.data.split_seed, "Another split of the same documents");
+  c->add_flag("--disjoint", l.data.disjoint,
+              "Cut out of train what tune, val and test have too; a bundled corpus is asked for by "
+              "its name instead, as python-docs-en-disjoint");
   const auto root_option = [&l](CLI::App* to) {
     to->add_option("--data-root", l.data.data_root, "Where prepared corpora lie");
   };

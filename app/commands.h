@@ -134,11 +134,12 @@ int ShowRecords(const Context& context, const std::string& command, const TrialA
 
 struct PlotArgs {
   int64_t sweep = 0;
-  std::string series, x = "steps", rows, cols, out;
+  std::string series, x = "steps", rows, cols, axis, by, out;
   bool linear = false;
 };
 int PlotGrid(const Context& context, const PlotArgs& args);
 int PlotCurves(const Context& context, const PlotArgs& args);
+int PlotProfile(const Context& context, const PlotArgs& args);
 
 struct CompareArgs {
   int64_t sweep = 0;  // 0: the newest
@@ -169,6 +170,7 @@ struct DataArgs {
   std::string corpus, tokenizer = "bytes", data_root, nanogpt;
   int64_t vocab_size = 0, split_seed = 0;
   std::vector<std::string> files, parts;
+  bool disjoint = false;
 };
 int PrepareData(const Context& context, const DataArgs& args);
 int ListData(const Context& context, const DataArgs& args);

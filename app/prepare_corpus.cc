@@ -27,6 +27,7 @@ int PrepareCorpus(const DataArgs& args, bool json) try {
   options.nanogpt = args.nanogpt;
   options.vocab_size = args.vocab_size;
   options.split_seed = static_cast<uint64_t>(args.split_seed);
+  options.disjoint = args.disjoint;
   options.root = args.data_root;
   options.progress = [](const std::string& step) { std::fprintf(stderr, "%s\n", step.c_str()); };
   const data::Manifest m = data::Prepare(options);
@@ -45,10 +46,11 @@ int PrepareCorpus(const DataArgs& args, bool json) try {
 }
 
 std::string PrepareRequest(const DataArgs& a, bool json) {
-  const nlohmann::json request = {
-      {"corpus", a.corpus},   {"tokenizer", a.tokenizer},   {"data_root", a.data_root},
-      {"nanogpt", a.nanogpt}, {"vocab_size", a.vocab_size}, {"split_seed", a.split_seed},
-      {"files", a.files},     {"parts", a.parts},           {"json", json}};
+  const nlohmann::json request = {{"corpus", a.corpus},         {"tokenizer", a.tokenizer},
+                                  {"data_root", a.data_root},   {"nanogpt", a.nanogpt},
+                                  {"vocab_size", a.vocab_size}, {"split_seed", a.split_seed},
+                                  {"files", a.files},           {"parts", a.parts},
+                                  {"disjoint", a.disjoint},     {"json", json}};
   return request.dump();  // throws for a file's name that is not UTF-8
 }
 
@@ -63,6 +65,7 @@ DataArgs ParsePrepareRequest(const std::string& text, bool* json) {
   request.at("split_seed").get_to(a.split_seed);
   request.at("files").get_to(a.files);
   request.at("parts").get_to(a.parts);
+  request.at("disjoint").get_to(a.disjoint);
   request.at("json").get_to(*json);
   return a;
 }

@@ -59,6 +59,11 @@ absl::Status UnknownSeries(store::Database& db, int64_t sweep, const std::string
 absl::StatusOr<std::vector<analysis::MapFigure>> MapFigures(const SweepResults& results,
                                                             std::string rows, std::string columns);
 
+// A line for each setting of `by`, over `x`; "" are chosen: depth, or else the first number that
+// varies; and what else varies without moving along (as a width solved for equal parameters does).
+absl::StatusOr<analysis::ProfileFigure> LoadProfile(const SweepResults& results, std::string x,
+                                                    std::string by);
+
 struct CurveRequest {
   int64_t sweep = 0;  // 0: the newest
   std::string series = "val/bits_per_byte";

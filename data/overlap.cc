@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "data/disjoint.h"
 #include "data/units.h"
 
 namespace plumb::data {
 
 std::array<double, 4> Overlap13(const SplitDocuments& split) {
-  constexpr size_t kRun = 13;
+  constexpr size_t kRun = kSharedRun;
   constexpr Split kSmall[] = {Split::kTune, Split::kVal, Split::kTest};
   // The small splits are held and train streams past them: memory is theirs, not train's.
   std::unordered_map<uint64_t, bool> in_train;

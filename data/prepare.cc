@@ -10,6 +10,7 @@
 #include "data/building.h"
 #include "data/compressor.h"
 #include "data/content_digest.h"
+#include "data/disjoint.h"
 #include "data/manifest_json.h"
 #include "data/nanogpt.h"
 #include "data/near_duplicates.h"
@@ -31,29 +32,31 @@ namespace fs = std::filesystem;
 // Raised whenever equal input would give another result, so that nothing old is taken for new.
 constexpr char kToolVersion[] = "1";
 
-Collection Read(const PrepareOptions& options) {
-  std::string known;
+constexpr char kDisjoint[] = "-disjoint";
+
+const PackageCorpus* FindPackages(const std::string& name) {
   for (const PackageCorpus& corpus : PackageCorpora()) {
-    if (options.text.empty() && corpus.name == options.corpus)
-      return ReadPackages(corpus, options.system_root);
-    if (!options.text.empty() && corpus.name == options.corpus) {
-      throw DataError("the name " + corpus.name +
-                      " belongs to the corpus from Debian packages; choose another");
-    }
-    known += (known.empty() ? "" : ", ") + corpus.name;
+    if (corpus.name == name || corpus.name + kDisjoint == name) return &corpus;
   }
+  return nullptr;
+}
+
+Collection Read(const PrepareOptions& options) {
+  const PackageCorpus* packages = FindPackages(options.corpus);
+  if (packages != nullptr && options.text.empty())
+    return ReadPackages(*packages, options.system_root);
+  if (packages != nullptr) {
+    throw DataError("the name " + options.corpus +
+                    " belongs to the corpus from Debian packages; choose another");
+  }
+  std::string known;
+  for (const PackageCorpus& corpus : PackageCorpora())
+    known += (known.empty() ? "" : ", ") + corpus.name;
   if (options.text.empty()) {
     throw DataError("unknown corpus \"" + options.corpus + "\"; " + known +
                     ", or your own text (--text)");
   }
   return ReadText(options.text);
-}
-
-const PackageCorpus* FindPackages(const std::string& name) {
-  for (const PackageCorpus& corpus : PackageCorpora()) {
-    if (corpus.name == name) return &corpus;
-  }
-  return nullptr;
 }
 
 // All parts' documents, each marked with its part; `names` receives the parts, sorted.
@@ -83,8 +86,9 @@ Collection ReadParts(const PrepareOptions& options, std::vector<std::string>* na
     for (const PartSource& p : options.parts) {
       if (p.part != name) continue;
       const PackageCorpus* packages = FindPackages(p.source);
-      Collection one =
-          packages != nullptr ? ReadPackages(*packages, options.system_root) : ReadText({p.source});
+      Collection one = packages != nullptr && packages->name == p.source
+                           ? ReadPackages(*packages, options.system_root)
+                           : ReadText({p.source});
       for (Document& d : one.documents) {
         d.part = static_cast<int>(i);
         all.documents.push_back(std::move(d));
@@ -104,6 +108,7 @@ std::string InputDigest(const PrepareOptions& options, const std::string& tokeni
   spec::Sha256 hash;
   std::ostringstream text;
   text << kToolVersion << '\n' << tokenizer << '\n' << options.split_seed << '\n';
+  if (options.disjoint) text << "disjoint\n";
   for (const double share : options.shares) text << share << '\n';
   text << model.size() << '\n' << model;
   hash.Update(text.str());
@@ -284,13 +289,22 @@ void CheckOptions(const PrepareOptions& options) {
 
 }  // namespace
 
-Manifest Prepare(const PrepareOptions& options) {
-  CheckOptions(options);
+Manifest Prepare(const PrepareOptions& asked) {
+  CheckOptions(asked);
+  PrepareOptions options = asked;
+  if (const PackageCorpus* packages = FindPackages(options.corpus); packages != nullptr) {
+    if (options.disjoint && options.corpus == packages->name) {
+      throw DataError("the corpus without what its splits share has a name of its own: " +
+                      options.corpus + kDisjoint);
+    }
+    options.disjoint = options.corpus != packages->name;
+  }
   const auto step = [&](const std::string& what) {
     if (options.progress) options.progress(what);
   };
   const std::string root = options.root.empty() ? DefaultRoot() : options.root;
   if (!options.nanogpt.empty() && options.parts.empty()) {
+    if (options.disjoint) throw DataError("ids made elsewhere cannot be made disjoint: no text");
     if (!options.text.empty()) throw DataError("give text or a nanoGPT folder, not both");
     step("importing");
     return ImportNanoGpt(options, root);
@@ -324,6 +338,15 @@ Manifest Prepare(const PrepareOptions& options) {
   step("splitting");
   SplitDocuments split =
       SplitParts(std::move(documents), parts, {options.split_seed, options.shares});
+  if (options.disjoint) {
+    step("cutting what the small splits have too out of train");
+    const Cut cut = CutOutOfTrain(&split);
+    split.notes.push_back("disjoint: " + std::to_string(cut.bytes) + " bytes of " +
+                          std::to_string(cut.documents) +
+                          " training documents share 13 units in a row with tune, val or test and "
+                          "were cut out, as whole lines; what was left between is documents of "
+                          "their own");
+  }
   for (const std::string& name : parts) manifest.parts.push_back({.name = name});
   manifest.notes.insert(manifest.notes.end(), split.notes.begin(), split.notes.end());
 

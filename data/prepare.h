@@ -40,6 +40,9 @@ struct PrepareOptions {
       "bytes";       // "bytes", "sentencepiece:<vocabulary>", or the path of a SentencePiece model
   std::string root;  // "": DefaultRoot()
   std::string description;
+  // What tune, val and test have too is cut out of train (data/disjoint.h). A corpus from packages
+  // is asked for by its name with "-disjoint" after it.
+  bool disjoint = false;
   uint64_t split_seed = 0;
   std::array<double, 4> shares = {0.91, 0.03, 0.03, 0.03};  // of the bytes, by Split
   std::string system_root;                                  // where Debian packages lie; "": "/"

@@ -22,31 +22,41 @@ bool IsWordCharacter(char32_t c) {
 
 }  // namespace
 
-std::vector<uint64_t> Units(std::string_view text) {
-  std::vector<uint64_t> units;
+std::vector<PlacedUnit> PlacedUnits(std::string_view text) {
+  std::vector<PlacedUnit> units;
   uint64_t word = 0;
-  const auto end_word = [&] {
-    if (word != 0) units.push_back(Mix(word));
+  size_t begin = 0;
+  const auto end_word = [&](size_t end) {
+    if (word != 0) units.push_back({Mix(word), begin, end});
     word = 0;
   };
   for (size_t at = 0; at < text.size();) {
+    const size_t here = at;
     char32_t c = NextCodePoint(text, &at);
     if (IsKanaOrKanji(c)) {
-      end_word();
-      units.push_back(Mix(c));
+      end_word(here);
+      units.push_back({Mix(c), here, at});
     } else if (IsWordCharacter(c)) {
       if (c >= 'A' && c <= 'Z') c += 'a' - 'A';
+      if (word == 0) begin = here;
       word = (word + c + 1) * 0x9e3779b97f4a7c15;
     } else {
-      end_word();
+      end_word(here);
     }
   }
-  end_word();
+  end_word(text.size());
   return units;
 }
 
-std::vector<uint64_t> NGrams(std::string_view text, size_t n) {
-  const std::vector<uint64_t> units = Units(text);
+std::vector<uint64_t> Units(std::string_view text) {
+  std::vector<uint64_t> units;
+  for (const PlacedUnit& u : PlacedUnits(text)) units.push_back(u.hash);
+  return units;
+}
+
+std::vector<uint64_t> NGrams(std::string_view text, size_t n) { return NGrams(Units(text), n); }
+
+std::vector<uint64_t> NGrams(const std::vector<uint64_t>& units, size_t n) {
   if (units.size() < n) return {};
   constexpr uint64_t kBase = 0xd6e8feb86659fd93;  // odd, so no unit's share of the sum is lost
   uint64_t oldest = 1;                            // kBase^n

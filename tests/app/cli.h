@@ -18,6 +18,13 @@
 
 namespace plumb::app {
 
+// Named, so that a column more changes no test.
+inline constexpr char kTrialColumns[] =
+    "id, key, fusion_key, config_json, state, n_layers, d_model, n_heads, n_kv_heads, head_dim, "
+    "d_ff, vocab_size, norm, position, mlp, tied_head, corpus, tokenizer, seq_len, batch_tokens, "
+    "steps, lr, seed_init, seed_data, params_total, params_non_embedding, params_embedding, "
+    "flops_per_token, tokens, flops, create_time_us";
+
 inline std::string Slurp(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   std::ostringstream text;
@@ -69,14 +76,17 @@ class CliFixture : public ::testing::Test {
     const std::string t = std::to_string(trial.id);
     const std::string seed = std::to_string(trial.seed);
     std::string sql =
-        "INSERT INTO trial VALUES (" + t + ", 'k" + t + "', 'f', '{}', '" + trial.state + "', " +
-        std::to_string(trial.layers) + ", " + std::to_string(trial.width) +
+        "INSERT INTO trial (" + std::string(kTrialColumns) + ") VALUES (" + t + ", 'k" + t +
+        "', 'f', '{}', '" + trial.state + "', " + std::to_string(trial.layers) + ", " +
+        std::to_string(trial.width) +
         ", 1, 1, 16, 64, 256, 'rmsnorm', 'rope', 'swiglu', 0, 'c', 'bytes', 64, 1024, 100, "
         "0.001, " +
         seed + ", " + seed + ", 1000, 500, 500, 3000, 102400, 3.072e8, 0);";
-    sql += "INSERT INTO sweep_trial VALUES (1, " + std::to_string(trial.id - 1) + ", " +
-           std::to_string(trial.cell) + ", " + t + ", " + std::to_string(trial.replicate) + ", " +
-           (trial.aa ? "1" : "0") + ", 0, 0);";
+    sql +=
+        "INSERT INTO sweep_trial (sweep_id, idx, cell_id, trial_id, replicate, aa, shared, tune) "
+        "VALUES (1, " +
+        std::to_string(trial.id - 1) + ", " + std::to_string(trial.cell) + ", " + t + ", " +
+        std::to_string(trial.replicate) + ", " + (trial.aa ? "1" : "0") + ", 0, 0);";
     sql +=
         "INSERT INTO stage (id, trial_id, name, kind, parent_id, settings_json, state, priority, "
         "target_step, step, attempts, failures, not_before_ct_us, threads, checkpoint_step, "
@@ -97,8 +107,9 @@ class CliFixture : public ::testing::Test {
            std::to_string(trials) + ", " + std::to_string(trials) + ", 0, 1);";
   }
   static std::string CellSql(int id, const std::string& name, const std::string& axes_json) {
-    return "INSERT INTO cell VALUES (" + std::to_string(id) + ", 1, " + std::to_string(id - 1) +
-           ", '" + name + "', '" + axes_json + "', '[]');";
+    return "INSERT INTO cell (id, sweep_id, idx, name, axes_json, flags_json) VALUES (" +
+           std::to_string(id) + ", 1, " + std::to_string(id - 1) + ", '" + name + "', '" +
+           axes_json + "', '[]');";
   }
 
   std::string dir_, db_;

@@ -18,10 +18,14 @@ class RecordsTest : public CliFixture {
         "INSERT INTO sweep (id, name, state, request_id, request_hash, sweep_yaml, objective, "
         "trials, cursor, create_time_us, end_time_us) VALUES (1, 's', 'completed', 'r', 'h', "
         "'sweep: s', 'val/loss', 1, 1, 0, "
-        "1); INSERT INTO cell VALUES (1, 1, 0, 'base', '{}', '[]');"
-        "INSERT INTO trial VALUES (1, 'k', 'f', '{}', 'succeeded', 4, 64, 1, 1, 16, 64, 256, "
+        "1); INSERT INTO cell (id, sweep_id, idx, name, axes_json, flags_json) VALUES (1, 1, 0, "
+        "'base', '{}', '[]');"
+        "INSERT INTO trial (" +
+        std::string(kTrialColumns) +
+        ") VALUES (1, 'k', 'f', '{}', 'succeeded', 4, 64, 1, 1, 16, 64, 256, "
         "'rmsnorm', 'rope', 'swiglu', 0, 'c', 'bytes', 64, 1024, 100, 0.001, 0, 0, 1000, 500, 500, "
-        "3000, 102400, 3.072e8, 0); INSERT INTO sweep_trial VALUES (1, 0, 1, 1, 0, 0, 0, 0);" +
+        "3000, 102400, 3.072e8, 0); INSERT INTO sweep_trial (sweep_id, idx, cell_id, trial_id, "
+        "replicate, aa, shared, tune) VALUES (1, 0, 1, 1, 0, 0, 0, 0);" +
         Stage(1, "pretrain", "pretrain", "succeeded", "done") +
         Stage(2, "probes", "probe", "succeeded", "done") +
         Stage(3, "later", "painters", "pending", "new"));

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "data/compressor.h"
+#include "data/disjoint.h"
 #include "data/near_duplicates.h"
 #include "data/overlap.h"
 #include "data/units.h"
@@ -26,6 +27,73 @@ TEST(Units, NGramsAreThoseOfTheRunWhereverItStands) {
   EXPECT_EQ(whole[2], part[0]);
   EXPECT_NE(NGrams("a b c", 3), NGrams("c b a", 3));
   EXPECT_TRUE(NGrams("a b", 3).empty());
+}
+
+TEST(Units, ArePlaced) {
+  const std::string text = "  Hello, w\u00f6rld \u65e5";
+  const std::vector<PlacedUnit> units = PlacedUnits(text);
+  ASSERT_EQ(units.size(), 3u);
+  EXPECT_EQ(text.substr(units[0].begin, units[0].end - units[0].begin), "Hello");
+  EXPECT_EQ(text.substr(units[1].begin, units[1].end - units[1].begin), "w\u00f6rld");
+  EXPECT_EQ(text.substr(units[2].begin, units[2].end - units[2].begin), "\u65e5");
+}
+
+// Words on one line.
+std::string Line(int words, uint64_t seed) {
+  std::string text = Words(words, seed);
+  for (char& c : text) c = c == '\n' ? ' ' : c;
+  text.erase(text.find_last_not_of(' ') + 1);
+  return text;
+}
+
+SplitDocuments Split4(std::vector<std::string> train, const std::string& tune,
+                      const std::string& val, const std::string& test) {
+  SplitDocuments s;
+  for (std::string& t : train) s.documents[0].push_back({"train", std::move(t)});
+  s.documents[static_cast<int>(Split::kTune)] = {{"tune", tune}};
+  s.documents[static_cast<int>(Split::kVal)] = {{"val", val}};
+  s.documents[static_cast<int>(Split::kTest)] = {{"test", test}};
+  return s;
+}
+
+TEST(Disjoint, CutsWholeLinesOfSharedRunsOutOfTrainAlone) {
+  ASSERT_EQ(static_cast<int>(Split::kTrain), 0);
+  const std::string shared = Line(13, 7), own = Line(40, 1), more = Line(40, 2);
+  const std::string held = "before " + shared + " after";
+  SplitDocuments s = Split4({own + "\nIn line " + shared + " rest of it\n" + more, Line(50, 3)},
+                            Line(50, 4), held, Line(50, 5));
+  EXPECT_EQ(Overlap13(s)[static_cast<int>(Split::kVal)], 1);
+  const size_t before = s.documents[0][0].text.size();
+  const Cut cut = CutOutOfTrain(&s);
+  ASSERT_EQ(s.documents[0].size(), 3u);
+  EXPECT_EQ(s.documents[0][0].text, own + "\n");
+  EXPECT_EQ(s.documents[0][1].text, more);
+  EXPECT_EQ(s.documents[0][2].text, Line(50, 3)) << "what shares nothing stays whole";
+  EXPECT_EQ(cut.documents, 1);
+  EXPECT_EQ(cut.bytes, static_cast<int64_t>(before - own.size() - 1 - more.size()));
+  EXPECT_EQ(s.documents[static_cast<int>(Split::kVal)][0].text, held);
+  EXPECT_EQ(Overlap13(s), (std::array<double, 4>{}));
+}
+
+TEST(Disjoint, ARunOfTwelveStaysAndOneOverALineGoesWithBothLines) {
+  const std::string words = Line(12, 7);
+  SplitDocuments twelve = Split4({words}, Line(50, 4), words, Line(50, 5));
+  EXPECT_EQ(CutOutOfTrain(&twelve).bytes, 0);
+  std::string broken = Line(13, 7);
+  const std::string whole = broken;
+  broken[broken.find(' ', broken.size() / 2)] = '\n';
+  SplitDocuments two =
+      Split4({Line(50, 1) + "\n" + broken + "\n" + Line(50, 2)}, Line(50, 4), Line(50, 6), whole);
+  CutOutOfTrain(&two);
+  ASSERT_EQ(two.documents[0].size(), 2u);
+  EXPECT_EQ(two.documents[0][0].text, Line(50, 1) + "\n");
+  EXPECT_EQ(two.documents[0][1].text, Line(50, 2));
+}
+
+TEST(Disjoint, WhatIsAllSharedIsRefused) {
+  const std::string text = Line(100, 7);
+  SplitDocuments s = Split4({text}, Line(50, 4), text, Line(50, 5));
+  EXPECT_THROW(CutOutOfTrain(&s), DataError);
 }
 
 TEST(NearDuplicates, AreDroppedAndTheFirstIsKept) {

@@ -157,6 +157,29 @@ TEST_F(PrepareTest, BadOptionsNameTheFix) {
   EXPECT_THAT(Error(), HasSubstr("python-docs-en, manpages-ja, python-stdlib"));
 }
 
+TEST_F(PrepareTest, ADisjointCorpusSharesNoRunWithTrainAndIsAnother) {
+  for (int i = 0; i < 80; ++i) {
+    Write(dir_ / ("text/" + std::to_string(i) + ".txt"),
+          Words(100, i) + "\n" + Words(15, 999) + "\n" + Words(100, 500 + i));
+  }
+  const Manifest shared = Prepare(options_);
+  EXPECT_EQ(shared.overlap_13gram[static_cast<int>(Split::kTest)], 1);
+  options_.disjoint = true;
+  const Manifest disjoint = Prepare(options_);
+  for (const double share : disjoint.overlap_13gram) EXPECT_EQ(share, 0);
+  EXPECT_NE(disjoint.digest, shared.digest);
+  EXPECT_EQ(disjoint.split(Split::kTest).sha256, shared.split(Split::kTest).sha256);
+  EXPECT_LT(disjoint.split(Split::kTrain).bytes, shared.split(Split::kTrain).bytes);
+  EXPECT_THAT(disjoint.notes, testing::Contains(HasSubstr("disjoint: ")));
+}
+
+TEST_F(PrepareTest, ABundledCorpusIsMadeDisjointByItsName) {
+  options_ = {.corpus = "python-docs-en", .root = dir_ / "root", .disjoint = true};
+  EXPECT_THAT(Error(), HasSubstr("python-docs-en-disjoint"));
+  options_ = {.corpus = "python-docs-en-disjoint", .text = {dir_ / "text"}, .root = dir_ / "root"};
+  EXPECT_THAT(Error(), HasSubstr("choose another"));
+}
+
 TEST_F(PrepareTest, ATokenizerIsTrainedOnTrainAlone) {
   // Words of the small splits, known from a bytes preparation, must not change the model.
   options_.tokenizer = "sentencepiece:350";

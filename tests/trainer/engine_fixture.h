@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -13,6 +14,7 @@
 
 #include "tests/protocol/temp_dir.h"
 #include "tests/trainer/corpus.h"
+#include "trainer/measure_plan.h"
 #include "trainer/protocol/engine.h"
 #include "trainer/spec/parse.h"
 
@@ -72,6 +74,23 @@ inline bool OfTheMachine(const std::string& name) {
 inline std::map<std::tuple<std::string, int64_t, int64_t>, double> Results(const Told& t) {
   auto out = t.points;
   std::erase_if(out, [](const auto& p) { return OfTheMachine(std::get<0>(p.first)); });
+  return out;
+}
+
+// What two parts of one run left, but for the look at the row where the first part's lease ended:
+// an evaluation that a whole run has not, unless it is due there.
+inline std::map<std::tuple<std::string, int64_t, int64_t>, double> Joined(const Told& first,
+                                                                          const Told& second,
+                                                                          const spec::TrialSpec& s,
+                                                                          int64_t cut) {
+  auto out = Results(first);
+  out.merge(Results(second));
+  const std::vector<std::string> log = LogSeries();
+  std::erase_if(out, [&](const auto& p) {
+    const auto& [name, layer, step] = p.first;
+    return step == cut && !IsEvalStep(s, cut) &&
+           std::find(log.begin(), log.end(), name) == log.end();
+  });
   return out;
 }
 

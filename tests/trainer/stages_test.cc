@@ -135,9 +135,7 @@ TEST_F(MixedEngineTest, ResumesInAnyPhaseBitForBit) {
     request.checkpoint = ear_.told[first].checkpoints.back();
     engine_->AddRow(request);
     RunAll();
-    auto joined = Results(ear_.told[first]);
-    joined.merge(Results(ear_.told[second]));
-    EXPECT_EQ(joined, whole) << "stopped at " << at;
+    EXPECT_EQ(Joined(ear_.told[first], ear_.told[second], s, at), whole) << "stopped at " << at;
     engine_->Close();
   }
 }
@@ -208,9 +206,7 @@ TEST_F(EngineTest, ResumesInTheMiddleOfAnEvaluationIntervalBitForBit) {
     Told& second = ear.told[row];
     ASSERT_EQ(second.outcome, RowOutcome::kSucceeded) << second.cause;
     ASSERT_EQ(second.started, std::vector<int64_t>{cut});
-    auto joined = Results(first);
-    joined.merge(Results(second));
-    EXPECT_EQ(joined, Results(whole)) << "cut at " << cut;
+    EXPECT_EQ(Joined(first, second, s, cut), Results(whole)) << "cut at " << cut;
     for (const char* file : {"weights.safetensors", "optimizer.safetensors"}) {
       EXPECT_EQ(Weights(second.checkpoints.back(), file), Weights(whole.checkpoints.back(), file))
           << "cut at " << cut;
