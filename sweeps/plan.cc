@@ -285,7 +285,7 @@ absl::Status CheckRepeats(const SweepPlan& plan) {
     if (++cells == 1) first = &cell;
   }
   if (cells == 0) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(
+  return absl::InvalidArgumentError(absl::StrCat(
       cells, " of ", plan.cells.size(), plan.cells.size() == 1 ? " cell reads" : " cells read",
       " the corpus more than once (", first->name, cells > 1 ? ", …" : "",
       "): what is learnt twice is not compared at its price. Give fewer tokens or a larger corpus, or write "

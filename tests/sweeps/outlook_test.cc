@@ -116,7 +116,7 @@ TEST(Repeats, AreRefusedUnlessAllowed) {
   };
   EXPECT_TRUE(once("steps: 19").ok());
   const absl::Status twice = once("steps: 20");
-  EXPECT_TRUE(absl::IsFailedPrecondition(twice));
+  EXPECT_TRUE(absl::IsInvalidArgument(twice));
   EXPECT_NE(twice.message().find("allow: [more_than_one_epoch]"), absl::string_view::npos) << twice;
   EXPECT_TRUE(once("steps: 20", "allow: [more_than_one_epoch]\n").ok());
   EXPECT_TRUE(once("epochs: 2").ok()) << "the budget says it";

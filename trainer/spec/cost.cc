@@ -24,6 +24,17 @@ int64_t MixingFlops(const ModelSpec& m, int64_t seq_len) {
   return EvaluateShape(ReadBlockManifest(m.block_plugin).flops, m, seq_len);
 }
 
+// Attention is one operation on packed queries, keys and values, as the trainer decides it.
+bool FusedAttention(const ModelSpec& m) {
+  return m.block_plugin.empty() && m.qkv == QkvForm::kFused && m.attn_matrix == AttentionMatrix::kPlain &&
+         m.score_bias == ScoreBias::kNone && m.qk_norm == QkNorm::kNone && m.attn_softcap == 0 && m.attn_window == 0 &&
+         m.position != PositionKind::kAlibi && m.value_residual == ValueResidual::kNone && m.rotary_fraction == 1 &&
+         m.rope_style == RopeStyle::kHalf;
+}
+
+// The scores are there as a matrix.
+bool DenseScores(const ModelSpec& m) { return m.attn_softcap > 0 || m.score_bias != ScoreBias::kNone; }
+
 }  // namespace
 
 ParameterCounts CountParameters(const ModelSpec& m) {
@@ -103,24 +114,33 @@ double TotalTrainingFlops(const TrialSpec& s) {
 }
 
 int64_t PredictedPeakBytes(const TrialSpec& s, int64_t rows) {
-  constexpr int64_t kProcess = 260 << 20;  // LibTorch's CPU library, mapped and touched
+  constexpr double kProcess = 128e6;       // LibTorch's CPU library as far as it is touched, and its products' buffers
+  constexpr int64_t kEvaluated = 4096;     // positions of a pass of evaluation
   const ModelSpec& m = s.model;
   // Of each rank.
   const int64_t batch = std::max<int64_t>(1, s.train.batch_tokens / s.data.seq_len / s.train.ranks);
   const int64_t sequences =
       s.execution.micro_batch > 0 ? std::min(s.execution.micro_batch, batch) : batch;
-  const int64_t tokens = sequences * s.data.seq_len;
-  const int64_t qkv = (m.n_heads + 2 * m.n_kv_heads) * m.head_dim;
-  // What a block keeps for its backward pass, in floats per token: two norms' inputs and outputs,
-  // the residual twice, q, k, v before and after RoPE, the attention's output, and the MLP's hidden
-  // values.
-  const int64_t block =
-      6 * m.d_model + 2 * qkv + m.n_heads * m.head_dim + (Gated(m.mlp) ? 4 : 2) * m.d_ff;
-  // In floating point: absurd shapes are asked about too.
-  const double floats = static_cast<double>(m.n_layers * block + 4 * m.d_model + 2 * m.vocab_size);
-  const double activations = 4.0 * static_cast<double>(tokens) * floats;
-  const double row = 16.0 * static_cast<double>(LayoutOf(m).row_size) + activations;
-  const double process = static_cast<double>(kProcess) + static_cast<double>(rows) * row;
+  const auto tokens = static_cast<double>(sequences * s.data.seq_len);
+  // In floating point, and floats per position: absurd shapes are asked about too.
+  const auto d = static_cast<double>(m.d_model), ff = static_cast<double>(m.d_ff), v = static_cast<double>(m.vocab_size);
+  const auto qkv = static_cast<double>((m.n_heads + 2 * m.n_kv_heads) * m.head_dim);
+  const auto heads = static_cast<double>(m.n_heads * m.head_dim);
+  const double hidden = Gated(m.mlp) ? 3 * ff : 2 * ff;  // before and after the activation
+  // What a block keeps for its backward pass: the stream and its norm before each branch, queries, keys and values, what
+  // attention made of them, and the MLP's hidden values. Where attention is put together of parts, each is kept.
+  double block = 4 * d + qkv + heads + hidden;
+  if (!FusedAttention(m)) block += 2 * qkv + heads;
+  if (DenseScores(m)) block += 3 * static_cast<double>(s.data.seq_len * m.n_heads);
+  const double blocks = static_cast<double>(PlannedBlockEvaluations(m));
+  // Beside it either the logits, or the gradients in the last block's MLP.
+  const double training = blocks * block + 2 * d + std::max(v, hidden + ff + d);
+  const double evaluating = hidden + 4 * d + v;
+  const double row = 16.0 * static_cast<double>(LayoutOf(m).row_size);
+  const double drawn = 4.0 * static_cast<double>(LayoutOf(m).row_size);
+  const double at_work = std::max({drawn, 4.0 * tokens * static_cast<double>(rows) * training,
+                                   4.0 * static_cast<double>(kEvaluated) * evaluating});
+  const double process = kProcess + static_cast<double>(rows) * row + at_work;
   return static_cast<int64_t>(std::min(static_cast<double>(s.train.ranks) * process, 9e18));
 }
 
