@@ -4,6 +4,11 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
 #include "trainer/host_memory.h"
 #include "trainer/spec/cost.h"
 #include "trainer/spec/parse.h"
@@ -31,6 +36,30 @@ TEST(ShapeCost, MoreBlocksTakeLonger) {
   // Weights and two moments, and little beside them.
   const auto floats = static_cast<double>(spec::CountParameters(Shape(8).model).total);
   EXPECT_NEAR(static_cast<double>(eight.checkpoint_bytes), 12 * floats, 0.1 * 12 * floats);
+}
+
+// In a process of its own, as the trainer runs it.
+TEST(ShapeCost, PeakMemoryIsWhatTheFormulaSays) {
+  const std::string request = ::testing::TempDir() + "plumb-shape-cost.json";
+  struct Case {
+    int64_t layers, width, sequences, vocabulary;
+  };
+  for (const Case& c : {Case{12, 128, 64, 256}, Case{2, 256, 16, 4096}}) {
+    spec::TrialSpec s;
+    s.model.n_layers = c.layers, s.model.d_model = c.width, s.model.head_dim = 32;
+    s.model.vocab_size = c.vocabulary;
+    s.data.seq_len = 64, s.train.batch_tokens = 64 * c.sequences, s.train.steps = 1;
+    ASSERT_TRUE(spec::Resolve(&s).empty());
+    std::ofstream(request) << nlohmann::json{{"spec", spec::Canonical(s, spec::With::kExecution)}, {"seconds", 0.01}}.dump();
+    std::FILE* const out = popen(("'" PLUMB_BINARY_DIR "/bin/plumb-trainer' shape-cost < '" + request + "'").c_str(), "r");
+    ASSERT_NE(out, nullptr);
+    std::string text(1 << 16, '\0');
+    text.resize(std::fread(text.data(), 1, text.size(), out));
+    ASSERT_EQ(pclose(out), 0);
+    const double measured = nlohmann::json::parse(text).at("peak_bytes");
+    EXPECT_NEAR(static_cast<double>(spec::PredictedPeakBytes(s, 1)) / measured, 1, 0.1) << c.layers << " x " << c.width;
+  }
+  std::filesystem::remove(request);
 }
 
 TEST(HostMemory, IsFoundAgainByATensorOfTheSameSize) {

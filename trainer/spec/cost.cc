@@ -114,8 +114,8 @@ double TotalTrainingFlops(const TrialSpec& s) {
 }
 
 int64_t PredictedPeakBytes(const TrialSpec& s, int64_t rows) {
-  constexpr double kProcess = 128e6;       // LibTorch's CPU library as far as it is touched, and its products' buffers
-  constexpr int64_t kEvaluated = 4096;     // positions of a pass of evaluation
+  constexpr double kProcess = 128e6;   // LibTorch's CPU library as far as it is touched, and its products' buffers
+  constexpr double kEvaluated = 4096;  // positions of a pass of evaluation
   const ModelSpec& m = s.model;
   // Of each rank.
   const int64_t batch = std::max<int64_t>(1, s.train.batch_tokens / s.data.seq_len / s.train.ranks);
@@ -133,13 +133,16 @@ int64_t PredictedPeakBytes(const TrialSpec& s, int64_t rows) {
   if (!FusedAttention(m)) block += 2 * qkv + heads;
   if (DenseScores(m)) block += 3 * static_cast<double>(s.data.seq_len * m.n_heads);
   const double blocks = static_cast<double>(PlannedBlockEvaluations(m));
-  // Beside it either the logits, or the gradients in the last block's MLP.
-  const double training = blocks * block + 2 * d + std::max(v, hidden + ff + d);
-  const double evaluating = hidden + 4 * d + v;
+  // Beside it the logits, and the gradients in a block's MLP.
+  const double training = 4.0 * tokens * static_cast<double>(rows) * (blocks * block + 2 * d + v + hidden + ff);
+  constexpr double kPass = 4.0 * kEvaluated;
+  const double evaluating = kPass * (hidden + 4 * d + v);
+  // What finds no room among what training gave back comes on top.
+  const double largest = kPass * std::max(v, Gated(m.mlp) ? 2 * ff : ff);
+  const double over = largest > training ? training + largest : 0;
   const double row = 16.0 * static_cast<double>(LayoutOf(m).row_size);
   const double drawn = 4.0 * static_cast<double>(LayoutOf(m).row_size);
-  const double at_work = std::max({drawn, 4.0 * tokens * static_cast<double>(rows) * training,
-                                   4.0 * static_cast<double>(kEvaluated) * evaluating});
+  const double at_work = std::max({drawn, training, evaluating, over});
   const double process = kProcess + static_cast<double>(rows) * row + at_work;
   return static_cast<int64_t>(std::min(static_cast<double>(s.train.ranks) * process, 9e18));
 }
