@@ -138,7 +138,7 @@ struct SweepPlan {
 absl::StatusOr<SweepPlan> PlanSweep(const std::string& yaml, const std::string& file_name,
                                     const CorpusLookup& corpora);
 
-// OK, or FailedPrecondition where cells read their corpus, or a part of it, more than once and the file does not allow
+// OK, or InvalidArgument where cells read their corpus, or a part of it, more than once and the file does not allow
 // it. Asked before a sweep is taken; a sweep that was taken once is planned again without it.
 absl::Status CheckRepeats(const SweepPlan& plan);
 
