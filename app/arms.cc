@@ -15,7 +15,6 @@ namespace {
 
 using Axes = std::vector<std::pair<std::string, std::string>>;
 using Cell = SweepResults::Cell;
-constexpr char kNone[] = "-";  // value of an axis that the cell has not
 
 analysis::Gap GapOf(const std::string& state) {
   if (state == "succeeded") return analysis::Gap::kNoValue;
@@ -58,27 +57,6 @@ analysis::Arm ArmOf(const Cell& cell, const std::string& value, const std::strin
                                         : r.state});
   }
   return arm;
-}
-
-std::string ValueOf(const Cell& cell, const std::string& axis) {
-  for (const auto& [path, value] : cell.axes) {
-    if (path == axis) return value;
-  }
-  return kNone;
-}
-
-std::vector<std::string> AxesOf(const std::vector<Cell>& cells, bool varying) {
-  std::vector<std::string> out;
-  for (const Cell& c : cells) {
-    for (const auto& [path, value] : c.axes) {
-      if (std::find(out.begin(), out.end(), path) != out.end()) continue;
-      if (!varying ||
-          std::any_of(cells.begin(), cells.end(),
-                      [&, p = path, v = value](const Cell& o) { return ValueOf(o, p) != v; }))
-        out.push_back(path);
-    }
-  }
-  return out;
 }
 
 bool EqualValues(const std::string& a, const std::string& b) {
@@ -222,13 +200,13 @@ absl::StatusOr<Arms> ArmsByAxis(const SweepResults& results, const std::string& 
     if (std::count(axes.begin(), axes.end(), a) > 0) continue;
     bool in_baseline = false;
     for (size_t i = 0; i < cells.size(); ++i)
-      in_baseline |= labels[i] == out.baseline && ValueOf(cells[i], a) != kNone;
+      in_baseline |= labels[i] == out.baseline && ValueOf(cells[i], a) != kNoValue;
     if (in_baseline) {
       rest.push_back(a);
       continue;
     }
     for (size_t i = 0; i < cells.size(); ++i) {
-      if (const std::string v = ValueOf(cells[i], a); v != kNone)
+      if (const std::string v = ValueOf(cells[i], a); v != kNoValue)
         absl::StrAppend(&labels[i], " ", LastWord(a), "=", v);
     }
   }

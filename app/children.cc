@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -49,9 +50,15 @@ Children::~Children() {
 }
 
 absl::Status Children::Start(const std::string& name, std::vector<std::string> args,
-                             const std::string& log) {
-  children_.push_back({.name = name, .log = log, .args = std::move(args)});
+                             const std::string& log, OnSuccess on_success) {
+  children_.push_back(
+      {.name = name, .log = log, .args = std::move(args), .on_success = on_success});
   return Spawn(children_.back());
+}
+
+int64_t Children::Running() const {
+  return std::count_if(children_.begin(), children_.end(),
+                       [](const Child& c) { return c.pid > 0; });
 }
 
 absl::Status Children::Spawn(Child& child) {
@@ -101,6 +108,8 @@ absl::Status Children::Reap() {
     int status = 0;
     if (c.pid <= 0 || waitpid(c.pid, &status, WNOHANG) != c.pid) continue;
     c.pid = 0;
+    if (c.on_success == OnSuccess::kLetGo && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+      continue;
     // A code of ours below 100 (a lock held, a port taken, a newer schema) comes again after a
     // restart.
     const bool final = WIFEXITED(status) && WEXITSTATUS(status) != 0 && WEXITSTATUS(status) < 100;

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -24,8 +25,11 @@ class Children {
   // Starts `plumb ARGS…` in a process group of its own, so that Ctrl-C reaches this program alone;
   // output goes to `log` (appended; "": inherited). A child that crashes is started again, at most
   // 5 times a minute.
-  absl::Status Start(const std::string& name, std::vector<std::string> args,
-                     const std::string& log);
+  // One that ends well is started again too, or is let go.
+  enum class OnSuccess { kRestart, kLetGo };
+  absl::Status Start(const std::string& name, std::vector<std::string> args, const std::string& log,
+                     OnSuccess on_success = OnSuccess::kRestart);
+  int64_t Running() const;
 
   // Takes the ends of children: restarts after a crash. Error: one ended on its own with a code
   // that a restart does not mend (its message names the log).
@@ -39,6 +43,7 @@ class Children {
   struct Child {
     std::string name, log;
     std::vector<std::string> args;
+    OnSuccess on_success = OnSuccess::kRestart;
     pid_t pid = 0;  // 0: not running
     std::vector<std::chrono::steady_clock::time_point> starts;
   };

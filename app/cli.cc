@@ -193,6 +193,8 @@ void AddServe(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--label", l.worker.labels, "A word that sweeps may ask for (resources: labels)");
   c->add_option("--memory-gib", l.worker.memory_gib,
                 "Memory for trials (0: nine tenths of what the devices have)");
+  c->add_option("--gpu", l.worker.gpu,
+                "The GPU it has to itself, from 0; all: a worker for each GPU of this machine");
   c->add_option("--gang-address", l.worker.gang_address,
                 "Where other machines reach this one: it then takes part in trials whose ranks "
                 "fit no one worker, and listens there while they meet");

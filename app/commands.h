@@ -44,6 +44,7 @@ struct WorkerArgs {
   std::vector<std::string> labels;
   bool shared_checkpoints = false;
   std::string gang_address;
+  std::string gpu;  // "", a number, or "all": a worker for each
   double memory_gib = 0;  // 0: nine tenths of the devices'
   double corpora_gib = 50;
   std::string until;  // "", "90m" from now, or seconds since 1970 with an @ before

@@ -6,7 +6,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "app/nearest.h"
 #include "app/tables.h"
 #include "domain/status_macros.h"
 
@@ -15,25 +14,6 @@ namespace {
 
 using Cell = SweepResults::Cell;
 constexpr double kLevel = 0.9;
-
-std::string ValueOf(const Cell& cell, const std::string& axis) {
-  for (const auto& [path, value] : cell.axes) {
-    if (path == axis) return value;
-  }
-  return "-";
-}
-
-absl::StatusOr<std::string> Choose(const std::vector<std::string>& axes, const std::string& asked,
-                                   const char* option) {
-  for (const std::string& a : axes) {
-    if (a == asked || LastWord(a) == asked) return a;
-  }
-  const std::string near = Nearest(asked, axes);
-  return absl::InvalidArgumentError(
-      absl::StrCat(option, " ", asked, ": no axis that varies in this sweep; ",
-                   near.empty() ? absl::StrCat("there are ", absl::StrJoin(axes, ", "))
-                                : absl::StrCat("did you mean ", near, "?")));
-}
 
 std::string Label(const Cell& cell, const std::vector<std::string>& by) {
   return absl::StrJoin(by, " ", [&](std::string* out, const std::string& a) {
@@ -54,15 +34,8 @@ bool Apart(const std::vector<Cell>& cells, const std::string& x,
 
 absl::StatusOr<analysis::ProfileFigure> LoadProfile(const SweepResults& results, std::string x,
                                                     std::string by) {
-  std::vector<std::string> varying, numbers;
-  for (const Cell& c : results.cells) {
-    for (const auto& [path, value] : c.axes) {
-      if (std::find(varying.begin(), varying.end(), path) != varying.end()) continue;
-      if (std::any_of(results.cells.begin(), results.cells.end(),
-                      [&, p = path, v = value](const Cell& o) { return ValueOf(o, p) != v; }))
-        varying.push_back(path);
-    }
-  }
+  const std::vector<std::string> varying = AxesOf(results.cells, true);
+  std::vector<std::string> numbers;
   for (const std::string& a : varying) {
     double ignored = 0;
     if (std::all_of(results.cells.begin(), results.cells.end(),
@@ -77,7 +50,7 @@ absl::StatusOr<analysis::ProfileFigure> LoadProfile(const SweepResults& results,
     x = std::count(numbers.begin(), numbers.end(), "model.n_layers") > 0 ? "model.n_layers"
                                                                          : numbers[0];
   } else {
-    ASSIGN_OR_RETURN(x, Choose(numbers, x, "--x"));
+    ASSIGN_OR_RETURN(x, ChooseAxis(numbers, x, "--x"));
   }
   std::vector<std::string> lines;
   for (const std::string& a : varying) {
@@ -85,7 +58,7 @@ absl::StatusOr<analysis::ProfileFigure> LoadProfile(const SweepResults& results,
   }
   std::vector<std::string> moving;
   if (!by.empty()) {
-    ASSIGN_OR_RETURN(by, Choose(varying, by, "--by"));
+    ASSIGN_OR_RETURN(by, ChooseAxis(varying, by, "--by"));
     if (by == x) {
       return absl::InvalidArgumentError(
           absl::StrCat("--by ", by, ": that is the axis across; name another one"));

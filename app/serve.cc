@@ -22,6 +22,7 @@
 #include "coordinator/event_log.h"
 #include "coordinator/server.h"
 #include "worker/agent.h"
+#include "worker/devices.h"
 
 namespace plumb::app {
 namespace {
@@ -73,9 +74,66 @@ int RunServerCommand(const Context& context, const ServerArgs& args) {
   return Finish(status);
 }
 
+namespace {
+
+// A worker for each GPU, as children of this program: what is said of one GPU, its memory, its
+// bundles, its quarantine, is said of a worker.
+int RunWorkersOfGpus(const Context& context, const WorkerArgs& args) {
+  const int64_t gpus = worker::CountGpus(worker::ListDevices());
+  if (gpus == 0) {
+    return Finish(absl::InvalidArgumentError(
+        "--gpu all: no GPU is seen on this machine (nvidia-smi says?); leave --gpu out"));
+  }
+  const std::string name = args.name.empty() ? worker::HostName() : args.name;
+  const std::string dir = args.dir.empty() ? DefaultWorkerDir(context.db) : Absolute(args.dir);
+  std::error_code error;
+  std::filesystem::create_directories(dir, error);
+  if (error) {
+    return Finish(
+        absl::FailedPreconditionError(absl::StrCat("cannot make ", dir, ": ", error.message())));
+  }
+  Children children;
+  absl::Status s;
+  for (int64_t gpu = 0; gpu < gpus && s.ok(); ++gpu) {
+    std::vector<std::string> words = {"worker", "start", "--gpu", absl::StrCat(gpu)};
+    const auto add = [&](const char* option, const std::string& value) {
+      if (!value.empty()) words.insert(words.end(), {option, value});
+    };
+    context.server.empty() ? add("--db", Absolute(context.db)) : add("--server", context.server);
+    add("--name", absl::StrCat(name, "-gpu", gpu));
+    add("--dir", absl::StrCat(dir, "/gpu", gpu));
+    add("--data-root", args.data_root);
+    add("--trainer", args.trainer);
+    add("--until", args.until);
+    if (args.slots > 0) add("--slots", absl::StrCat(args.slots));
+    if (args.memory_gib > 0) add("--memory-gib", absl::StrCat(args.memory_gib));
+    if (args.exit_when_idle > 0) add("--exit-when-idle", absl::StrCat(args.exit_when_idle));
+    add("--corpora-gib", absl::StrCat(args.corpora_gib));
+    if (args.shared_checkpoints) words.push_back("--shared-checkpoints");
+    for (const std::string& label : args.labels) add("--label", label);
+    // A trial of several ranks is a gang of this machine's GPUs, unless others are to join.
+    add("--gang-address", args.gang_address.empty() && gpus > 1 ? "127.0.0.1" : args.gang_address);
+    s = children.Start(absl::StrCat("worker of GPU ", gpu), words,
+                       absl::StrCat(dir, "/gpu", gpu, ".log"), Children::OnSuccess::kLetGo);
+  }
+  std::printf("plumb worker: %lld GPUs, a worker each: %s-gpu0 …; logs in %s\n",
+              static_cast<long long>(gpus), name.c_str(), dir.c_str());
+  std::fflush(stdout);
+  while (s.ok() && children.Running() > 0) {
+    const int signal = WaitForSignal(std::chrono::seconds(5));
+    if (signal == SIGINT || signal == SIGTERM) break;
+    s = children.Reap();
+  }
+  children.Stop();
+  return Finish(s);
+}
+
+}  // namespace
+
 int RunWorkerCommand(const Context& context, const WorkerArgs& args) {
   DieWith(args.parent);
   BlockSignals();
+  if (args.gpu == "all") return RunWorkersOfGpus(context, args);
   worker::WorkerOptions options;
   options.server = context.server.empty() ? absl::StrCat("file:", Absolute(context.db), ".address")
                                           : context.server;
@@ -87,6 +145,10 @@ int RunWorkerCommand(const Context& context, const WorkerArgs& args) {
   options.labels = args.labels;
   options.shared_checkpoints = args.shared_checkpoints;
   options.gang_address = args.gang_address;
+  if (!args.gpu.empty() && (!absl::SimpleAtoi(args.gpu, &options.gpu) || options.gpu < 0)) {
+    return Finish(absl::InvalidArgumentError(
+        absl::StrCat("--gpu ", args.gpu, ": a number from 0 on, or all")));
+  }
   options.memory_bytes = static_cast<int64_t>(args.memory_gib * (1 << 30));
   if (!(args.corpora_gib >= 0 && args.corpora_gib < 1e9))
     return Finish(absl::InvalidArgumentError("--corpora-gib: from 0 on"));
@@ -138,6 +200,7 @@ absl::Status StartCluster(const Context& context, const UpArgs& args, Children* 
   worker.insert(worker.end(),
                 {"--dir", args.dir.empty() ? DefaultWorkerDir(context.db) : args.dir});
   if (args.slots > 0) worker.insert(worker.end(), {"--slots", absl::StrCat(args.slots)});
+  if (worker::CountGpus(worker::ListDevices()) > 0) worker.insert(worker.end(), {"--gpu", "all"});
   if (!args.data_root.empty()) {
     for (auto* list : {&server, &worker})
       list->insert(list->end(), {"--data-root", args.data_root});

@@ -24,13 +24,6 @@ std::string AxisLabel(const std::string& path) {
   return last;
 }
 
-std::string ValueOf(const SweepResults::Cell& cell, const std::string& axis) {
-  for (const auto& [path, value] : cell.axes) {
-    if (path == axis) return value;
-  }
-  return "-";
-}
-
 // Numbers by size, words as they come.
 std::vector<std::string> Distinct(const std::vector<SweepResults::Cell>& cells,
                                   const std::string& axis) {
@@ -50,19 +43,6 @@ std::vector<std::string> Distinct(const std::vector<SweepResults::Cell>& cells,
     });
   }
   return values;
-}
-
-absl::StatusOr<std::string> ChooseAxis(const std::vector<std::string>& axes,
-                                       const std::string& asked, const char* option) {
-  for (const std::string& a : axes) {
-    if (a == asked || LastWord(a) == asked) return a;
-  }
-  const std::string near = Nearest(asked, axes);
-  std::string list;
-  for (const std::string& a : axes) absl::StrAppend(&list, list.empty() ? "" : ", ", a);
-  return absl::InvalidArgumentError(absl::StrCat(
-      option, " ", asked, ": no axis of this sweep; ",
-      near.empty() ? absl::StrCat("there are ", list) : absl::StrCat("did you mean ", near, "?")));
 }
 
 absl::StatusOr<int64_t> FindSweep(store::Database& db, int64_t sweep) {
@@ -125,6 +105,41 @@ bool Ends(const std::string& text, const std::string& end) {
 }
 
 }  // namespace
+
+std::string ValueOf(const SweepResults::Cell& cell, const std::string& axis) {
+  for (const auto& [path, value] : cell.axes) {
+    if (path == axis) return value;
+  }
+  return kNoValue;
+}
+
+std::vector<std::string> AxesOf(const std::vector<SweepResults::Cell>& cells, bool varying) {
+  std::vector<std::string> out;
+  for (const SweepResults::Cell& c : cells) {
+    for (const auto& [path, value] : c.axes) {
+      if (std::find(out.begin(), out.end(), path) != out.end()) continue;
+      if (!varying || std::any_of(cells.begin(), cells.end(),
+                                  [&, p = path, v = value](const SweepResults::Cell& o) {
+                                    return ValueOf(o, p) != v;
+                                  }))
+        out.push_back(path);
+    }
+  }
+  return out;
+}
+
+absl::StatusOr<std::string> ChooseAxis(const std::vector<std::string>& axes,
+                                       const std::string& asked, const char* option) {
+  for (const std::string& a : axes) {
+    if (a == asked || LastWord(a) == asked) return a;
+  }
+  const std::string near = Nearest(asked, axes);
+  std::string list;
+  for (const std::string& a : axes) absl::StrAppend(&list, list.empty() ? "" : ", ", a);
+  return absl::InvalidArgumentError(absl::StrCat(
+      option, " ", asked, ": no axis of this sweep; ",
+      near.empty() ? absl::StrCat("there are ", list) : absl::StrCat("did you mean ", near, "?")));
+}
 
 std::string LastWord(const std::string& path) { return path.substr(path.rfind('.') + 1); }
 
@@ -320,15 +335,8 @@ absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
 
 absl::StatusOr<std::vector<analysis::MapFigure>> MapFigures(const SweepResults& results,
                                                             std::string rows, std::string columns) {
-  std::vector<std::string> axes, varying;
-  for (const SweepResults::Cell& c : results.cells) {
-    for (const auto& [path, value] : c.axes) {
-      if (std::find(axes.begin(), axes.end(), path) == axes.end()) axes.push_back(path);
-    }
-  }
-  for (const std::string& a : axes) {
-    if (Distinct(results.cells, a).size() > 1) varying.push_back(a);
-  }
+  const std::vector<std::string> axes = AxesOf(results.cells, false),
+                                 varying = AxesOf(results.cells, true);
   const auto pick = [&](const std::string& wanted, const std::string& taken) -> std::string {
     std::string found;
     double ignored = 0;

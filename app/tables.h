@@ -35,6 +35,15 @@ struct SweepResults {
   std::vector<Cell> cells;
 };
 
+// What an axis has where a cell has no value of it.
+inline constexpr char kNoValue[] = "-";
+std::string ValueOf(const SweepResults::Cell& cell, const std::string& axis);
+// The axes of all cells, as written; `varying`: only those of which two cells differ.
+std::vector<std::string> AxesOf(const std::vector<SweepResults::Cell>& cells, bool varying);
+// The axis that was asked for by its path or last word. `option` is for the message.
+absl::StatusOr<std::string> ChooseAxis(const std::vector<std::string>& axes,
+                                       const std::string& asked, const char* option);
+
 // A trial's value out of the points of a series. The last, the best and a mean of the last k are of
 // trainings that succeeded; that of a step, of any training that passed it and has not diverged.
 struct At {

@@ -3,14 +3,28 @@
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "trainer/spec/cost.h"
 #include "trainer/spec/parse.h"
 #include "trainer/spec/sha256.h"
 
 namespace plumb::coordinator {
+namespace {
+
+// The labels that its sweep asks for, and "cuda" for a trial on a GPU: every worker with one has
+// that label (worker/devices.h).
+std::string LabelsOf(const std::string& asked, const spec::TrialSpec& config) {
+  if (config.numerics.device != spec::DeviceKind::kCuda) return asked;
+  std::set<std::string> all = absl::StrSplit(asked, ',', absl::SkipEmpty());
+  all.insert("cuda");
+  return absl::StrJoin(all, ",");
+}
+
+}  // namespace
 
 core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& request_id,
                           const std::string& labels, int64_t bundle) {
@@ -65,7 +79,7 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
                           .target_step = s.target_step,
                           .threads = threads * processes(s.kind),
                           .memory_bytes = t.predicted_peak_bytes * processes(s.kind),
-                          .labels = labels,
+                          .labels = LabelsOf(labels, t.config),
                           .bundle = fuses(s.kind) ? bundle : 1,
                           .ranks = processes(s.kind)});
     out.parents.push_back(s.parent);

@@ -64,12 +64,6 @@ constexpr seconds kDrainPatience{
 constexpr milliseconds kBackoffFirst{100};
 constexpr milliseconds kBackoffMost{5'000};
 
-std::string HostName() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name;
-}
-
 std::string ThisProgram() {
   std::error_code error;
   return std::filesystem::read_symlink("/proc/self/exe", error).string();
@@ -77,9 +71,11 @@ std::string ThisProgram() {
 
 class Agent {
  public:
-  Agent(const WorkerOptions& options, Workspace workspace, const std::atomic<bool>* stop)
+  Agent(const WorkerOptions& options, Workspace workspace, std::vector<v1::Device> devices,
+        const std::atomic<bool>* stop)
       : options_(options),
         workspace_(std::move(workspace)),
+        devices_(std::move(devices)),
         stop_(stop),
         client_(options.server),
         blobs_(options.server) {
@@ -89,8 +85,11 @@ class Agent {
       options_.trainer_path =
           (std::filesystem::path(ThisProgram()).parent_path() / "plumb-trainer").string();
     }
-    if (options_.slots <= 0)
-      options_.slots = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    if (options_.slots <= 0) {
+      options_.slots = options_.gpu >= 0
+                           ? 1
+                           : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    }
   }
 
   ~Agent() {
@@ -784,15 +783,11 @@ class Agent {
     request.set_known_incarnation(workspace_.known().incarnation);
     request.set_known_cluster_time_us(workspace_.known().cluster_time_us);
     request.set_known_run(workspace_.known().run);
-    static const std::vector<v1::Device> devices = ListDevices();
-    int64_t ram = 0, gpu = 0;
-    for (const v1::Device& device : devices) {
-      *request.add_devices() = device;
-      (device.kind() == "cpu" ? ram : gpu) += device.memory_bytes();
-    }
-    const int64_t memory = gpu > 0 ? gpu : ram;
-    request.set_memory_bytes(options_.memory_bytes > 0 ? options_.memory_bytes : memory / 10 * 9);
+    for (const v1::Device& device : devices_) *request.add_devices() = device;
+    request.set_memory_bytes(options_.memory_bytes > 0 ? options_.memory_bytes
+                                                       : MemoryForTrials(devices_));
     for (const std::string& label : options_.labels) request.add_labels(label);
+    if (CountGpus(devices_) > 0) request.add_labels(kCudaLabel);
     if (!options_.gang_address.empty()) {
       // Who listens on loopback is reached from its own machine alone.
       const bool loopback = options_.gang_address.starts_with("127.") ||
@@ -1056,6 +1051,7 @@ class Agent {
 
   WorkerOptions options_;
   Workspace workspace_;
+  const std::vector<v1::Device> devices_;
   const std::atomic<bool>* const stop_;
   CoordinatorClient client_;
   Blobs blobs_;
@@ -1090,8 +1086,18 @@ class Agent {
 }  // namespace
 
 absl::Status RunWorker(const WorkerOptions& options, const std::atomic<bool>* stop) {
+  std::vector<v1::Device> devices = ListDevices();
+  if (options.gpu >= 0) {
+    const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+    ASSIGN_OR_RETURN(OneGpu one,
+                     ChooseGpu(devices, options.gpu, visible == nullptr ? "" : visible));
+    devices = std::move(one.devices);
+    // For its trainers, which inherit it; nothing else in this process looks at it.
+    setenv("CUDA_VISIBLE_DEVICES", one.visible.c_str(), /*overwrite=*/1);
+  }
+  if (CountGpus(devices) > 0) setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID", /*overwrite=*/1);
   ASSIGN_OR_RETURN(Workspace workspace, Workspace::Open(options.dir));
-  return Agent(options, std::move(workspace), stop).Run();
+  return Agent(options, std::move(workspace), std::move(devices), stop).Run();
 }
 
 }  // namespace plumb::worker

@@ -18,9 +18,10 @@ struct WorkerOptions {
   std::string trainer_path;  // plumb-trainer ("" : beside this program)
   std::string guard_path;    // the program whose "__guard" command is the guard ("" : this program)
   int64_t corpora_bytes = int64_t{50} << 30;  // that corpora from the server may take in `dir`
-  int slots = 0;                              // attempts at once; 0: one per core
+  int slots = 0;  // attempts at once; 0: one per core, or one where it has a GPU to itself
   bool shared_checkpoints = false;  // all workers see `dir`: checkpoints are not sent to the server
-  std::vector<std::string> labels;  // that trials may ask for it by
+  std::vector<std::string> labels;  // that trials may ask for it by; "cuda" is added with a GPU
+  int gpu = -1;                     // the one it has to itself, from 0; -1: the whole machine
   int64_t memory_bytes = 0;         // that trials may take; 0: nine tenths of the devices'
   // Where ranks on other machines reach this one's, and what they listen on: an address of this
   // machine. Empty: it takes no part in gangs, and nothing listens.

@@ -3,9 +3,13 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <string>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "worker/attempt.h"
 
 namespace plumb::worker {
@@ -68,8 +72,61 @@ std::vector<v1::Device> Gpus() {
 
 std::vector<v1::Device> ListDevices() {
   std::vector<v1::Device> devices = {Cpu()};
-  for (v1::Device& gpu : Gpus()) devices.push_back(std::move(gpu));
+  const std::vector<v1::Device> gpus = Gpus();
+  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  std::vector<int> numbers;
+  bool are_numbers = visible != nullptr;
+  for (absl::string_view word : absl::StrSplit(visible == nullptr ? "" : visible, ',')) {
+    int number = 0;
+    are_numbers = are_numbers && absl::SimpleAtoi(word, &number);
+    numbers.push_back(number);
+  }
+  if (visible != nullptr && *visible == '\0') return devices;  // none is to be used
+  if (!are_numbers) {
+    devices.insert(devices.end(), gpus.begin(), gpus.end());
+    return devices;
+  }
+  for (int number : numbers) {
+    if (number >= 0 && number < static_cast<int>(gpus.size())) devices.push_back(gpus[number]);
+  }
   return devices;
+}
+
+absl::StatusOr<OneGpu> ChooseGpu(const std::vector<v1::Device>& all, int gpu,
+                                 const std::string& visible_now) {
+  OneGpu out;
+  int at = 0;
+  for (const v1::Device& device : all) {
+    if (device.kind() == "cpu" || at++ == gpu) out.devices.push_back(device);
+  }
+  if (gpu < 0 || gpu >= at) {
+    return absl::InvalidArgumentError(
+        at == 0 ? absl::StrCat("--gpu ", gpu, ": no GPU is seen on this machine (nvidia-smi says?)")
+                : absl::StrCat("--gpu ", gpu, ": this machine has ", at,
+                               at == 1 ? " GPU, number 0" : absl::StrCat(" GPUs, 0 to ", at - 1)));
+  }
+  const std::vector<std::string> names = absl::StrSplit(visible_now, ',', absl::SkipEmpty());
+  out.visible = gpu < static_cast<int>(names.size()) ? names[gpu] : absl::StrCat(gpu);
+  return out;
+}
+
+std::string HostName() {
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
+  return name;
+}
+
+int64_t CountGpus(const std::vector<v1::Device>& devices) {
+  int64_t gpus = 0;
+  for (const v1::Device& device : devices) gpus += device.kind() != "cpu";
+  return gpus;
+}
+
+int64_t MemoryForTrials(const std::vector<v1::Device>& devices) {
+  int64_t ram = 0, gpu = 0;
+  for (const v1::Device& device : devices)
+    (device.kind() == "cpu" ? ram : gpu) += device.memory_bytes();
+  return (gpu > 0 ? gpu : ram) / 10 * 9;
 }
 
 }  // namespace plumb::worker

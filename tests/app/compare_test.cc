@@ -195,5 +195,20 @@ TEST_F(CompareTest, WhatIsAskedWronglyIsAnsweredWithTheFix) {
   refused("", 2, "which axis?");
 }
 
+TEST_F(CompareTest, AProfileHasALineForEachVariantAndSaysWhatItCannotDraw) {
+  const Ran csv = Plumb("plot profile --db r.db -o csv");
+  ASSERT_EQ(csv.code, 0) << csv.err;
+  // preln at depth 4: 1.6 + {0, 0.02, 0.04, 0.06}.
+  EXPECT_THAT(csv.out, HasSubstr("variant=preln,variant=preln n_layers=4,4,4,0,1.63,"));
+  EXPECT_THAT(csv.out, HasSubstr("variant=slow,variant=slow n_layers=2,2,3,1,,,,0,0,"));
+  const Ran text = Plumb("plot profile --db r.db --x n_layers --by variant");
+  EXPECT_THAT(text.out, AllOf(HasSubstr("variant=sas: Lowest test bits per byte"),
+                              HasSubstr("(1 of 4 diverged)"), HasSubstr("A/A: 1 cell again")));
+  const Ran near = Plumb("plot profile --db r.db --by varant");
+  EXPECT_EQ(near.code, 2);
+  EXPECT_THAT(near.err, HasSubstr("did you mean variant?"));
+  EXPECT_THAT(Plumb("plot profile --db r.db --x variant").err, HasSubstr("--x variant: no axis"));
+}
+
 }  // namespace
 }  // namespace plumb::app

@@ -20,6 +20,19 @@ TEST(PlanRows, AStageThatTrainsTakesASlotForEachThreadOfEachRank) {
   EXPECT_THAT(slots, ::testing::ElementsAre(8, 8, 2));
 }
 
+TEST(PlanRows, ATrialOnAGpuNeedsAWorkerWithOne) {
+  const auto labels = [](const char* config, const std::string& asked) {
+    sweeps::PlannedTrial trial{.config = spec::ResolvedOrDie(config),
+                               .stages = {{.name = "pretrain", .kind = "pretrain"}}};
+    return ToNewTrial(trial, "r", asked, 1).stages.front().labels;
+  };
+  constexpr char kOnGpu[] = R"({"train": {"steps": 1}, "numerics": {"device": "cuda"}})";
+  EXPECT_EQ(labels(kOnGpu, ""), "cuda");
+  EXPECT_EQ(labels(kOnGpu, "a100,fast"), "a100,cuda,fast");
+  EXPECT_EQ(labels(kOnGpu, "cuda"), "cuda");
+  EXPECT_EQ(labels(R"({"train": {"steps": 1}})", "fast"), "fast");
+}
+
 TEST(PlanRows, ASliceGoesOnFromThePlanToWhatWasAdded) {
   sweeps::PlannedTrial trial{
       .config = spec::ResolvedOrDie(R"({"train": {"steps": 1}})"),
