@@ -51,15 +51,14 @@ const char* Name(Basis basis) {
 }
 
 const Prices* PricesOf(const Surroundings& around, const std::string& device, int64_t threads) {
-  const Prices* found = nullptr;
-  for (const std::string& wanted : {device, around.device, std::string()}) {
+  const auto find = [&](const std::string& wanted) -> const Prices* {
     for (const Prices& p : around.prices) {
-      if (found == nullptr && p.threads == threads && (wanted.empty() || p.device == wanted)) found = &p;
+      if (p.threads == threads && (wanted.empty() || p.device == wanted)) return &p;
     }
-    // A device that was named is meant.
-    if (found != nullptr || (wanted == around.device && !wanted.empty())) break;
-  }
-  return found;
+    return nullptr;
+  };
+  const Prices* const own = device.empty() ? nullptr : find(device);
+  return own != nullptr ? own : find(around.device);
 }
 
 Figure TrialSeconds(const PlannedTrial& t, const SplitTokens& splits, const Surroundings& around,

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "sweeps/complete.h"
+#include "sweeps/corpus_use.h"
 #include "sweeps/number.h"
 #include "sweeps/space.h"
 #include "sweeps/sweep_file.h"
@@ -196,7 +197,8 @@ class Planner {
     std::vector<PlannedTrial> control;
     for (size_t i = 0; i < plan_.cells.size(); ++i) {
       const bool controlled = file_.aa && InControl(plan_.cells[i]);
-      const PlannedTrial first = TrialOf(static_cast<int64_t>(i), configs_[i], Stages());
+      PlannedTrial first = TrialOf(static_cast<int64_t>(i), configs_[i], Stages());
+      if (first.predicted_peak_bytes > 0) first.predicted_peak_bytes += MappedBytes(plan_.cells[i], configs_[i]);
       for (int64_t r = 0; r < file_.replicates; ++r) {
         plan_.trials.push_back(WithSeeds(first, r, r, file_.name));
         if (r == 0 && file_.timing) AddTiming(&plan_.trials.back());
