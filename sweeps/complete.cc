@@ -440,6 +440,7 @@ std::string Completer::SetOwnBudget(const OwnBudget& own, spec::TrialSpec* s) {
   s->train.steps = 0, s->train.tokens = 0, s->train.flops = 0, s->train.epochs = 0;
   spec::TrialSpec counted = *s;
   AnyBudget(&counted);
+  counted.train.steps = 1'000'000;  // as many evaluations as are asked for
   if (const auto errors = spec::Resolve(&counted); !errors.empty()) return Reason(errors);
   if (own.tokens_per_param > 0) {
     const auto params = static_cast<double>(spec::CountParameters(counted.model).total);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The planner against reality: seconds and peak memory of shapes that the calibration never ran.
 
-  script/bench planner [--shapes 20] [--calibrate 16] [--flops 1e11] [--seed 1] [--keep FOLDER]
+  script/bench planner [--shapes 20] [--calibrate 16] [--flops 2e11] [--seed 1] [--keep FOLDER]
 
 Draws shapes (depth, width, batch, context, MLP), calibrates on the extreme ones of them, and predicts and then trains
 others with `plumb`, two at a time on two cores. Every shape is printed with both figures. Processor seconds are those of
@@ -62,7 +62,7 @@ def main():
     parser.add_argument("--shapes", type=int, default=20)
     parser.add_argument("--calibrate", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=1, help="of each calibrated shape")
-    parser.add_argument("--flops", default="1e11", help="of each trial")
+    parser.add_argument("--flops", default="2e11", help="of each trial")
     parser.add_argument("--corpus", default="python-docs-en")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", help="leave the files in this folder")

@@ -68,7 +68,9 @@ TEST(NonNegative, NoSubsetOfColumnsIsNearer) {
       for (const double by : {step, -step}) {
         std::vector<double> other = best;
         other[c] += by;
-        if (other[c] >= 0) EXPECT_GE(error(other), error(best) * (1 - 1e-12)) << round << " " << c;
+        if (other[c] >= 0) {
+          EXPECT_GE(error(other), error(best) * (1 - 1e-12)) << round << " " << c;
+        }
       }
     }
   }

@@ -117,7 +117,7 @@ TEST(TokensPerParam, AreOfAllParameters) {
   EXPECT_NE(Errors(File("tokens_per_param: 20, tokens: 9", "")).find("a second budget"), std::string::npos);
   EXPECT_NE(Errors(File("tokens_per_param: 20 * n_layers", "")).find("is a number"), std::string::npos);
   // Solving for what the budget makes of it.
-  const SweepPlan solved = PlanOrDie(File("tokens_per_param: 20", "axes: {model.d_ff: {solve: flops, target: 5e10, multiple_of: 4}}\n"));
+  const SweepPlan solved = PlanOrDie(File("tokens_per_param: 20", "axes: {model.d_ff: {solve: flops, target: 2e11, multiple_of: 4}}\n"));
   EXPECT_NEAR(solved.residuals[0].relative(), 0, 0.05);
 }
 
