@@ -1,5 +1,6 @@
 // plumb sweep plan, plumb schema trial|sweep, plumb init, plumb version: what needs neither server
 // nor database.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -93,11 +94,10 @@ sweeps::CorpusLookup CorporaOf(const SweepArgs& args) {
 
 namespace {
 
-// Some prices, where any will do.
-sweeps::Prices Guess() {
-  sweeps::Prices p{.device = "any"};
+// Some prices, where any will do that refuse nothing: evaluations are free.
+sweeps::Prices Guess(int64_t threads) {
+  sweeps::Prices p{.device = "any", .threads = threads};
   p.seconds[static_cast<size_t>(sweeps::Unit::kStepFlops)] = 2e-11;
-  p.seconds[static_cast<size_t>(sweeps::Unit::kPassFlops)] = 2e-11;
   return p;
 }
 
@@ -150,7 +150,8 @@ int PlanSweepCommand(const Context& context, const SweepArgs& args) {
   if (args.calibrate) {
     // A file that counts in seconds cannot be planned before; its shapes do not depend on how long they take, unless
     // they are solved for that.
-    const auto shapes = sweeps::PlanSweep(sweeps::WantsPrices(*yaml) ? sweeps::WithPrices(*yaml, Guess()) : *yaml,
+    const auto wanted = sweeps::WantsPrices(*yaml);
+    const auto shapes = sweeps::PlanSweep(wanted ? sweeps::WithPrices(*yaml, Guess(wanted->threads)) : *yaml,
                                           args.file, corpora);
     if (!shapes.ok()) return Finish(shapes.status());
     if (const absl::Status done = Calibrate(context, args, *shapes); !done.ok()) return Finish(done);
@@ -206,7 +207,9 @@ int PlanSweepCommand(const Context& context, const SweepArgs& args) {
     std::fputs(TableCsv(table).c_str(), stdout);
   } else {
     std::fputs(sweeps::SummaryText(summary).c_str(), stdout);
-    if (summary.device_basis == sweeps::Basis::kNone && summary.total_flops > 0) {
+    const bool known = std::any_of(summary.cells.begin(), summary.cells.end(),
+                                   [](const sweeps::CellCost& c) { return c.seconds.basis != sweeps::Basis::kNone; });
+    if (!known && summary.total_flops > 0) {
       std::printf("\nTime: unknown. `plumb sweep plan --calibrate %s` measures a few shapes on this machine; finished "
                   "trials of --db count too.\n",
                   args.file.c_str());
