@@ -24,14 +24,6 @@ int64_t MixingFlops(const ModelSpec& m, int64_t seq_len) {
   return EvaluateShape(ReadBlockManifest(m.block_plugin).flops, m, seq_len);
 }
 
-// Attention is one operation on packed queries, keys and values, as the trainer decides it.
-bool FusedAttention(const ModelSpec& m) {
-  return m.block_plugin.empty() && m.qkv == QkvForm::kFused && m.attn_matrix == AttentionMatrix::kPlain &&
-         m.score_bias == ScoreBias::kNone && m.qk_norm == QkNorm::kNone && m.attn_softcap == 0 && m.attn_window == 0 &&
-         m.position != PositionKind::kAlibi && m.value_residual == ValueResidual::kNone && m.rotary_fraction == 1 &&
-         m.rope_style == RopeStyle::kHalf;
-}
-
 // The scores are there as a matrix.
 bool DenseScores(const ModelSpec& m) { return m.attn_softcap > 0 || m.score_bias != ScoreBias::kNone; }
 
@@ -126,11 +118,13 @@ int64_t PredictedPeakBytes(const TrialSpec& s, int64_t rows) {
   const auto d = static_cast<double>(m.d_model), ff = static_cast<double>(m.d_ff), v = static_cast<double>(m.vocab_size);
   const auto qkv = static_cast<double>((m.n_heads + 2 * m.n_kv_heads) * m.head_dim);
   const auto heads = static_cast<double>(m.n_heads * m.head_dim);
-  const double hidden = Gated(m.mlp) ? 3 * ff : 2 * ff;  // before and after the activation
+  const double hidden = Gated(m.mlp) ? 3 * ff : 2 * ff;       // before and after the activation
+  const double kept = m.mlp == MlpKind::kRelu ? ff : hidden;  // a ReLU's gradient needs what came out alone
   // What a block keeps for its backward pass: the stream and its norm before each branch, queries, keys and values, what
-  // attention made of them, and the MLP's hidden values. Where attention is put together of parts, each is kept.
-  double block = 4 * d + qkv + heads + hidden;
-  if (!FusedAttention(m)) block += 2 * qkv + heads;
+  // attention made of them, and the MLP's hidden values; of norms of queries and keys what they made, of two maps both.
+  double block = 4 * d + qkv + heads + kept;
+  if (m.qk_norm != QkNorm::kNone) block += static_cast<double>((m.n_heads + m.n_kv_heads) * m.head_dim);
+  if (m.attn_matrix == AttentionMatrix::kDifferential) block += 2 * qkv + heads;
   if (DenseScores(m)) block += 3 * static_cast<double>(s.data.seq_len * m.n_heads);
   const double blocks = static_cast<double>(PlannedBlockEvaluations(m));
   // Beside it the logits, and the gradients in a block's MLP.
