@@ -34,7 +34,7 @@ std::string Text(const Prices& p) {
 
 double NotNegative(const YamlNode& v, const char* what, std::vector<Problem>* problems) {
   const auto number = ReadNumber(v, problems);
-  if (number && !(*number >= 0)) problems->push_back({v.at, absl::StrCat(what, " is not negative")});
+  if (number && !(*number >= 0)) problems->push_back({v.at, absl::StrCat(what, ": expected 0 or more, got ", v.text)});
   return number.value_or(0);
 }
 
@@ -58,7 +58,7 @@ void ReadCalibration(const YamlEntry& entry, SweepFile* file, std::vector<Proble
   if (p.device.empty()) problems->push_back({v.at, "a calibration says of which device it is: {device: NAME, …}"});
   if (const YamlEntry* e = v.Find("threads")) p.threads = ReadInteger(e->value, 1, 4096, problems).value_or(1);
   if (const YamlEntry* e = v.Find("shapes")) p.shapes = ReadInteger(e->value, 1, 1000000, problems).value_or(1);
-  if (const YamlEntry* e = v.Find("band")) p.band = NotNegative(e->value, "a band", problems);
+  if (const YamlEntry* e = v.Find("band")) p.band = NotNegative(e->value, "band", problems);
   const YamlEntry* seconds = v.Find("seconds");
   if (seconds == nullptr || !seconds->value.is_map()) {
     problems->push_back({v.at, "a calibration says what a unit of work takes: seconds: {step: 1e-4, …}"});
@@ -75,7 +75,7 @@ void ReadCalibration(const YamlEntry& entry, SweepFile* file, std::vector<Proble
   }
   if (const YamlEntry* kinds = v.Find("kinds"); kinds != nullptr && kinds->value.is_map()) {
     for (const YamlEntry& e : kinds->value.entries) {
-      const double factor = NotNegative(e.value, "a factor", problems);
+      const double factor = NotNegative(e.value, "a kind's factor", problems);
       if (factor == 0) problems->push_back({e.value.at, "a factor is above 0"});
       p.kinds[e.key.text] = factor;
     }
