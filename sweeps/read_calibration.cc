@@ -1,6 +1,6 @@
 #include "sweeps/read_calibration.h"
 
-#include <cmath>
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/match.h"
@@ -70,7 +70,8 @@ void ReadCalibration(const YamlEntry& entry, SweepFile* file, std::vector<Proble
     if (const YamlEntry* e = seconds->value.Find(units.back())) p.seconds[i] = NotNegative(e->value, units.back().c_str(), problems);
   }
   ReportUnknownKeys(seconds->value, units, problems);
-  if (!(p.seconds[static_cast<size_t>(Unit::kStep)] + p.seconds[static_cast<size_t>(Unit::kStepFlops)] > 0)) {
+  const auto of_pass = p.seconds.begin() + static_cast<size_t>(Unit::kPass);
+  if (std::all_of(p.seconds.begin(), of_pass, [](double s) { return s == 0; })) {
     problems->push_back({seconds->value.at, "a step takes some time: give step or step_flops"});
   }
   if (const YamlEntry* kinds = v.Find("kinds"); kinds != nullptr && kinds->value.is_map()) {
