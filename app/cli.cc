@@ -42,6 +42,10 @@ struct Line {
   ModelArgs model;
   CoordCheckArgs coordcheck;
   SimArgs sim;
+  EditArgs edit;
+  AnnotateArgs annotate;
+  ImportArgs importing;
+  RemoveArgs remove;
   TrialArgs trial;
   PlotArgs plot;
   CompareArgs compare;
@@ -158,6 +162,13 @@ void AddServe(Builder& b, CLI::App* root, Line& l) {
                 "plumb server restore backup.db --db plumb.db",
                 [](const Line& x) { return RestoreDatabase(x.context, x.server.file); });
   c->add_option("file", l.server.file, "The copy")->required();
+  c = b.Command(server, "retain", "Removes sweeps that ended long ago, trial by trial",
+                "plumb server retain --older-than 90d --keep-tagged --yes",
+                [](const Line& x) { return RemoveSweepsCommand(x.context, x.remove); });
+  c->add_option("--older-than", l.remove.older_than, "Since their end, as 90d or 36h")->required();
+  c->add_flag("--keep-tagged", l.remove.keep_tagged,
+              "Sweeps with any tag stay (those tagged pinned always do)");
+  c->add_flag("--yes", l.remove.really, "For good; else it is only said what would go");
   b.Command(server, "check", "Reads all of a database: pages, references, chain of events",
             "plumb server check --db plumb.db",
             [](const Line& x) { return CheckDatabase(x.context); });
@@ -231,6 +242,75 @@ void AddServe(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--max-slots", l.user.max_slots, "Slots at once; 0: no limit");
 }
 
+void AddAnnotations(Builder& b, CLI::App* g, Line& l, bool of_trial) {
+  const std::string what = of_trial ? "trial" : "sweep";
+  CLI::App* c = b.Command(g, "tag", "Adds and removes tags; those with pinned are never removed",
+                          "plumb " + what + " tag 3 +baseline -old", [of_trial](const Line& x) {
+                            AnnotateArgs args = x.annotate;
+                            args.of_trial = of_trial;
+                            return TagCommand(x.context, args);
+                          });
+  c->add_option("id", l.annotate.id, "Which " + what)->required();
+  c->add_option(
+      "tags", l.annotate.words,
+      "+TAG or TAG adds, -TAG removes (1 to 64 letters, digits, - _ . @ : /); none: shows "
+      "them");
+  c = b.Command(g, "note", "Shows or replaces its note",
+                "plumb " + what + " note 3 \"lr too high\"", [of_trial](const Line& x) {
+                  AnnotateArgs args = x.annotate;
+                  args.of_trial = of_trial;
+                  return NoteCommand(x.context, args);
+                });
+  c->add_option("id", l.annotate.id, "Which " + what)->required();
+  c->add_option("text", l.annotate.text, "At most 4 KiB; none: shows it");
+  c->add_flag("--clear", l.annotate.clear, "Removes it");
+}
+
+void AddEditing(Builder& b, CLI::App* g, Line& l) {
+  CLI::App* c = nullptr;
+  for (const bool edit : {false, true}) {
+    c = b.Command(g, edit ? "edit" : "extend",
+                  edit ? "As extend, and takes out cells that have not begun"
+                       : "A running or finished sweep gains cells, values, replicates",
+                  edit ? "plumb sweep edit 3 --drop model.n_layers=32 --reason \"too slow\""
+                       : "plumb sweep extend 3 --replicates 5 --axis model.n_layers=16,32",
+                  [edit](const Line& x) { return EditSweepCommand(x.context, x.edit, edit); });
+    c->add_option("id", l.edit.id, "Sweep")->required();
+    c->add_option("--replicates", l.edit.replicates, "So many in all");
+    c->add_option("--axis", l.edit.axes, "FIELD=VALUE,…: more values; a new axis where it is none");
+    if (edit) c->add_option("--drop", l.edit.drops, "FIELD=VALUE,…: values to take out of an axis");
+    c->add_option("--set", l.edit.sets, "KEY=VALUE of the file, as limits.trials=200");
+    c->add_option("--file", l.edit.file, "The whole new text instead (-: standard input)");
+    c->add_flag("--dry-run", l.edit.dry_run, "Says what it would gain and lose");
+    c->add_option("--reason", l.edit.reason, "Goes into the event");
+    c->add_option("--request-id", l.edit.request_id)->group("");
+  }
+  c = b.Command(g, "retry", "A new budget of attempts for all that failed",
+                "plumb sweep retry 3 --state failed --cell \"n_layers=4 d_model=64\"",
+                [](const Line& x) { return RetrySweepCommand(x.context, x.edit); });
+  c->add_option("id", l.edit.id, "Sweep (the newest)");
+  c->add_option("--state", l.edit.states, "failed, cancelled, stopped, diverged (failed)")
+      ->delimiter(',');
+  c->add_option("--cell", l.edit.cells, "Only trials of this cell, by name");
+  c = b.Command(g, "fork", "A copy of its file with changes, its origin in it",
+                "plumb sweep fork 3 --set train.lr=0.01 --out new.yaml",
+                [](const Line& x) { return ForkSweepCommand(x.context, x.edit); });
+  c->add_option("id", l.edit.id, "Sweep (the newest)");
+  c->add_option("--set", l.edit.sets,
+                "KEY=VALUE: a field of the trial (train.lr=0.01) or a key of the file "
+                "(replicates=5, axes.model.n_layers='[2, 4]')");
+  c->add_option("--name", l.edit.name, "Its name (the old one and -fork)");
+  c->add_option("--out", l.edit.out, "File to make");
+  c->add_flag("--submit", l.edit.submit, "Hand it to the server");
+  c = b.Command(g, "diff", "What tells two sweeps or files apart, and what they share",
+                "plumb sweep diff 3 new.yaml",
+                [](const Line& x) { return DiffSweepsCommand(x.context, x.edit); });
+  c->add_option("a", l.edit.a, "Sweep or file")->required();
+  c->add_option("b", l.edit.b, "Sweep or file")->required();
+  c->add_option("--data-root", l.edit.data_root, "Where prepared corpora lie");
+  c->add_option("--assume-tokens", l.edit.assume_tokens, "As of plumb sweep plan");
+}
+
 void AddSweep(Builder& b, CLI::App* root, Line& l) {
   CLI::App* g =
       b.Group(root, "sweep", "Plan, submit and follow sweeps", "plumb sweep plan sweep.yaml");
@@ -262,8 +342,9 @@ void AddSweep(Builder& b, CLI::App* root, Line& l) {
   c->add_option("file", l.sweep.file, "Sweep file (-: standard input)")->required();
   c->add_flag("--watch", l.sweep.watch, "Follow it to its end");
   waits(c);
-  b.Command(g, "list", "Sweeps, newest first", "plumb sweep list",
-            [](const Line& x) { return ListSweeps(x.context); });
+  c = b.Command(g, "list", "Sweeps, newest first", "plumb sweep list --tag baseline",
+                [](const Line& x) { return ListSweeps(x.context, x.sweep); });
+  c->add_option("--tag", l.sweep.tag, "Only with this tag");
   const auto id = [&l](CLI::App* to) { to->add_option("id", l.sweep.id, "Sweep (the newest)"); };
   id(b.Command(g, "show", "One sweep and its file", "plumb sweep show 1",
                [](const Line& x) { return ShowSweep(x.context, x.sweep); }));
@@ -284,6 +365,13 @@ void AddSweep(Builder& b, CLI::App* root, Line& l) {
                 [](const Line& x) { return PrioritiseSweep(x.context, x.sweep); });
   c->add_option("id", l.sweep.id, "Sweep")->required();
   c->add_option("priority", l.sweep.priority, "From -1000 to 1000 (0)")->required();
+  AddEditing(b, g, l);
+  AddAnnotations(b, g, l, /*of_trial=*/false);
+  c = b.Command(g, "remove", "Removes sweeps that ended, and what no other sweep has of them",
+                "plumb sweep remove 3 --yes",
+                [](const Line& x) { return RemoveSweepsCommand(x.context, x.remove); });
+  c->add_option("id", l.remove.ids, "Sweeps")->required();
+  c->add_flag("--yes", l.remove.really, "For good; else it is only said what would go");
 }
 
 void AddTrial(Builder& b, CLI::App* root, Line& l) {
@@ -294,7 +382,14 @@ void AddTrial(Builder& b, CLI::App* root, Line& l) {
                 [](const Line& x) { return ListTrials(x.context, x.trial); });
   c->add_option("--sweep", l.trial.sweep, "Sweep (the newest)");
   c->add_option("--state", l.trial.state, "Only trials in this state");
+  c->add_option("--tag", l.trial.tag, "Only trials with this tag");
   c->add_option("--limit", l.trial.limit, "At most so many (250); 0: all");
+  AddAnnotations(b, g, l, /*of_trial=*/true);
+  c = b.Command(g, "remove", "Removes trials with all they measured, from every sweep",
+                "plumb trial remove 3 --yes",
+                [](const Line& x) { return RemoveTrialsCommand(x.context, x.remove); });
+  c->add_option("id", l.remove.ids, "Trials")->required();
+  c->add_flag("--yes", l.remove.really, "For good; else it is only said what would go");
   const auto id = [&l](CLI::App* to) { to->add_option("id", l.trial.id, "Trial")->required(); };
   id(b.Command(g, "show", "One trial with stages and attempts", "plumb trial show 3",
                [](const Line& x) { return ShowTrial(x.context, x.trial); }));
@@ -393,6 +488,33 @@ void AddResults(Builder& b, CLI::App* root, Line& l) {
     c->add_option("--sweep", l.exporting.sweep, "Sweep (all)");
     c->add_option("--out", l.exporting.out, "File instead of standard output");
   }
+  c = b.Command(g, "sqlite", "Some sweeps as a database of its own, to hand on",
+                "plumb export sqlite mine.db --sweep 3 --sweep 4",
+                [](const Line& x) { return ExportDatabase(x.context, x.exporting); });
+  c->add_option("file", l.exporting.out, "The file to make")->required();
+  c->add_option("--sweep", l.exporting.sweeps, "Sweep (all)");
+
+  g = b.Group(root, "import", "Results from elsewhere",
+              "plumb import csv results.csv --sweep nanogpt --metric loss=val/loss");
+  c = b.Command(g, "csv", "A table of results that Plumb did not train; they are marked as foreign",
+                "plumb import csv results.csv --sweep nanogpt --axis method --metric loss=val/loss",
+                [](const Line& x) { return ImportCsvCommand(x.context, x.importing); });
+  c->add_option("file", l.importing.file, "With a header; one row per trial and step")->required();
+  c->add_option("--sweep", l.importing.sweep_name, "The sweep's name (the file's)");
+  c->add_option("--axis", l.importing.axes,
+                "COLUMN or COLUMN=AXIS (columns that name a field of a trial are axes)");
+  c->add_option("--metric", l.importing.metrics, "COLUMN=SERIES (columns with a slash are series)");
+  c->add_option("--column", l.importing.columns,
+                "seed=, replicate=, step= or state=COLUMN (columns of these names)");
+  c->add_option("--ignore", l.importing.ignored, "COLUMN that is neither");
+  c->add_option("--set", l.importing.sets, "FIELD=VALUE that all trials have, as data.corpus=wiki");
+  c->add_option("--objective", l.importing.objective, "Series to judge by (the first)");
+  c->add_flag("--tabs", l.importing.tabs, "Cells are apart by tabs");
+  c = b.Command(g, "db", "Sweeps of another database; equal trials are joined",
+                "plumb import db theirs.db --db plumb.db",
+                [](const Line& x) { return ImportDatabaseCommand(x.context, x.importing); });
+  c->add_option("file", l.importing.file, "The other database")->required();
+  c->add_option("--sweep", l.importing.sweeps, "Its sweep (all)");
 }
 
 void AddRest(Builder& b, CLI::App* root, Line& l) {
@@ -510,6 +632,19 @@ void AddBlock(Builder& b, CLI::App* root, Line& l) {
                 [](const Line& x) { return TestBlock(x.context, x.block); });
   c->add_option("folder", l.block.name, "The block's folder")->required();
   c->add_option("--trainer", l.block.trainer, "plumb-trainer (beside this program)");
+}
+
+// The tags that `plumb sweep|trial tag` is to remove, out of the way of options.
+std::vector<std::string> WithTags(std::vector<std::string> words) {
+  const auto tag = std::find(words.begin(), words.end(), "tag");
+  const bool is_tag =
+      tag != words.begin() && tag != words.end() && (tag[-1] == "sweep" || tag[-1] == "trial");
+  for (auto it = tag; is_tag && it != words.end(); ++it) {
+    const std::string& w = *it;
+    const bool dash = w.size() > 1 && w[0] == '-' && w[1] != '-';
+    if (dash && w != "-o" && w != "-h") *it = std::string(1, kRemoveTag) + w.substr(1);
+  }
+  return words;
 }
 
 std::vector<std::string> CommandNames(const CLI::App* app) {
@@ -630,7 +765,7 @@ int RunCli(int argc, char** argv) {
   AddBlock(builder, &root, line);
   AddRest(builder, &root, line);
 
-  std::vector<std::string> words(argv + 1, argv + argc);
+  std::vector<std::string> words = WithTags({argv + 1, argv + argc});
   if (!words.empty() && words[0] == "__complete")
     return Complete(&root, {words.begin() + 1, words.end()});
   if (words.empty()) {
@@ -644,7 +779,7 @@ int RunCli(int argc, char** argv) {
     return kBadUsage;
   }
   try {
-    root.parse(argc, argv);
+    root.parse(std::vector<std::string>(words.rbegin(), words.rend()));  // as CLI11 wants them
   } catch (const CLI::CallForHelp&) {
     std::fputs(walked.app->help(walked.app == &root ? "" : Path(walked.app->get_parent())).c_str(),
                stdout);

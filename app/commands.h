@@ -109,19 +109,48 @@ struct SweepArgs {
   double memory_gib = 0;   // of the device to fit on; 0: of the largest worker
   std::string plane;       // an SVG file
   std::string trainer;
+  std::string tag;              // for list
 };
 int PlanSweepCommand(const Context& context, const SweepArgs& args);
 int SubmitSweep(const Context& context, const SweepArgs& args);
-int ListSweeps(const Context& context);
+int ListSweeps(const Context& context, const SweepArgs& args);
 int ShowSweep(const Context& context, const SweepArgs& args);
 int WatchSweepCommand(const Context& context, const SweepArgs& args);
 int CancelSweep(const Context& context, const SweepArgs& args);
 int PauseSweep(const Context& context, const SweepArgs& args, bool pause);
 int PrioritiseSweep(const Context& context, const SweepArgs& args);
 
+// What changes a sweep that is there, and what is made of one.
+struct EditArgs {
+  int64_t id = 0;  // 0: the newest, of retry and fork
+  std::string file, reason, request_id;
+  std::vector<std::string> axes, drops, sets;
+  int64_t replicates = 0;
+  bool dry_run = false;
+  std::vector<std::string> states, cells;  // of retry
+  std::string out, name;                   // of fork
+  bool submit = false;
+  std::string a, b, data_root, assume_tokens;  // of diff
+};
+int EditSweepCommand(const Context& context, const EditArgs& args, bool may_remove);
+int RetrySweepCommand(const Context& context, const EditArgs& args);
+int ForkSweepCommand(const Context& context, const EditArgs& args);
+int DiffSweepsCommand(const Context& context, const EditArgs& args);
+
+// "-old" after `tag` comes as kRemoveTag + "old", since a dash begins options.
+inline constexpr char kRemoveTag = '\x01';
+struct AnnotateArgs {
+  int64_t id = 0;
+  bool of_trial = false, clear = false;
+  std::vector<std::string> words;
+  std::string text;
+};
+int TagCommand(const Context& context, const AnnotateArgs& args);
+int NoteCommand(const Context& context, const AnnotateArgs& args);
+
 struct TrialArgs {
   int64_t sweep = 0, id = 0;
-  std::string state, stage;
+  std::string state, stage, tag;
   int64_t limit = 250;
 };
 int ListTrials(const Context& context, const TrialArgs& args);
@@ -158,9 +187,28 @@ int RunQuery(const Context& context, const QueryArgs& args);
 
 struct ExportArgs {
   std::string format, what = "trials", out;
-  int64_t sweep = 0;  // 0: all
+  int64_t sweep = 0;            // 0: all
+  std::vector<int64_t> sweeps;  // of sqlite; none: all
 };
 int RunExport(const Context& context, const ExportArgs& args);
+int ExportDatabase(const Context& context, const ExportArgs& args);
+
+struct ImportArgs {
+  std::string file, sweep_name, objective;
+  std::vector<std::string> axes, metrics, columns, ignored, sets;
+  bool tabs = false;
+  std::vector<int64_t> sweeps;  // of a database; none: all
+};
+int ImportCsvCommand(const Context& context, const ImportArgs& args);
+int ImportDatabaseCommand(const Context& context, const ImportArgs& args);
+
+struct RemoveArgs {
+  std::vector<int64_t> ids;
+  std::string older_than;
+  bool keep_tagged = false, really = false;
+};
+int RemoveSweepsCommand(const Context& context, const RemoveArgs& args);
+int RemoveTrialsCommand(const Context& context, const RemoveArgs& args);
 
 struct DoctorArgs {
   std::string trainer, data_root;

@@ -83,9 +83,9 @@ absl::StatusOr<double> GiB(double given) {
 
 }  // namespace
 
-sweeps::CorpusLookup CorporaOf(const SweepArgs& args) {
-  const std::string root = args.data_root.empty() ? data::DefaultRoot() : args.data_root;
-  return [root, assume_tokens = args.assume_tokens](const std::string& c, const std::string& t) {
+sweeps::CorpusLookup CorporaOf(const std::string& data_root, const std::string& assume_tokens) {
+  const std::string root = data_root.empty() ? data::DefaultRoot() : data_root;
+  return [root, assume_tokens](const std::string& c, const std::string& t) {
     absl::StatusOr<sweeps::CorpusInfo> info = LookUp(root, c, t);
     const bool assume = absl::IsNotFound(info.status()) && !assume_tokens.empty();
     return assume ? Assumed(assume_tokens, t) : info;
@@ -139,6 +139,12 @@ limits: {trials: 50}
 
 }  // namespace
 
+absl::StatusOr<sweeps::SweepPlan> PlanText(const std::string& yaml, const std::string& file,
+                                           const std::string& data_root,
+                                           const std::string& assume_tokens) {
+  return sweeps::PlanSweep(yaml, file, CorporaOf(data_root, assume_tokens));
+}
+
 int PlanSweepCommand(const Context& context, const SweepArgs& args) {
   absl::StatusOr<Format> format = ParseFormat(context.format);
   if (!format.ok()) return Finish(format.status());
@@ -146,7 +152,7 @@ int PlanSweepCommand(const Context& context, const SweepArgs& args) {
   if (!memory.ok()) return Finish(memory.status());
   absl::StatusOr<std::string> yaml = ReadSweepFile(args.file);
   if (!yaml.ok()) return Finish(yaml.status());
-  const sweeps::CorpusLookup corpora = CorporaOf(args);
+  const sweeps::CorpusLookup corpora = CorporaOf(args.data_root, args.assume_tokens);
   if (args.calibrate) {
     // A file that counts in seconds cannot be planned before; its shapes do not depend on how long they take, unless
     // they are solved for that.

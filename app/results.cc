@@ -41,17 +41,18 @@ absl::StatusOr<std::string> DatabasePath(const Context& context) {
   return server.database_path();
 }
 
-absl::StatusOr<std::vector<v1::Sweep>> FetchSweeps(const Context& context) {
+absl::StatusOr<std::vector<v1::Sweep>> FetchSweeps(const Context& context, const std::string& tag) {
   std::vector<v1::Sweep> out;
   if (ReadFromFile(context)) {
     ASSIGN_OR_RETURN(store::Reader reader, OpenReader(context));
-    ASSIGN_OR_RETURN(auto views, reader.Sweeps(std::numeric_limits<int64_t>::max(), 100'000));
+    ASSIGN_OR_RETURN(auto views, reader.Sweeps(std::numeric_limits<int64_t>::max(), 100'000, tag));
     for (const store::SweepView& v : views) coordinator::ToProto(v, &out.emplace_back());
     return out;
   }
   ASSIGN_OR_RETURN(Client client, Client::Connect(context));
   v1::ListSweepsRequest request;
   request.set_page_size(1000);
+  request.set_tag(tag);
   do {
     ASSIGN_OR_RETURN(auto page, client.Call(&Stub::ListSweeps, request));
     out.insert(out.end(), page.sweeps().begin(), page.sweeps().end());
@@ -76,7 +77,8 @@ absl::StatusOr<v1::GetSweepResponse> FetchSweep(const Context& context, int64_t 
 }
 
 absl::StatusOr<std::vector<v1::Trial>> FetchTrials(const Context& context, int64_t sweep,
-                                                   const std::string& state, int64_t limit) {
+                                                   const std::string& state, int64_t limit,
+                                                   const std::string& tag) {
   std::vector<v1::Trial> out;
   if (limit <= 0) limit = std::numeric_limits<int32_t>::max();
   if (ReadFromFile(context)) {
@@ -85,7 +87,7 @@ absl::StatusOr<std::vector<v1::Trial>> FetchTrials(const Context& context, int64
       ASSIGN_OR_RETURN(store::SweepView newest, reader.Sweep(SweepId{0}));
       sweep = newest.row.id.value;
     }
-    ASSIGN_OR_RETURN(auto views, reader.Trials(SweepId{sweep}, state, 0, limit));
+    ASSIGN_OR_RETURN(auto views, reader.Trials(SweepId{sweep}, state, 0, limit, tag));
     for (const store::TrialView& v : views) coordinator::ToProto(v, &out.emplace_back());
     return out;
   }
@@ -93,6 +95,7 @@ absl::StatusOr<std::vector<v1::Trial>> FetchTrials(const Context& context, int64
   v1::ListTrialsRequest request;
   request.set_sweep_id(sweep);
   request.set_state(state);
+  request.set_tag(tag);
   request.set_page_size(static_cast<int32_t>(std::min<int64_t>(limit, 5000)));
   do {
     ASSIGN_OR_RETURN(auto page, client.Call(&Stub::ListTrials, request));

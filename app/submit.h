@@ -5,7 +5,6 @@
 
 #include "absl/status/statusor.h"
 #include "app/client.h"
-#include "app/commands.h"
 #include "sweeps/plan.h"
 
 namespace plumb::app {
@@ -14,8 +13,13 @@ namespace plumb::app {
 // names are pinned (sweeps/stage_files.h).
 absl::StatusOr<std::string> ReadSweepFile(const std::string& file);
 std::string NewRequestId();
-// Corpora that are prepared here.
-sweeps::CorpusLookup CorporaOf(const SweepArgs& args);
+// Corpora that are prepared here, or as if they had so many tokens.
+sweeps::CorpusLookup CorporaOf(const std::string& data_root, const std::string& assume_tokens);
+std::string ThisUser();
+// As `plumb sweep plan` does.
+absl::StatusOr<sweeps::SweepPlan> PlanText(const std::string& yaml, const std::string& file,
+                                           const std::string& data_root,
+                                           const std::string& assume_tokens);
 
 // Retries while the server is unreachable; the request id makes that safe.
 absl::StatusOr<v1::SubmitSweepResponse> Submit(Client& client, const std::string& yaml,

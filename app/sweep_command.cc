@@ -116,7 +116,7 @@ int SubmitSweep(const Context& context, const SweepArgs& args) {
   if (!yaml.ok()) return Finish(yaml.status());
   absl::StatusOr<Client> client = Client::Connect(context);
   if (!client.ok()) return Finish(client.status());
-  yaml = WithCalibration(context, *yaml, CorporaOf(args));
+  yaml = WithCalibration(context, *yaml, CorporaOf(args.data_root, args.assume_tokens));
   if (!yaml.ok()) return Finish(yaml.status());
   auto response = Submit(*client, *yaml, args.file, NewRequestId());
   if (!response.ok()) return Finish(response.status());
@@ -153,8 +153,8 @@ int WatchSweepCommand(const Context& context, const SweepArgs& args) {
   return code.ok() ? *code : Finish(code.status());
 }
 
-int ListSweeps(const Context& context) {
-  auto sweeps = FetchSweeps(context);
+int ListSweeps(const Context& context, const SweepArgs& args) {
+  auto sweeps = FetchSweeps(context, args.tag);
   if (!sweeps.ok()) return Finish(sweeps.status());
   Table table{.columns = {{"id"},
                           {"name"},
@@ -164,12 +164,15 @@ int ListSweeps(const Context& context) {
                           {"trials"},
                           {"done_percent", 0},
                           {"by_state"},
-                          {"created"}}};
+                          {"created"},
+                          {"tags"},
+                          {"note"}}};
   for (const v1::Sweep& s : *sweeps) {
     const double share = s.steps_total() > 0 ? 100.0 * s.steps_done() / s.steps_total() : 0;
     table.rows.push_back({s.id(), s.name(), s.user(), int64_t{s.priority()},
                           s.paused() ? "paused" : s.state(), s.trials(), share, Counts(s),
-                          Time(s.create_time_us())});
+                          Time(s.create_time_us()), absl::StrJoin(s.tags(), ","),
+                          s.note().substr(0, s.note().find('\n'))});
   }
   return Show(table, context);
 }
@@ -193,6 +196,12 @@ int ShowSweep(const Context& context, const SweepArgs& args) {
                                 {"flops_total", s.flops_total()}};
     j["trials_by_state"] = nlohmann::json::object();
     for (const auto& [state, n] : s.trials_by_state()) j["trials_by_state"][state] = n;
+    j["tags"] = std::vector<std::string>(s.tags().begin(), s.tags().end());
+    j["note"] = s.note();
+    j["origin"] = s.origin_json().empty()
+                      ? nlohmann::ordered_json()
+                      : nlohmann::ordered_json::parse(s.origin_json(), nullptr, false);
+    j["imported"] = s.imported();
     j["sweep_yaml"] = got->sweep_yaml();
     std::printf("%s\n", j.dump(*format == Format::kJson ? 2 : -1, ' ', false,
                                nlohmann::json::error_handler_t::replace)
@@ -208,6 +217,10 @@ int ShowSweep(const Context& context, const SweepArgs& args) {
                 {"trials", absl::StrCat(s.trials(), " (", Counts(s), ")")},
                 {"steps", absl::StrCat(s.steps_done(), " of ", s.steps_total())},
                 {"FLOPs", absl::StrCat(Scaled(s.flops_done()), " of ", Scaled(s.flops_total()))}};
+  if (!s.tags().empty()) table.rows.push_back({"tags", absl::StrJoin(s.tags(), ", ")});
+  if (!s.note().empty()) table.rows.push_back({"note", s.note()});
+  if (!s.origin_json().empty())
+    table.rows.push_back({s.imported() ? "imported" : "origin", s.origin_json()});
   if (*format == Format::kCsv) {
     std::fputs(TableCsv(table).c_str(), stdout);
     return kDone;

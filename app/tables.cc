@@ -333,6 +333,14 @@ absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
   return out;
 }
 
+namespace {
+int64_t Foreign(const std::vector<analysis::CellResult>& cells) {
+  return std::count_if(cells.begin(), cells.end(), [](const analysis::CellResult& c) {
+    return std::find(c.flags.begin(), c.flags.end(), "foreign") != c.flags.end();
+  });
+}
+}  // namespace
+
 absl::StatusOr<std::vector<analysis::MapFigure>> MapFigures(const SweepResults& results,
                                                             std::string rows, std::string columns) {
   const std::vector<std::string> axes = AxesOf(results.cells, false),
@@ -390,6 +398,12 @@ absl::StatusOr<std::vector<analysis::MapFigure>> MapFigures(const SweepResults& 
       f.notes.push_back(absl::StrCat("Not complete: ", results.ended, " of ", results.trials,
                                      " trials have ended"));
     }
+    if (const auto n = Foreign(f.cells); n > 0) {
+      f.notes.push_back(
+          absl::StrCat(n, " of ", f.cells.size(),
+                       " cells are foreign: not trained by Plumb, their split, tokens "
+                       "and seeds are as they say"));
+    }
     figures.push_back(std::move(f));
   }
   return figures;
@@ -406,7 +420,8 @@ absl::StatusOr<analysis::CurvesFigure> LoadCurves(store::Database& db,
       store::Statement rows,
       db.Prepare(absl::StrCat(
           "SELECT cell_id, cell, trial_id, replicate, ", request.x == "steps" ? "step" : request.x,
-          ", value FROM v_curve WHERE sweep_id = ?1 AND series = ?2 AND layer = -1 AND "
+          ", value, (SELECT is_foreign FROM trial_origin o WHERE o.trial_id = v_curve.trial_id) "
+          "FROM v_curve WHERE sweep_id = ?1 AND series = ?2 AND layer = -1 AND "
           "aa = 0 AND tune = 0 ORDER BY cell_id, replicate, trial_id, step")));
   rows.Bind(1, sweep);
   rows.Bind(2, request.series);
@@ -428,7 +443,8 @@ absl::StatusOr<analysis::CurvesFigure> LoadCurves(store::Database& db,
     }
     if (rows.Int(2) != trial) {
       trial = rows.Int(2);
-      f.curves.push_back({.label = rows.Text(1), .group = group});
+      f.curves.push_back({.label = absl::StrCat(rows.Text(1), rows.Int(6) != 0 ? " (foreign)" : ""),
+                          .group = group});
     }
     f.curves.back().points.emplace_back(rows.Double(4), rows.IsNull(5) ? kNaN : rows.Double(5));
   }

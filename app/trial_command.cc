@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "app/client.h"
 #include "app/commands.h"
 #include "app/exit_code.h"
@@ -40,6 +41,10 @@ Json TrialJson(const v1::Trial& t) {
             {"params_total", t.params_total()},
             {"params_non_embedding", t.params_non_embedding()},
             {"key", t.key()},
+            {"tags", std::vector<std::string>(t.tags().begin(), t.tags().end())},
+            {"note", t.note()},
+            {"foreign", t.foreign()},
+            {"origin", t.origin_json().empty() ? Json() : Parsed(t.origin_json())},
             {"config", Parsed(t.config_json())}};
   j["stages"] = Json::array();
   for (const v1::Stage& s : t.stages()) {
@@ -68,6 +73,16 @@ Json TrialJson(const v1::Trial& t) {
   return j;
 }
 
+// Lines, each after a line break.
+std::string Remarks(const v1::Trial& t) {
+  std::string out;
+  if (t.foreign()) absl::StrAppend(&out, "\nforeign: not trained by Plumb");
+  if (!t.origin_json().empty()) absl::StrAppend(&out, "\nfrom ", Printable(t.origin_json()));
+  if (!t.tags().empty()) absl::StrAppend(&out, "\ntags: ", absl::StrJoin(t.tags(), ", "));
+  if (!t.note().empty()) absl::StrAppend(&out, "\nnote: ", Printable(t.note()));
+  return out;
+}
+
 void Steps(const v1::Trial& t, int64_t* done, int64_t* target) {
   for (const v1::Stage& s : t.stages()) {
     *done += s.step();
@@ -81,7 +96,8 @@ int ListTrials(const Context& context, const TrialArgs& args) {
   absl::StatusOr<Format> format = ParseFormat(context.format);
   if (!format.ok()) return Finish(format.status());
   // One more than is shown tells that there are more.
-  auto trials = FetchTrials(context, args.sweep, args.state, args.limit > 0 ? args.limit + 1 : 0);
+  auto trials =
+      FetchTrials(context, args.sweep, args.state, args.limit > 0 ? args.limit + 1 : 0, args.tag);
   if (!trials.ok()) return Finish(trials.status());
   if (args.limit > 0 && std::ssize(*trials) > args.limit) {
     trials->resize(args.limit);
@@ -97,13 +113,15 @@ int ListTrials(const Context& context, const TrialArgs& args) {
                           {"step"},
                           {"of"},
                           {"objective", 4},
-                          {"train_loss", 4}}};
+                          {"train_loss", 4},
+                          {"foreign"},
+                          {"tags"}}};
   for (const v1::Trial& t : *trials) {
     int64_t done = 0, target = 0;
     Steps(t, &done, &target);
     table.rows.push_back({t.id(), t.cell(), int64_t{t.replicate()}, int64_t{t.aa()},
-                          int64_t{t.tune()}, t.state(), done, target, t.objective(),
-                          t.train_loss()});
+                          int64_t{t.tune()}, t.state(), done, target, t.objective(), t.train_loss(),
+                          int64_t{t.foreign()}, absl::StrJoin(t.tags(), ",")});
   }
   std::fputs(Print(table, *format, StdoutIsTerminal() ? TerminalWidth() : 0).c_str(), stdout);
   return kDone;
@@ -148,15 +166,17 @@ int ShowTrial(const Context& context, const TrialArgs& args) {
     return kDone;
   }
   std::printf(
-      "trial %lld: %s, %s, replicate %d%s\nobjective %s, train/loss %s\n%s parameters (%s without "
+      "trial %lld: %s, %s, replicate %d%s%s\nobjective %s, train/loss %s\n%s parameters (%s "
+      "without "
       "embeddings)\n\n%s\nconfig %s\n",
       static_cast<long long>(trial->id()), trial->state().c_str(), Printable(trial->cell()).c_str(),
       trial->replicate(),
       trial->aa()     ? ", A/A"
       : trial->tune() ? ", tuning"
                       : "",
-      Number(trial->objective()).c_str(), Number(trial->train_loss()).c_str(),
-      Scaled(trial->params_total()).c_str(), Scaled(trial->params_non_embedding()).c_str(),
+      Remarks(*trial).c_str(), Number(trial->objective()).c_str(),
+      Number(trial->train_loss()).c_str(), Scaled(trial->params_total()).c_str(),
+      Scaled(trial->params_non_embedding()).c_str(),
       TableText(stages, StdoutIsTerminal() ? TerminalWidth() : 0).c_str(),
       trial->config_json().c_str());
   return kDone;

@@ -277,6 +277,10 @@ void ToProto(const store::SweepView& v, v1::Sweep* out) {
   out->set_user(v.row.user);
   out->set_priority(v.row.priority);
   out->set_paused(v.row.paused);
+  for (const std::string& tag : v.annotations.tags) out->add_tags(tag);
+  out->set_note(v.annotations.note);
+  out->set_origin_json(v.row.origin_json);
+  out->set_imported(v.row.imported);
 }
 
 void ToProto(const store::TrialView& v, v1::Trial* out) {
@@ -317,6 +321,10 @@ void ToProto(const store::TrialView& v, v1::Trial* out) {
   out->set_train_loss(v.train_loss);
   out->set_tokens_per_s(v.tokens_per_s);
   out->set_worker(v.worker);
+  for (const std::string& tag : v.annotations.tags) out->add_tags(tag);
+  out->set_note(v.annotations.note);
+  out->set_foreign(v.annotations.foreign);
+  out->set_origin_json(v.annotations.origin_json);
   out->set_params_total(v.row.params_total);
   out->set_params_non_embedding(v.row.params_non_embedding);
 }

@@ -362,7 +362,10 @@ void Owner::AskForAdvice(Batch& batch) {
 bool Owner::NeedsLookup(const Item& item) const {
   const bool looks_up = std::holds_alternative<core::MaterializeSlice>(item.event) ||
                         std::holds_alternative<core::CancelTrial>(item.event) ||
-                        std::holds_alternative<core::RetryTrial>(item.event);
+                        std::holds_alternative<core::RetryTrial>(item.event) ||
+                        std::holds_alternative<core::Annotate>(item.event) ||
+                        std::holds_alternative<core::ImportTrials>(item.event) ||
+                        std::holds_alternative<core::RemoveTrial>(item.event);
   return looks_up && (!item.looked_up || item.epoch != epoch_);
 }
 
@@ -397,6 +400,15 @@ absl::Status Owner::LookUp(core::Event& event) {
   } else if (auto* retry = std::get_if<core::RetryTrial>(&event)) {
     ASSIGN_OR_RETURN(retry->known, store_->Find(retry->trial));
     ASSIGN_OR_RETURN(retry->links, store_->LinksOf(retry->trial));
+  } else if (auto* annotate = std::get_if<core::Annotate>(&event)) {
+    ASSIGN_OR_RETURN(annotate->known, store_->Find(annotate->trial));  // of none: none
+  } else if (auto* import = std::get_if<core::ImportTrials>(&event)) {
+    std::vector<std::string> keys;
+    for (const auto& t : *import->trials) keys.push_back(t.trial.trial.key);
+    ASSIGN_OR_RETURN(import->known, store_->FindByKey(keys));
+  } else if (auto* remove = std::get_if<core::RemoveTrial>(&event)) {
+    ASSIGN_OR_RETURN(remove->known, store_->Find(remove->trial));
+    ASSIGN_OR_RETURN(remove->links, store_->LinksOf(remove->trial));
   }
   return absl::OkStatus();
 }

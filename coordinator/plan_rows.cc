@@ -99,9 +99,12 @@ core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan,
   // The plan's trials come cell by cell, the A/A control last: cells used before `i` are those up
   // to the last trial's.
   const auto cells_used = [&](int64_t i) {
-    i = std::min(i, planned);  // what is added is of cells that are there
-    while (i > 0 && plan.trials[i - 1].aa) --i;
-    return i == 0 ? 0 : plan.trials[i - 1].cell + 1;
+    int64_t of_plan = std::min(i, planned);
+    while (of_plan > 0 && plan.trials[of_plan - 1].aa) --of_plan;
+    int64_t cells = of_plan == 0 ? 0 : plan.trials[of_plan - 1].cell + 1;
+    // What is added is of cells that are there, or, by an edit, of new ones in their order.
+    for (int64_t a = 0; a < i - planned; ++a) cells = std::max(cells, added[a].cell + 1);
+    return cells;
   };
   const int64_t cells_before = cells_used(from), cells_after = cells_used(end);
   core::MaterializeSlice out{.sweep = sweep, .from = from};

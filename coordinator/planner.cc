@@ -8,6 +8,7 @@
 #include "coordinator/plan_rows.h"
 #include "domain/status_macros.h"
 #include "store/read.h"
+#include "sweeps/edit_text.h"
 #include "trainer/spec/sha256.h"
 
 namespace plumb::coordinator {
@@ -100,9 +101,10 @@ void Planner::SubmitNow(const std::string& request_id, const std::string& yaml,
                                     .trials = static_cast<int64_t>(plan->trials.size()),
                                     .user = user,
                                     .priority = plan->priority,
-                                    .open = NeedsAdvice(*plan)}};
+                                    .open = NeedsAdvice(*plan),
+                                    .origin_json = sweeps::ForkOf(yaml)}};
   const std::string key = request_id + event.sweep.request_hash;
-  plans_[key] = Keep(*std::move(plan));
+  plans_[key] = Keep(*std::move(plan), yaml);
   owner_->Post(std::move(event), [this, done, key](absl::StatusOr<core::Answer> answer) {
     if (!answer.ok()) {
       thread_.Post([this, key] { plans_.erase(key); });
@@ -129,8 +131,8 @@ void Planner::AskForAdvice(const Owner::Question& question) {
   });
 }
 
-std::shared_ptr<Planner::Kept> Planner::Keep(sweeps::SweepPlan plan) {
-  auto kept = std::make_shared<Kept>(Kept{.plan = std::move(plan)});
+std::shared_ptr<Planner::Kept> Planner::Keep(sweeps::SweepPlan plan, std::string yaml) {
+  auto kept = std::make_shared<Kept>(Kept{.plan = std::move(plan), .yaml = std::move(yaml)});
   kept->contest = AllOf(*kept, {});
   return kept;
 }
@@ -153,11 +155,11 @@ absl::StatusOr<Planner::Kept*> Planner::PlanOf(const core::Core::Cursor& at) {
     ASSIGN_OR_RETURN(store::Reader reader, store::Reader::Open(db_path_));
     ASSIGN_OR_RETURN(const std::string yaml, reader.SweepYaml(at.sweep));
     ASSIGN_OR_RETURN(sweeps::SweepPlan again, plan_(yaml, "sweep.yaml"));
-    kept = Keep(std::move(again));
+    kept = Keep(std::move(again), yaml);
   }
   for (; kept->additions < at.additions.size(); ++kept->additions) {
     ASSIGN_OR_RETURN(std::vector<sweeps::PlannedTrial> more,
-                     TrialsOf(kept->plan, at.additions[kept->additions]));
+                     Added(*kept, at.additions[kept->additions]));
     kept->contest->Join(more);
     std::move(more.begin(), more.end(), std::back_inserter(kept->added));
   }
@@ -193,6 +195,7 @@ absl::StatusOr<core::AdviseSweep> Planner::AdviceNow(const Owner::Question& ques
   ASSIGN_OR_RETURN(core::AdviseSweep advice,
                    Advise(kept->plan, kept->added, at.additions, at.sweep, *kept->contest, reader));
   advice.seen = question.due.seen;
+  advice.additions_before = std::ssize(at.additions);
   if (!advice.open) plans_.erase(at.request_id + at.request_hash);
   return advice;
 }

@@ -6,7 +6,9 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "coordinator/contest.h"
@@ -31,6 +33,17 @@ class Planner {
   using Done = std::function<void(absl::StatusOr<core::Submitted>)>;
   void Submit(std::string request_id, std::string yaml, std::string file_name, std::string user,
               Done done);
+  struct Extend {
+    std::string request_id, yaml, file_name, user, reason;
+    SweepId sweep;
+    bool may_remove = false, validate_only = false;
+  };
+  struct Extended {
+    core::Extended answer;
+    std::vector<std::string> new_cells, removed_cells;
+  };
+  using ExtendDone = std::function<void(absl::StatusOr<Extended>)>;
+  void ExtendSweep(Extend request, ExtendDone done);
   // Owner's SliceFn: from the plan made at the submit, or, after a restart, made again from the
   // sweep's YAML.
   void AskForSlice(const core::Core::Cursor& at);
@@ -44,10 +57,17 @@ class Planner {
     std::vector<sweeps::PlannedTrial> added;  // by the first `additions` of the sweep's
     size_t additions = 0;
     std::optional<Contest> contest;
+    std::string yaml;           // as of the last edit among the additions
+    std::set<int64_t> removed;  // cells that edits took out
   };
   void SubmitNow(const std::string& request_id, const std::string& yaml,
                  const std::string& file_name, const std::string& user, const Done& done);
-  static std::shared_ptr<Kept> Keep(sweeps::SweepPlan plan);
+  // At the sweep's state as it stands now.
+  void ExtendFrom(std::shared_ptr<const Extend> request, int tries, ExtendDone done);
+  absl::StatusOr<core::ExtendSweep> ExtendNow(const Extend& request, const core::Core::Cursor& at,
+                                              Extended* out);
+  absl::StatusOr<std::vector<sweeps::PlannedTrial>> Added(Kept& kept, const AdditionRow& addition);
+  static std::shared_ptr<Kept> Keep(sweeps::SweepPlan plan, std::string yaml);
   static Contest AllOf(const Kept& kept, const std::vector<AdditionRow>& additions);
   // The plan with the trials of the cursor's additions, kept from before or made again.
   absl::StatusOr<Kept*> PlanOf(const core::Core::Cursor& at);

@@ -16,6 +16,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "coordinator/blobs.h"
+#include "coordinator/edits.h"
 #include "coordinator/http.h"
 #include "coordinator/launch.h"
 #include "coordinator/metrics.h"
@@ -69,7 +70,8 @@ class ServerImpl final : public Server {
                                     {.lease = o.lease,
                                      .suspect = o.lease / 3,
                                      .max_failures = o.max_failures,
-                                     .retry_backoff = o.retry_backoff},
+                                     .retry_backoff = o.retry_backoff,
+                                     .grants = o.grants},
                                     [planner = s->planner_.get()](const core::Core::Cursor& at) {
                                       planner->AskForSlice(at);
                                     },
@@ -78,9 +80,11 @@ class ServerImpl final : public Server {
                                     }));
     s->owner_->OnFatal([raw = s.get()] { raw->AskToStop(); });
     s->planner_->Attach(s->owner_.get());
+    s->edits_ = std::make_unique<Edits>(s->owner_.get(), db_path);
     ASSIGN_OR_RETURN(store::Reader reader, store::Reader::Open(db_path));
     const ServiceContext context{.owner = s->owner_.get(),
                                  .planner = s->planner_.get(),
+                                 .edits = s->edits_.get(),
                                  .reads = &s->reads_,
                                  .db_path = db_path,
                                  .version = PLUMB_VERSION,
@@ -194,6 +198,7 @@ class ServerImpl final : public Server {
     snapshots_.reset();
     http_.reset();
     planner_->Stop();
+    if (edits_) edits_->Stop();
     if (owner_) owner_->Stop();
     if (blobs_) blobs_->Stop();
     reads_.Stop();
@@ -205,6 +210,7 @@ class ServerImpl final : public Server {
   TaskThread reads_;
   std::unique_ptr<Planner> planner_;
   std::unique_ptr<Owner> owner_;
+  std::unique_ptr<Edits> edits_;
   std::unique_ptr<v1::WorkerService::CallbackService> workers_;
   std::unique_ptr<v1::SweepService::CallbackService> sweeps_;
   std::unique_ptr<BlobServer> blobs_;

@@ -24,6 +24,7 @@ struct ServerOptions {
   absl::Duration retry_backoff = absl::Seconds(1);  // doubles, at most 1 minute
   SnapshotOptions snapshots;
   BlobServiceOptions blobs;
+  bool grants = true;   // false: gives nothing to workers, only answers
   std::string metrics;  // "127.0.0.1:PORT" serves /metrics and /healthz; "": nothing
 };
 

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/time/time.h"
+#include "coordinator/edits.h"
 #include "coordinator/owner.h"
 #include "coordinator/planner.h"
 #include "coordinator/task_thread.h"
@@ -15,8 +16,9 @@
 namespace plumb::coordinator {
 
 struct ServiceContext {
-  Owner* owner = nullptr;  // these three outlive the services
+  Owner* owner = nullptr;  // these four outlive the services
   Planner* planner = nullptr;
+  Edits* edits = nullptr;
   TaskThread* reads = nullptr;  // runs what reads the database
   std::string db_path;
   std::string version;

@@ -59,7 +59,8 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
       if (!request->page_token().empty() && !absl::SimpleAtoi(request->page_token(), &before))
         return BadToken();
       const int64_t limit = PageSize(request->page_size(), 100);
-      absl::StatusOr<std::vector<store::SweepView>> views = reader_.Sweeps(before, limit);
+      absl::StatusOr<std::vector<store::SweepView>> views =
+          reader_.Sweeps(before, limit, request->tag());
       if (!views.ok()) return views.status();
       for (const store::SweepView& v : *views) Fill(v, response->add_sweeps());
       if (static_cast<int64_t>(views->size()) == limit) {
@@ -95,6 +96,68 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
     if (request->has_paused()) edit.paused = request->paused();
     if (request->has_priority()) edit.priority = request->priority();
     return Edit(context, edit);
+  }
+
+  grpc::ServerUnaryReactor* ExtendSweep(grpc::CallbackServerContext* context,
+                                        const v1::ExtendSweepRequest* request,
+                                        v1::ExtendSweepResponse* response) override {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    if (!request->user().empty() && !IsWord(request->user(), "-_.@")) {
+      reactor->Finish(ToGrpc(BadUser()));
+      return reactor;
+    }
+    c_.planner->ExtendSweep({.request_id = request->request_id(),
+                             .yaml = request->sweep_yaml(),
+                             .file_name = request->file_name(),
+                             .user = request->user(),
+                             .reason = request->reason(),
+                             .sweep = SweepId{request->sweep_id()},
+                             .may_remove = request->may_remove(),
+                             .validate_only = request->validate_only()},
+                            [reactor, response](absl::StatusOr<Planner::Extended> extended) {
+                              if (extended.ok()) {
+                                response->set_trials(extended->answer.trials);
+                                for (const std::string& c : extended->new_cells)
+                                  response->add_new_cells(c);
+                                for (const std::string& c : extended->removed_cells)
+                                  response->add_removed_cells(c);
+                                response->set_cancelled_stages(extended->answer.cancelled_stages);
+                                response->set_repeated_request(extended->answer.repeated);
+                              }
+                              reactor->Finish(ToGrpc(extended.status()));
+                            });
+    return reactor;
+  }
+
+  grpc::ServerUnaryReactor* RetrySweep(grpc::CallbackServerContext* context,
+                                       const v1::RetrySweepRequest* request,
+                                       v1::RetrySweepResponse* response) override {
+    return Long(context, &Edits::RetrySweep, request, response);
+  }
+  grpc::ServerUnaryReactor* Annotate(grpc::CallbackServerContext* context,
+                                     const v1::AnnotateRequest* request,
+                                     v1::AnnotateResponse* response) override {
+    return Long(context, &Edits::Annotate, request, response);
+  }
+  grpc::ServerUnaryReactor* ImportSweep(grpc::CallbackServerContext* context,
+                                        const v1::ImportSweepRequest* request,
+                                        v1::ImportSweepResponse* response) override {
+    return Long(context, &Edits::ImportSweep, request, response);
+  }
+  grpc::ServerUnaryReactor* ImportTrials(grpc::CallbackServerContext* context,
+                                         const v1::ImportTrialsRequest* request,
+                                         v1::ImportTrialsResponse* response) override {
+    return Long(context, &Edits::ImportTrials, request, response);
+  }
+  grpc::ServerUnaryReactor* RemoveSweeps(grpc::CallbackServerContext* context,
+                                         const v1::RemoveSweepsRequest* request,
+                                         v1::RemoveSweepsResponse* response) override {
+    return Long(context, &Edits::RemoveSweeps, request, response);
+  }
+  grpc::ServerUnaryReactor* RemoveTrials(grpc::CallbackServerContext* context,
+                                         const v1::RemoveTrialsRequest* request,
+                                         v1::RemoveTrialsResponse* response) override {
+    return Long(context, &Edits::RemoveTrials, request, response);
   }
 
   grpc::ServerUnaryReactor* UpdateWorker(grpc::CallbackServerContext* context,
@@ -144,8 +207,8 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
                          "cancelled"));
       }
       const int64_t limit = PageSize(request->page_size(), 1000);
-      absl::StatusOr<std::vector<store::TrialView>> views =
-          reader_.Trials(SweepId{request->sweep_id()}, request->state(), from, limit);
+      absl::StatusOr<std::vector<store::TrialView>> views = reader_.Trials(
+          SweepId{request->sweep_id()}, request->state(), from, limit, request->tag());
       if (!views.ok()) return views.status();
       for (const store::TrialView& v : *views) ToProto(v, response->add_trials());
       if (static_cast<int64_t>(views->size()) == limit) {
@@ -289,6 +352,15 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
     c_.owner->Post(std::move(event), [reactor](const absl::StatusOr<core::Answer>& answer) {
       reactor->Finish(ToGrpc(answer.status()));
     });
+    return reactor;
+  }
+  template <typename Request, typename Response>
+  grpc::ServerUnaryReactor* Long(grpc::CallbackServerContext* context,
+                                 absl::Status (Edits::*method)(const Request&, Response*),
+                                 const Request* request, Response* response) {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    c_.edits->Post(method, request, response,
+                   [reactor](const absl::Status& s) { reactor->Finish(ToGrpc(s)); });
     return reactor;
   }
   static absl::Status BadToken() {

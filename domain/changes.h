@@ -47,8 +47,64 @@ struct UpdateCell {
   int64_t idx = 0;
   std::string flags_json, tuned_json;
 };
+// A cell is called otherwise: a field became an axis.
+struct RenameCell {
+  SweepId sweep;
+  int64_t idx = 0;
+  std::string name, axes_json;
+};
+// One more of its flags.
+struct FlagCell {
+  SweepId sweep;
+  int64_t idx = 0;
+  std::string flag;
+};
 struct InsertLook {
   LookRow row;
+};
+// Of a sweep or of a trial; the other is none.
+struct PutTag {
+  SweepId sweep;
+  TrialId trial;
+  std::string tag;
+  bool remove = false;
+  std::string user;
+  int64_t time_us = 0;
+};
+// Takes the place of the note before it; an empty one removes it.
+struct PutNote {
+  SweepId sweep;
+  TrialId trial;
+  std::string text;
+  std::string user;
+  int64_t time_us = 0;
+};
+struct InsertTrialOrigin {
+  TrialId trial;
+  bool foreign = false;  // not trained by Plumb
+  std::string origin_json;
+};
+// Results that no attempt brought: of an import.
+struct PutResults {
+  StageId stage;
+  MeasurementBatchPtr batch;
+  int64_t time_us = 0;
+};
+// Removes up to `limit` of a sweep's places for trials. A trial without any, and without the tag
+// "pinned", loses its key: nobody shares it any more, and PurgeTrial may have it.
+struct ForgetPlaces {
+  SweepId sweep;
+  TrialId trial;  // only this one's places, in all sweeps, where there is one
+  int64_t limit = 0;
+};
+// A sweep without places: its row and what hangs on it.
+struct ForgetSweep {
+  SweepId sweep;
+};
+// Removes up to `limit` rows of what a trial without places has, the trial itself last.
+struct PurgeTrial {
+  TrialId trial;
+  int64_t limit = 0;
 };
 struct InsertTrial {
   TrialRow row;
@@ -106,9 +162,11 @@ struct SetIncarnation {
   int64_t incarnation = 0;
 };
 
-using Change = std::variant<InsertSweep, UpdateSweep, InsertAddition, InsertLook, InsertCell,
-                            UpdateCell, InsertTrial, UpdateTrial, InsertSweepTrial, InsertStage,
-                            UpdateStage, UpsertWorker, OpenAttempt, AdoptAttempt, CloseAttempt,
-                            ApplyBatch, UpsertUser, AppendEvent, SetIncarnation>;
+using Change =
+    std::variant<InsertSweep, UpdateSweep, InsertAddition, InsertLook, InsertCell, UpdateCell,
+                 RenameCell, FlagCell, PutTag, PutNote, InsertTrialOrigin, PutResults, ForgetPlaces,
+                 ForgetSweep, PurgeTrial, InsertTrial, UpdateTrial, InsertSweepTrial, InsertStage,
+                 UpdateStage, UpsertWorker, OpenAttempt, AdoptAttempt, CloseAttempt, ApplyBatch,
+                 UpsertUser, AppendEvent, SetIncarnation>;
 
 }  // namespace plumb

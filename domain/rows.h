@@ -34,6 +34,8 @@ struct SweepRow {
   int64_t priority = 0;     // larger first
   bool paused = false;      // nothing of it is granted
   bool open = false;        // more trials may be added: it is not completed when all has ended
+  bool imported = false;    // its trials come from elsewhere, results and all; none is planned
+  std::string origin_json;  // where it comes from: an object, or empty where it was written here
 };
 
 // Trials that a sweep has beyond its plan. With the plan, additions in order say which trials it

@@ -248,6 +248,16 @@ class MemoryStorage : public Storage {
     const auto it = t_.cells.find({c.sweep, c.idx});
     return it == t_.cells.end() ? Refused("cell") : absl::OkStatus();
   }
+  // What simulated users do not ask for.
+  absl::Status Put(const RenameCell&) { return Refused("not simulated"); }
+  absl::Status Put(const FlagCell&) { return Refused("not simulated"); }
+  absl::Status Put(const PutTag&) { return Refused("not simulated"); }
+  absl::Status Put(const PutNote&) { return Refused("not simulated"); }
+  absl::Status Put(const InsertTrialOrigin&) { return Refused("not simulated"); }
+  absl::Status Put(const PutResults&) { return Refused("not simulated"); }
+  absl::Status Put(const ForgetPlaces&) { return Refused("not simulated"); }
+  absl::Status Put(const ForgetSweep&) { return Refused("not simulated"); }
+  absl::Status Put(const PurgeTrial&) { return Refused("not simulated"); }
   absl::Status Put(const InsertLook& c) {
     const std::pair at(c.row.sweep, c.row.seq);
     if (!t_.sweeps.contains(c.row.sweep) || t_.looks.contains(at)) return Refused("look");

@@ -79,7 +79,12 @@ absl::Status Store::Put(const InsertSweep& c) {
       .Bind(9, r.cursor)
       .Bind(10, r.create_time_us);
   s->Bind(11, r.user).Bind(12, r.priority).Bind(13, int64_t{r.paused}).Bind(14, int64_t{r.open});
-  return s->Run();
+  RETURN_IF_ERROR(s->Run());
+  if (r.origin_json.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(
+      Statement * origin,
+      Cached("INSERT INTO sweep_origin (sweep_id, imported, origin_json) VALUES (?, ?, ?)"));
+  return origin->Bind(1, r.id.value).Bind(2, int64_t{r.imported}).Bind(3, r.origin_json).Run();
 }
 
 absl::Status Store::Put(const UpdateSweep& c) {
@@ -346,8 +351,14 @@ absl::Status Store::Put(const ApplyBatch& c) {
       .Bind(4, c.fence.incarnation);
   RETURN_IF_ERROR(ack->Bind(5, c.fence.session.value).Bind(6, b.first_seq - 1).Run());
   RETURN_IF_ERROR(FenceHeld(c.fence, "a batch"));
+  return WriteResults(c.fence.attempt.stage, c.fence.attempt.number, b, c.commit_time_us);
+}
+
+absl::Status Store::WriteResults(StageId stage_id, int64_t attempt, const MeasurementBatch& b,
+                                 int64_t time_us) {
+  const int64_t stage = stage_id.value;
   for (const MeasurementBatch::Series& series : b.series) {
-    ASSIGN_OR_RETURN(const int64_t id, SeriesId(c.fence.attempt.stage, series));
+    ASSIGN_OR_RETURN(const int64_t id, SeriesId(stage_id, series));
     // A point said twice: the later one stands.
     ASSIGN_OR_RETURN(Statement * s,
                      Cached("INSERT INTO measurement (series_id, step, value) VALUES (?, ?, ?) "
@@ -390,12 +401,8 @@ absl::Status Store::Put(const ApplyBatch& c) {
         Statement * s,
         Cached("INSERT OR REPLACE INTO checkpoint (stage_id, step, attempt, path, digest, bytes, "
                "commit_time_us) VALUES (?, ?, ?, ?, ?, ?, ?)"));
-    s->Bind(1, stage)
-        .Bind(2, r.step)
-        .Bind(3, c.fence.attempt.number)
-        .Bind(4, r.path)
-        .Bind(5, r.digest);
-    RETURN_IF_ERROR(s->Bind(6, r.bytes).Bind(7, c.commit_time_us).Run());
+    s->Bind(1, stage).Bind(2, r.step).Bind(3, attempt).Bind(4, r.path).Bind(5, r.digest);
+    RETURN_IF_ERROR(s->Bind(6, r.bytes).Bind(7, time_us).Run());
   }
   return absl::OkStatus();
 }

@@ -126,7 +126,8 @@ absl::StatusOr<std::map<std::string, TrialTree>> Store::FindByKey(
 }
 
 absl::StatusOr<std::optional<TrialTree>> Store::Find(TrialId trial) {
-  static const std::string sql = Select(kTrialColumns, "trial WHERE id = ?");
+  static const std::string sql =
+      Select(kTrialColumns, "trial WHERE id = ? AND key NOT GLOB 'removed:*'");
   ASSIGN_OR_RETURN(Statement * s, Cached(sql.c_str()));
   s->Reset();
   s->Bind(1, trial.value);

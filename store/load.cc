@@ -39,22 +39,24 @@ absl::StatusOr<ClusterSnapshot> Store::Load() {
                             if (before != 0) out.run_ends[before] = absl::Microseconds(s.Int(1));
                             before = out.run;
                           }));
-  RETURN_IF_ERROR(ForEach(
-      db_,
-      "SELECT (SELECT coalesce(max(id), 0) FROM sweep), (SELECT coalesce(max(id), 0) FROM trial), "
-      "(SELECT coalesce(max(id), 0) FROM stage), (SELECT coalesce(max(id), 0) FROM worker), "
-      "(SELECT coalesce(max(session_id), 0) FROM worker)",
-      [&](Statement& s) {
-        out.last_sweep = SweepId{s.Int(0)};
-        out.last_trial = TrialId{s.Int(1)};
-        out.last_stage = StageId{s.Int(2)};
-        out.last_worker = WorkerId{s.Int(3)};
-        out.last_session = SessionId{s.Int(4)};
-      }));
+  RETURN_IF_ERROR(ForEach(db_,
+                          "SELECT max((SELECT coalesce(max(id), 0) FROM sweep), r.last_sweep), "
+                          "max((SELECT coalesce(max(id), 0) FROM trial), r.last_trial), "
+                          "max((SELECT coalesce(max(id), 0) FROM stage), r.last_stage), "
+                          "(SELECT coalesce(max(id), 0) FROM worker), "
+                          "(SELECT coalesce(max(session_id), 0) FROM worker) FROM removed r",
+                          [&](Statement& s) {
+                            out.last_sweep = SweepId{s.Int(0)};
+                            out.last_trial = TrialId{s.Int(1)};
+                            out.last_stage = StageId{s.Int(2)};
+                            out.last_worker = WorkerId{s.Int(3)};
+                            out.last_session = SessionId{s.Int(4)};
+                          }));
   RETURN_IF_ERROR(ForEach(
       db_,
       "SELECT id, name, state, request_id, request_hash, objective, trials, cursor, "
-      "create_time_us, end_time_us, user, priority, paused, open FROM sweep ORDER BY id",
+      "create_time_us, end_time_us, user, priority, paused, open, "
+      "coalesce((SELECT imported FROM sweep_origin WHERE sweep_id = id), 0) FROM sweep ORDER BY id",
       [&](Statement& s) {
         out.sweeps.push_back({.id = SweepId{s.Int(0)},
                               .name = s.Text(1),
@@ -69,7 +71,8 @@ absl::StatusOr<ClusterSnapshot> Store::Load() {
                               .user = s.Text(10),
                               .priority = s.Int(11),
                               .paused = s.Int(12) != 0,
-                              .open = s.Int(13) != 0});
+                              .open = s.Int(13) != 0,
+                              .imported = s.Int(14) != 0});
       }));
   RETURN_IF_ERROR(ForEach(db_, "SELECT sweep_id, max(seq) + 1 FROM look GROUP BY sweep_id",
                           [&](Statement& s) { out.looks[SweepId{s.Int(0)}] = s.Int(1); }));

@@ -82,11 +82,16 @@ absl::StatusOr<Statement*> Reader::Cached(const std::string& sql) {
   return &it->second;
 }
 
-absl::StatusOr<std::vector<SweepView>> Reader::Sweeps(int64_t before_id, int64_t limit) {
-  ASSIGN_OR_RETURN(Statement * s,
-                   Cached(absl::StrCat("SELECT ", kSweepColumns,
-                                       " FROM sweep WHERE id < ? ORDER BY id DESC LIMIT ?")));
+absl::StatusOr<std::vector<SweepView>> Reader::Sweeps(int64_t before_id, int64_t limit,
+                                                      const std::string& tag) {
+  ASSIGN_OR_RETURN(
+      Statement * s,
+      Cached(absl::StrCat(
+          "SELECT ", kSweepColumns, " FROM sweep WHERE id < ?1 ",
+          tag.empty() ? "" : "AND id IN (SELECT sweep_id FROM sweep_tag WHERE tag = ?3) ",
+          "ORDER BY id DESC LIMIT ?2")));
   s->Bind(1, before_id).Bind(2, limit);
+  if (!tag.empty()) s->Bind(3, tag);
   std::vector<SweepView> out;
   RETURN_IF_ERROR(Rows(*s, [&](Statement& row) { out.push_back({.row = ReadSweep(row)}); }));
   for (SweepView& view : out) RETURN_IF_ERROR(Fill(view));
@@ -105,7 +110,7 @@ absl::StatusOr<SweepView> Reader::Sweep(SweepId sweep) {
                        absl::StrCat("no sweep ", sweep.value, "; `plumb sweep list` shows them"))
                  : absl::NotFoundError("no sweep yet; `plumb sweep submit FILE` makes one");
   }
-  ASSIGN_OR_RETURN(out->row.sweep_yaml, SweepYaml(out->row.id));
+  ASSIGN_OR_RETURN(out->row.sweep_yaml, PresentYaml(out->row.id));
   RETURN_IF_ERROR(Fill(*out));
   return *std::move(out);
 }
@@ -119,6 +124,9 @@ absl::StatusOr<std::string> Reader::SweepYaml(SweepId sweep) {
 }
 
 absl::Status Reader::Fill(SweepView& v) {
+  ASSIGN_OR_RETURN(v.annotations, AnnotationsOf(v.row.id));
+  v.row.imported = v.annotations.foreign;
+  v.row.origin_json = v.annotations.origin_json;
   {
     ASSIGN_OR_RETURN(Statement * s,
                      Cached("SELECT state, trials FROM sweep_state WHERE sweep_id = ? "
@@ -141,7 +149,8 @@ absl::Status Reader::Fill(SweepView& v) {
 }
 
 absl::StatusOr<std::vector<TrialView>> Reader::Trials(SweepId sweep, const std::string& state,
-                                                      int64_t from_idx, int64_t limit) {
+                                                      int64_t from_idx, int64_t limit,
+                                                      const std::string& tag) {
   if (!sweep) {
     ASSIGN_OR_RETURN(const SweepView newest, Sweep(sweep));
     sweep = newest.row.id;
@@ -150,8 +159,10 @@ absl::StatusOr<std::vector<TrialView>> Reader::Trials(SweepId sweep, const std::
       Statement * s,
       Cached(absl::StrCat(kTrialSelect,
                           "JOIN trial t ON t.id = st.trial_id WHERE st.sweep_id = ?1 AND "
-                          "st.idx >= ?2 AND (?3 = '' OR t.state = ?3) ORDER BY st.idx LIMIT ?4")));
-  s->Bind(1, sweep.value).Bind(2, from_idx).Bind(3, state).Bind(4, limit);
+                          "st.idx >= ?2 AND (?3 = '' OR t.state = ?3) AND (?5 = '' OR EXISTS "
+                          "(SELECT 1 FROM trial_tag WHERE trial_id = t.id AND tag = ?5)) "
+                          "ORDER BY st.idx LIMIT ?4")));
+  s->Bind(1, sweep.value).Bind(2, from_idx).Bind(3, state).Bind(4, limit).Bind(5, tag);
   std::vector<TrialView> out;
   std::string objective;
   RETURN_IF_ERROR(Rows(*s, [&](Statement& row) { out.push_back(ReadView(row, &objective)); }));
@@ -207,6 +218,7 @@ absl::Status Reader::Fill(TrialView& v, const std::string& objective) {
     s->Bind(1, id.value);
     RETURN_IF_ERROR(Rows(*s, [&](Statement& row) { v.stages.push_back({.row = ReadStage(row)}); }));
   }
+  ASSIGN_OR_RETURN(v.annotations, AnnotationsOf(id));
   for (StageView& stage : v.stages) {
     for (const StageView& parent : v.stages) {
       if (stage.row.parent && parent.row.id == stage.row.parent) stage.parent = parent.row.name;

@@ -13,8 +13,17 @@
 
 namespace plumb::store {
 
+// What people wrote on a sweep or a trial, and where it comes from.
+struct Annotations {
+  std::vector<std::string> tags;  // sorted
+  std::string note;
+  bool foreign = false;     // of a trial: not trained by Plumb
+  std::string origin_json;  // "": it was made here
+};
+
 struct SweepView {
-  SweepRow row;  // YAML only from Sweep()
+  SweepRow row;  // YAML only from Sweep(), as of its last edit
+  Annotations annotations;
   std::map<std::string, int64_t> trials_by_state;
   int64_t steps_done = 0, steps_total = 0;
   double flops_done = 0, flops_total = 0;
@@ -31,6 +40,7 @@ struct StageView {
 
 struct TrialView {
   TrialRow row;
+  Annotations annotations;
   SweepTrialRow link;
   CellRow cell;
   int64_t cell_id = 0;
@@ -53,6 +63,14 @@ struct StepValue {
   double value = 0;  // NaN: not finite
 };
 
+// Trials that removal would take, and what they hold.
+struct RemovalCount {
+  std::vector<TrialId> trials;
+  int64_t shared = 0;  // that another sweep has
+  int64_t pinned = 0;
+  int64_t points = 0, records = 0, checkpoints = 0, checkpoint_bytes = 0, attempts = 0;
+};
+
 // Of an empty field: any.
 struct EventQuery {
   SweepId sweep;
@@ -72,16 +90,39 @@ class Reader {
  public:
   static absl::StatusOr<Reader> Open(const std::string& path);
 
-  absl::StatusOr<std::vector<SweepView>> Sweeps(int64_t before_id,
-                                                int64_t limit);  // newest first, id < before_id
-  absl::StatusOr<SweepView> Sweep(SweepId sweep);                // none: the newest
+  absl::StatusOr<std::vector<SweepView>> Sweeps(
+      int64_t before_id, int64_t limit,
+      const std::string& tag = "");                // newest first, id < before_id; tag "": any
+  absl::StatusOr<SweepView> Sweep(SweepId sweep);  // none: the newest
   absl::StatusOr<std::vector<TrialView>> Trials(SweepId sweep, const std::string& state,
-                                                int64_t from_idx, int64_t limit);
+                                                int64_t from_idx, int64_t limit,
+                                                const std::string& tag = "");
   absl::StatusOr<TrialView> Trial(
       TrialId trial);  // with attempts, as in the newest sweep that holds it
   absl::StatusOr<std::vector<EventRow>> Events(TrialId trial, int64_t limit);  // newest first
   absl::StatusOr<std::vector<EventView>> Events(const EventQuery& query);      // oldest first
-  absl::StatusOr<std::string> SweepYaml(SweepId sweep);
+  absl::StatusOr<std::string> SweepYaml(SweepId sweep);                        // as submitted
+  absl::StatusOr<std::string> PresentYaml(SweepId sweep);  // as of its last edit
+  absl::StatusOr<Annotations> AnnotationsOf(SweepId sweep);
+  absl::StatusOr<Annotations> AnnotationsOf(TrialId trial);
+  // Trials of a sweep in any of these states (by name) and cells (by name; none: all).
+  absl::StatusOr<std::vector<TrialId>> TrialsIn(SweepId sweep,
+                                                const std::vector<std::string>& states,
+                                                const std::vector<std::string>& cells);
+  // What removing these sweeps, all of them together, would take.
+  absl::StatusOr<RemovalCount> WhatGoes(const std::vector<SweepId>& sweeps);
+  absl::StatusOr<RemovalCount> WhatGoes(const std::vector<TrialId>& trials);
+  absl::StatusOr<SweepId> FindRequest(const std::string& request_id);  // none: no such sweep
+  absl::StatusOr<bool> HasPlaces(SweepId sweep);                       // for trials
+  // Trials that are being removed, up to `limit`.
+  absl::StatusOr<std::vector<TrialId>> Removed(int64_t limit);
+  // By key: the id, its state, and the last point of each series of its first stage.
+  struct Held {
+    TrialId trial;
+    std::string state;
+    std::map<std::string, StepValue> last;
+  };
+  absl::StatusOr<std::map<std::string, Held>> FindByKey(const std::vector<std::string>& keys);
   absl::StatusOr<std::vector<TrialProgress>> Progress(SweepId sweep);  // by idx
   // Of the stage's series that is of no layer, in step order.
   absl::StatusOr<std::vector<StepValue>> Points(StageId stage, const std::string& series,
@@ -92,6 +133,7 @@ class Reader {
   explicit Reader(Database db) : db_(std::move(db)) {}
   absl::Status Fill(SweepView& view);
   absl::Status Fill(TrialView& view, const std::string& objective);
+  absl::Status Count(RemovalCount* out);
   absl::StatusOr<double> LastValue(TrialId trial, const std::string& series);
   absl::StatusOr<Statement*> Cached(const std::string& sql);
 

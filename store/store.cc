@@ -18,7 +18,8 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path, int6
   // commits.
   RETURN_IF_ERROR(db.Execute(
       "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -32768; "
-      "PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;"));
+      "PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY; "
+      "PRAGMA secure_delete = OFF;"));
   ASSIGN_OR_RETURN(MarkFile mark, MarkFile::Open(path + ".mark"));
   std::unique_ptr<Store> store(new Store(std::move(db), std::move(lock), std::move(mark), path));
   RETURN_IF_ERROR(store->Begin(wall_us));

@@ -63,6 +63,19 @@ class Store {
   absl::Status Put(const InsertCell& c);
   absl::Status Put(const UpdateCell& c);
   absl::Status Put(const InsertLook& c);
+  // edit.cc
+  absl::Status Put(const RenameCell& c);
+  absl::Status Put(const FlagCell& c);
+  absl::Status Put(const PutTag& c);
+  absl::Status Put(const PutNote& c);
+  absl::Status Put(const InsertTrialOrigin& c);
+  absl::Status Put(const PutResults& c);
+  absl::Status WriteResults(StageId stage, int64_t attempt, const MeasurementBatch& batch,
+                            int64_t time_us);
+  // remove.cc
+  absl::Status Put(const ForgetPlaces& c);
+  absl::Status Put(const ForgetSweep& c);
+  absl::Status Put(const PurgeTrial& c);
   absl::Status Put(const InsertTrial& c);
   absl::Status Put(const UpdateTrial& c);
   absl::Status Put(const InsertSweepTrial& c);

@@ -17,6 +17,7 @@ absl::StatusOr<Answer> Core::On(const AdviseSweep& e) {
   if (sweep.row.state == SweepState::kCancelled)
     return absl::FailedPreconditionError(absl::StrCat("sweep ", e.sweep.value, " was cancelled"));
   if (!e.looks.empty() && e.looks_before != sweep.looks) return Answer{};
+  if (e.additions_before >= 0 && e.additions_before != std::ssize(sweep.additions)) return Answer{};
   sweep.seen = std::max(sweep.seen, e.seen);
   for (LookRow look : e.looks) {
     look.sweep = e.sweep;
@@ -48,15 +49,11 @@ absl::StatusOr<Answer> Core::On(const AdviseSweep& e) {
   for (const AdviseSweep::Verdict& v : e.verdicts) Carry(sweep, v);
   const bool over = sweep.row.state == SweepState::kCompleted;
   if (trials == 0 && (over || e.open == sweep.row.open)) return Answer{};
-  sweep.row.trials += trials;
   sweep.row.open = e.open;
   e.open ? void(open_sweeps_.insert(e.sweep)) : void(open_sweeps_.erase(e.sweep));
   dirty_sweeps_.insert(e.sweep);
-  if (sweep.row.cursor < sweep.row.trials) {
-    sweep.row.state = SweepState::kMaterializing;
-    sweep.row.end_time_us = 0;
-    materializing_.insert(e.sweep);
-    if (over) NoteSweep("sweep_reopened", e.sweep, "it is extended");
+  if (sweep.row.cursor < sweep.row.trials + trials) {
+    Grow(sweep, trials);
   } else {
     EndIfDone(sweep, "all its trials have ended");
   }

@@ -27,7 +27,7 @@ Core::Core(const Options& options, const ClusterSnapshot& s)
   for (const UserRow& row : s.users) users_[row.name].row = row;
   for (const SweepRow& row : s.sweeps) {
     by_request_[row.request_id] = row.id;
-    if (row.state == SweepState::kMaterializing) materializing_.insert(row.id);
+    if (row.state == SweepState::kMaterializing && !row.imported) materializing_.insert(row.id);
     sweeps_[row.id].row = row;
     if (row.open) open_sweeps_.insert(row.id);
   }
@@ -121,7 +121,7 @@ Effects Core::Apply(const Event& event, Now now) {
   now_ = now;
   effects_ = Effects{};
   effects_.answer = std::visit([&](const auto& e) { return On(e); }, event);
-  Schedule();
+  if (options_.grants) Schedule();
   Flush();
   Evict();
   return std::move(effects_);
@@ -153,6 +153,11 @@ Core::Cursor Core::CursorOf(SweepId sweep) const {
                 .request_id = row.request_id,
                 .request_hash = row.request_hash,
                 .additions = sweeps_.at(row.id).additions};
+}
+
+const SweepRow* Core::Find(SweepId sweep) const {
+  const auto it = sweeps_.find(sweep);
+  return it == sweeps_.end() ? nullptr : &it->second.row;
 }
 
 std::optional<Core::Due> Core::NextDue() const {

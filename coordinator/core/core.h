@@ -105,6 +105,7 @@ struct Options {
   absl::Duration quarantine = absl::Minutes(10);  // twice as long each time it does not help
   absl::Duration quarantine_max = absl::Hours(4);
   absl::Duration refill = absl::Minutes(10);  // a bundle takes new rows, while others wait
+  bool grants = true;                         // false: nothing is given to any worker
 };
 
 class Core {
@@ -134,7 +135,8 @@ class Core {
     std::vector<AdditionRow> additions;  // after the plan's own trials
   };
   std::optional<Cursor> NextSlice() const;
-  Cursor CursorOf(SweepId sweep) const;  // one that is there
+  Cursor CursorOf(SweepId sweep) const;       // one that is there
+  const SweepRow* Find(SweepId sweep) const;  // null: there is none
   // An open sweep of which something has ended, paused or been evaluated since it was last looked
   // at, and all of whose trials are there: its advisor may extend it, close it, or judge its
   // trials.
@@ -352,6 +354,19 @@ class Core {
   absl::StatusOr<Answer> On(const CancelTrial& e);
   absl::StatusOr<Answer> On(const RetryTrial& e);
   absl::StatusOr<Answer> On(const EditSweep& e);
+  // edit.cc
+  absl::StatusOr<Answer> On(const ExtendSweep& e);
+  absl::StatusOr<Answer> On(const Annotate& e);
+  // More trials of a sweep are to be made.
+  void Grow(Sweep& sweep, int64_t trials);
+  // Why the trial cannot be taken back: another sweep waits for it, or it has begun; empty: it can.
+  std::string Begun(TrialId trial) const;
+  // import.cc
+  absl::StatusOr<Answer> On(const ImportTrials& e);
+  // remove.cc
+  absl::StatusOr<Answer> On(const RemoveSweep& e);
+  absl::StatusOr<Answer> On(const RemoveTrial& e);
+  absl::StatusOr<Answer> On(const PurgeTrial& e);
   void AddTrial(const TrialTree& tree, SweepId order_sweep, int64_t order_idx);
   // Completed, unless something is live or more may come.
   void EndIfDone(Sweep& sweep, absl::string_view why);
@@ -359,9 +374,8 @@ class Core {
   int64_t CancelStages(Trial& trial, absl::string_view reason);
   // The trial's stages that `wanted` asks for; those that it has not are made.
   std::set<StageId> GainStages(Trial& trial, const NewTrial& wanted);
-  // A new budget for what ended otherwise than with a result, of `among` or, where that is null, of
-  // all stages.
-  int64_t Reopen(Trial& trial, absl::string_view reason, bool stopped_too,
+  // A new budget for what ended as `from` says, of `among` or, where that is null, of all stages.
+  int64_t Reopen(Trial& trial, absl::string_view reason, const std::set<StageState>& from,
                  const std::set<StageId>* among);
 
   // workers.cc

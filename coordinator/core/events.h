@@ -85,6 +85,7 @@ struct AdviseSweep {
   };
   SweepId sweep;
   std::vector<Addition> additions;
+  int64_t additions_before = -1;  // that the sweep had for who was asked; with others nothing holds
   std::vector<Tuned> tuned;
   int64_t looks_before = 0;
   std::vector<LookRow> looks;  // without sweep and seq
@@ -163,6 +164,79 @@ struct RetryTrial {
   TrialId trial;
   std::optional<TrialTree> known;
   std::vector<SweepTrialRow> links;  // the sweeps it belongs to
+  // Which ends are taken back; empty: failed, cancelled, stopped.
+  std::vector<StageState> from;
+  std::string user;
+};
+
+// A user's edit of a sweep, running or over: trials that it gains, and cells that it loses, none of
+// whose trials has begun. All of it holds or nothing. The same name and payload answer as before.
+struct ExtendSweep {
+  struct Cell {
+    int64_t idx = 0;
+    std::string name, axes_json;
+  };
+  struct Removed {
+    int64_t cell_idx = 0;
+    std::string name;
+    std::vector<TrialId> trials;
+  };
+  SweepId sweep;
+  AdditionRow addition;          // sweep and idx are the core's to set
+  int64_t additions_before = 0;  // that it was made for; Aborted when there are more meanwhile
+  std::vector<Cell> renamed;
+  std::vector<Removed> removed;
+  std::optional<int64_t> priority;
+  bool open = false;  // more trials follow from results
+  std::string user;
+  std::string what;  // in words
+};
+
+// Tags and a note of a sweep, or of a trial.
+struct Annotate {
+  SweepId sweep;
+  TrialId trial;
+  std::optional<TrialTree> known;  // of the trial
+  std::vector<std::string> add, remove;
+  std::optional<std::string> note;
+  std::string user;
+};
+
+// Trials [from, from + trials.size()) of an imported sweep, with their results. Those whose key is
+// there already are shared as they are. Ignored unless `from` is the sweep's cursor.
+struct ImportTrials {
+  struct Imported {
+    NewTrial trial;                            // stages with the states in which they ended
+    std::vector<MeasurementBatchPtr> results;  // by stage
+    bool foreign = false;
+    std::string origin_json;
+  };
+  SweepId sweep;
+  int64_t from = 0;
+  std::vector<CellRow> cells;
+  std::shared_ptr<const std::vector<Imported>> trials;
+  TrialsByKey known;
+};
+
+// Removes a sweep that has ended: up to `limit` of its places for trials, or, where `last` says
+// that none is left, the sweep. What its trials hold is PurgeTrial's to remove.
+struct RemoveSweep {
+  SweepId sweep;
+  int64_t limit = 0;
+  bool last = false;
+  std::string user;
+};
+// The places of a trial in sweeps that have all ended.
+struct RemoveTrial {
+  TrialId trial;
+  std::optional<TrialTree> known;
+  std::vector<SweepTrialRow> links;
+  std::string user;
+};
+// Of a trial without places: up to `limit` rows.
+struct PurgeTrial {
+  TrialId trial;
+  int64_t limit = 0;
 };
 
 // An attempt whose facts the database refuses: ends as failed, without taking others with it.
@@ -176,7 +250,8 @@ struct Tick {};
 
 using Event = std::variant<SubmitSweep, MaterializeSlice, AdviseSweep, AbandonSweep, RegisterWorker,
                            Report, CancelSweep, CancelTrial, RetryTrial, EditSweep, EditWorker,
-                           EditUser, QuarantineAttempts, Tick>;
+                           EditUser, ExtendSweep, Annotate, ImportTrials, RemoveSweep, RemoveTrial,
+                           PurgeTrial, QuarantineAttempts, Tick>;
 
 // ---- answers ----
 
@@ -201,7 +276,12 @@ struct Reported {
 struct Counted {
   int64_t stages = 0;
 };
-using Answer = std::variant<std::monostate, Submitted, Registered, Reported, Counted>;
+struct Extended {
+  int64_t trials = 0;            // gained
+  int64_t cancelled_stages = 0;  // of cells that it lost
+  bool repeated = false;
+};
+using Answer = std::variant<std::monostate, Submitted, Registered, Reported, Counted, Extended>;
 
 struct Effects {
   std::vector<Change> changes;  // to be committed in one transaction, in order

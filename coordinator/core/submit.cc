@@ -6,6 +6,13 @@
 #include "coordinator/core/core.h"
 
 namespace plumb::core {
+namespace {
+
+// Ends that are no result of the trial.
+const std::set<StageState> kNoResult = {StageState::kFailed, StageState::kCancelled,
+                                        StageState::kStopped};
+
+}  // namespace
 
 absl::StatusOr<Answer> Core::On(const SubmitSweep& e) {
   if (const auto it = by_request_.find(e.sweep.request_id); it != by_request_.end()) {
@@ -23,10 +30,17 @@ absl::StatusOr<Answer> Core::On(const SubmitSweep& e) {
   row.cursor = 0;
   row.create_time_us = now_.wall_us;
   effects_.changes.push_back(InsertSweep{row});
-  NoteSweep("sweep_submitted", row.id, absl::StrCat(row.trials, " trials planned"));
+  if (row.imported) {
+    NoteSweep("sweep_imported", row.id,
+              absl::StrCat(row.trials, " trials, from ", row.origin_json,
+                           row.user.empty() ? "" : "; by ", row.user));
+  } else {
+    NoteSweep("sweep_submitted", row.id, absl::StrCat(row.trials, " trials planned"));
+    materializing_.insert(row.id);
+  }
   row.sweep_yaml.clear();
+  row.origin_json.clear();
   by_request_[row.request_id] = row.id;
-  materializing_.insert(row.id);
   if (row.open) open_sweeps_.insert(row.id);
   sweeps_[row.id].row = row;
   return Submitted{.sweep = row.id, .trials = row.trials};
@@ -61,7 +75,7 @@ absl::StatusOr<Answer> Core::On(const MaterializeSlice& e) {
       Trial& trial = trials_.at(id);
       const std::set<StageId> wanted = GainStages(trial, t);
       const std::string why = absl::StrCat("sweep ", e.sweep.value, " asks for it again");
-      Reopen(trial, why, /*stopped_too=*/true, &wanted);
+      Reopen(trial, why, kNoResult, &wanted);
       Raise(At(trial.stages.front()), t.stages.front().until_step, why);
     } else {
       TrialTree tree{.trial = t.trial, .stages = t.stages};
@@ -184,9 +198,13 @@ absl::StatusOr<Answer> Core::On(const RetryTrial& e) {
     it = trials_.find(e.trial);
   }
   Trial& trial = it->second;
-  const int64_t stages = Reopen(trial, "retried on request", /*stopped_too=*/true, nullptr);
+  const std::set<StageState> from(e.from.begin(), e.from.end());
+  const int64_t stages =
+      Reopen(trial, absl::StrCat("retried on request", e.user.empty() ? "" : " of ", e.user),
+             from.empty() ? kNoResult : from, nullptr);
   if (stages > 0) {
     for (const SweepTrialRow& link : e.links) {
+      if (!sweeps_.contains(link.sweep)) continue;  // removed since it was looked up
       Sweep& sweep = sweeps_.at(link.sweep);
       if (sweep.row.state == SweepState::kCompleted) {
         sweep.row.state = SweepState::kRunning;
@@ -302,16 +320,13 @@ std::set<StageId> Core::GainStages(Trial& trial, const NewTrial& wanted) {
   return out;
 }
 
-int64_t Core::Reopen(Trial& trial, absl::string_view reason, bool stopped_too,
+int64_t Core::Reopen(Trial& trial, absl::string_view reason, const std::set<StageState>& from,
                      const std::set<StageId>* among) {
   int64_t n = 0;
   for (StageId id : trial.stages) {
     if (among != nullptr && !among->contains(id)) continue;
     Stage& stage = At(id);
-    const StageState s = stage.row.state;
-    if (s != StageState::kFailed && s != StageState::kCancelled &&
-        !(stopped_too && s == StageState::kStopped))
-      continue;
+    if (!from.contains(stage.row.state)) continue;
     // What its parent's result refuses stays refused.
     if (stage.row.parent && IsTerminal(At(stage.row.parent).row.state) && !ParentSucceeded(stage))
       continue;

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -202,7 +203,13 @@ class Picture {
   std::map<SweepId, SweepRow> sweeps_;
   std::vector<AdditionRow> additions_;
   std::vector<LookRow> looks_;
-  std::map<int64_t, std::string> tuned_;  // by cell
+  std::map<int64_t, std::string> tuned_;               // by cell
+  std::map<int64_t, std::string> cell_names_, flags_;  // by cell, as edits changed them
+  std::set<std::string> tags_;
+  std::string note_;
+  std::map<TrialId, bool> origins_;  // foreign
+  std::map<StageId, MeasurementBatchPtr> results_;
+  std::vector<TrialId> purged_;
   std::map<TrialId, TrialRow> trials_;
   std::map<std::string, TrialId> ids_;
   std::map<StageId, StageRow> stages_;
@@ -224,6 +231,19 @@ class Picture {
   void Write(const InsertAddition& c) { additions_.push_back(c.row); }
   void Write(const InsertCell&) {}
   void Write(const UpdateCell& c) { tuned_[c.idx] = c.tuned_json; }
+  void Write(const RenameCell& c) { cell_names_[c.idx] = c.name; }
+  void Write(const FlagCell& c) { flags_[c.idx] = c.flag; }
+  void Write(const PutTag& c) { c.remove ? tags_.erase(c.tag) : tags_.insert(c.tag).second; }
+  void Write(const PutNote& c) { note_ = c.text; }
+  void Write(const InsertTrialOrigin& c) { origins_[c.trial] = c.foreign; }
+  void Write(const PutResults& c) { results_[c.stage] = c.batch; }
+  void Write(const ForgetPlaces& c) {
+    std::erase_if(links_, [&](const SweepTrialRow& l) {
+      return l.sweep == c.sweep || (c.trial && l.trial == c.trial);
+    });
+  }
+  void Write(const ForgetSweep& c) { sweeps_.erase(c.sweep); }
+  void Write(const plumb::PurgeTrial& c) { purged_.push_back(c.trial); }
   void Write(const InsertLook& c) { looks_.push_back(c.row); }
   void Write(const InsertTrial& c) {
     EXPECT_FALSE(ids_.contains(c.row.key)) << "trial " << c.row.key << " twice";

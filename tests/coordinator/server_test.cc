@@ -461,7 +461,7 @@ TEST_F(ServerTest, SweepWhoseTrialsAreRefusedIsAbandonedAndTheNextOneRuns) {
 TEST_F(ServerTest, FullDiskIsAnsweredAsSuchAndTheServerGoesOn) {
   absl::StatusOr<std::unique_ptr<store::Store>> store = store::Store::Open(options_.db_path, 1);
   ASSERT_TRUE(store.ok());
-  ASSERT_TRUE((*store)->database().Execute("PRAGMA max_page_count = 60").ok());
+  ASSERT_TRUE((*store)->database().Execute("PRAGMA max_page_count = 80").ok());
   absl::StatusOr<std::unique_ptr<Owner>> owner =
       Owner::Start(*std::move(store), {}, [](const core::Core::Cursor&) {});
   ASSERT_TRUE(owner.ok());
@@ -484,7 +484,7 @@ TEST_F(ServerTest, FullDiskIsAnsweredAsSuchAndTheServerGoesOn) {
     }
   }
   EXPECT_GT(written, 5);
-  EXPECT_LT(written, 60);
+  EXPECT_LT(written, 80);
   (*owner)->Stop();
   EXPECT_TRUE((*owner)->fatal().ok());
   absl::StatusOr<store::Reader> reader = store::Reader::Open(options_.db_path);

@@ -113,7 +113,7 @@ TEST_F(StoreTest, NewFileGetsTheSchemaAndIsPlumbs) {
   EXPECT_THAT(
       Query("SELECT name FROM sqlite_schema WHERE type = 'view' ORDER BY name"),
       ElementsAre("sweep_recount", "v_attention", "v_cell", "v_curve", "v_finetune", "v_generation",
-                  "v_painters", "v_record", "v_route", "v_topk", "v_trial"));
+                  "v_painters", "v_record", "v_route", "v_sweep", "v_topk", "v_trial"));
   store_.reset();
   Open();
   EXPECT_EQ(store_->Load()->starts, 2);
@@ -506,6 +506,13 @@ TEST_F(StoreTest, LoadGivesBackWhatIsLive) {
 
 // From a file of this schema to those of older ones; views that it replaces are there, with columns
 // enough for those that read them.
+constexpr char kBackToTen[] =
+    "DROP VIEW v_sweep; DROP VIEW v_cell; DROP VIEW v_trial; "
+    "CREATE VIEW v_cell AS SELECT 1; CREATE VIEW v_trial AS SELECT 1; "
+    "DROP TRIGGER removed_trial_is_not_shared; DROP TRIGGER sweep_trial_uncounted; "
+    "DROP INDEX stage_by_parent; DROP TABLE sweep_tag; DROP TABLE trial_tag; "
+    "DROP TABLE sweep_note; DROP TABLE trial_note; DROP TABLE sweep_origin; "
+    "DROP TABLE trial_origin; DROP TABLE removed; PRAGMA user_version = 10;";
 constexpr char kBackToNine[] =
     "DROP VIEW v_cell; DROP VIEW v_trial; DROP VIEW v_curve; DROP VIEW v_record; "
     "CREATE VIEW v_cell AS SELECT 1; CREATE VIEW v_trial AS SELECT 1; "
@@ -525,7 +532,7 @@ TEST_F(StoreTest, SchemaSixWithRowsGetsGangsAndKeepsThem) {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
     ASSERT_TRUE(
         db->Execute(
-              absl::StrCat(kBackToNine, kBackToEight,
+              absl::StrCat(kBackToTen, kBackToNine, kBackToEight,
                            "DROP TABLE server_start; DROP TABLE attempt_member; "
                            "ALTER TABLE stage DROP COLUMN ranks; ALTER TABLE worker DROP COLUMN "
                            "gang; PRAGMA user_version = 6;"))
@@ -551,7 +558,7 @@ TEST_F(StoreTest, EachStartHasAPlaceInTheFileAndANameOfItsOwn) {
   store_.reset();
   {  // as schema 7 left it
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToNine, kBackToEight,
+    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToTen, kBackToNine, kBackToEight,
                                          "DROP TABLE server_start; PRAGMA user_version = 7;"))
                     .ok());
   }
@@ -594,7 +601,7 @@ TEST_F(StoreTest, SchemaEightWithRowsGetsGrowingSweepsAndKeepsThem) {
   store_.reset();
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToNine, kBackToEight)).ok());
+    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToTen, kBackToNine, kBackToEight)).ok());
   }
   Open();
   EXPECT_THAT(Query("SELECT open, tune FROM sweep, sweep_trial"), ElementsAre("0|0"));
@@ -606,12 +613,28 @@ TEST_F(StoreTest, SchemaNineWithRowsGetsRungsAndKeepsThem) {
   store_.reset();
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute(kBackToNine).ok());
+    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToTen, kBackToNine)).ok());
   }
   Open();
   EXPECT_THAT(Query("SELECT until_step, tuned_json FROM stage, cell"), ElementsAre("-1|{}"));
   EXPECT_THAT(Query("SELECT tune, n FROM v_trial JOIN v_cell USING (cell_id)"), ElementsAre("0|1"));
   EXPECT_TRUE(store_->Load()->looks.empty());
+}
+
+TEST_F(StoreTest, SchemaTenWithRowsGetsTagsAndOriginsAndKeepsThem) {
+  OpenWithAttempt();
+  store_.reset();
+  {
+    absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
+    ASSERT_TRUE(db->Execute(kBackToTen).ok());
+  }
+  Open();
+  EXPECT_THAT(Query("SELECT trial_id, tags, note, is_foreign, origin_json FROM v_trial"),
+              ElementsAre("1|-|-|0|-"));
+  EXPECT_THAT(Query("SELECT n, is_foreign FROM v_cell"), ElementsAre("1|0"));
+  EXPECT_THAT(Query("SELECT sweep, tags, imported FROM v_sweep"), ElementsAre("s|-|0"));
+  EXPECT_FALSE(store_->Load()->sweeps[0].imported);
+  EXPECT_EQ(store_->Load()->last_trial, TrialId{1});
 }
 
 TEST_F(StoreTest, ATrialThatTunesIsInNoCellsMean) {
