@@ -107,6 +107,12 @@ struct SweepArgs {
   double timeout = 0;           // seconds to wait; 0: no limit
   double flops_per_second = 0;  // for plan
   std::string assume_tokens;    // for plan: "700M", "ja=500M,en=500M"
+  bool calibrate = false, draw = false;
+  double calibrate_seconds = 1;  // of each shape
+  int64_t calibrate_shapes = 16;
+  double memory_gib = 0;   // of the device to fit on; 0: of the largest worker
+  std::string plane;       // an SVG file
+  std::string trainer;
   std::string tag;              // for list
 };
 int PlanSweepCommand(const Context& context, const SweepArgs& args);

@@ -87,8 +87,11 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
                           .priority = s.priority,
                           .target_step = s.target_step,
                           .threads = threads * processes(s.kind),
+                          // The prediction is of all of the training's processes.
                           .memory_bytes = external ? settings.value("memory_mib", int64_t{0}) << 20
-                                                   : t.predicted_peak_bytes * processes(s.kind),
+                                                   : t.predicted_peak_bytes /
+                                                         std::max<int64_t>(1, train.ranks) *
+                                                         processes(s.kind),
                           .labels = LabelsOf(labels, t.config, spec::WorkerLabel(s.kind, settings)),
                           .bundle = fuses(s.kind) ? bundle : 1,
                           .ranks = processes(s.kind),

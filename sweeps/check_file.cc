@@ -32,6 +32,7 @@ class Checker {
     Objectives();
     for (size_t v = 0; v < std::max<size_t>(1, file_.variants.size()); ++v) Budgets(v);
     Solved();
+    NeedsPrices();
     if (file_.search) Searching();
     if (file_.stage_kind != "pretrain") NoTiming();
     if (file_.stage_kind == "noop") return;
@@ -191,7 +192,7 @@ class Checker {
                    "variants beside a baseline");
     }
     for (const Match& m : file_.also_match) {
-      if (m.measure == "flops") continue;
+      if (m.measure == "flops" || m.measure == "seconds") continue;
       if (IsAxis(m.knob)) {
         Wrong(m.at, absl::StrCat(m.knob, " is an axis; name another knob, as {", m.measure,
                                  ": model.d_ff}"));
@@ -236,12 +237,13 @@ class Checker {
 
   void Solved() {
     for (const Axis& a : file_.axes) {
-      if (a.measure != "flops") continue;
+      if (a.measure != "flops" && a.measure != "seconds") continue;
+      const std::string budget = "train." + a.measure;
       for (size_t v = 0; v < std::max<size_t>(1, file_.variants.size()); ++v) {
-        if (FieldsOf(file_, v).at.count("train.flops") == 0 && !IsAxis("train.flops")) continue;
-        Wrong(a.at,
-              "the budget is given in FLOPs, whatever the shape; solve for flops with "
-              "train.tokens or train.steps, or for another measure");
+        if (FieldsOf(file_, v).at.count(budget) == 0 && !IsAxis(budget)) continue;
+        Wrong(a.at, absl::StrCat("the budget is given in ", a.measure == "flops" ? "FLOPs" : "seconds",
+                                 ", whatever the shape; solve for ", a.measure,
+                                 " with train.tokens or train.steps, or for another measure"));
         break;
       }
     }
@@ -318,6 +320,41 @@ class Checker {
                                   " that are there from the start; use asha with mode: stop, "
                                   "median or divergence"));
     }
+  }
+
+  // What is counted in seconds needs to know how long anything takes.
+  void NeedsPrices() {
+    std::vector<Position> uses;
+    const auto expression = [&](const Constraint& c) {
+      for (const Expression::Name& n : c.expression.names()) {
+        const std::string name = *ResolveName(n.text, names_);
+        const auto reference = AsReference(name);
+        if ((reference ? reference->name : name) == "seconds") uses.push_back(c.at);
+      }
+    };
+    for (const Axis& a : file_.axes) {
+      if (a.measure == "seconds" || std::count(a.fields.begin(), a.fields.end(), "train.seconds") > 0)
+        uses.push_back(a.at);
+    }
+    for (const Match& m : file_.also_match) {
+      if (m.measure == "seconds") uses.push_back(m.at);
+    }
+    for (const Constraint& w : file_.where) expression(w);
+    const auto overlay = [&](const Overlay& o) {
+      if (const auto it = o.at.find("train.seconds"); it != o.at.end()) uses.push_back(it->second);
+      for (const auto& [field, formula] : o.computed) expression({formula.at, formula.text, formula.expression});
+    };
+    overlay(file_.trial);
+    for (const Variant& v : file_.variants) overlay(v.overlay);
+    file_.counts_seconds = !uses.empty();
+    if (uses.empty() || file_.prices) return;
+    if (!file_.calibration_device.empty()) {
+      return Wrong(file_.calibration_at,
+                   absl::StrCat("the calibration of ", file_.calibration_device,
+                                " was not written in; `plumb sweep plan` and `plumb sweep submit` do that where it is known"));
+    }
+    Wrong(*std::min_element(uses.begin(), uses.end()),
+          "seconds need a calibration of the machine that trains: run `plumb sweep plan --calibrate` there first");
   }
 
   void NoTiming() {

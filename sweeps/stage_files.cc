@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "sweeps/include.h"
+#include "sweeps/positions.h"
 #include "sweeps/problem.h"
 #include "sweeps/read_stages.h"
 #include "sweeps/sweep_file.h"
@@ -17,36 +18,6 @@
 
 namespace plumb::sweeps {
 namespace {
-
-// Where a position's character begins, in bytes.
-size_t Offset(const std::string& text, Position at) {
-  size_t i = 0;
-  for (int line = 1; line < at.line && i < text.size(); ++line) i = text.find('\n', i) + 1;
-  for (int column = 1; column < at.column && i < text.size(); ++column) {
-    do {
-      ++i;
-    } while (i < text.size() && (static_cast<unsigned char>(text[i]) & 0xC0) == 0x80);
-  }
-  return i;
-}
-
-// The end of a scalar that begins at `begin`; npos where it is not on one line.
-size_t EndOfScalar(const std::string& text, size_t begin, const YamlNode& node) {
-  if (!node.quoted)
-    return text.compare(begin, node.text.size(), node.text) == 0 ? begin + node.text.size()
-                                                                 : std::string::npos;
-  const char quote = text[begin];
-  for (size_t i = begin + 1; i < text.size() && text[i] != '\n'; ++i) {
-    if (quote == '"' && text[i] == '\\') {
-      ++i;
-    } else if (text[i] == quote && quote == '\'' && i + 1 < text.size() && text[i + 1] == quote) {
-      ++i;
-    } else if (text[i] == quote) {
-      return i + 1;
-    }
-  }
-  return std::string::npos;
-}
 
 // The scalars that stand where one of these stages wants a file.
 std::vector<const YamlNode*> Files(const YamlNode& stages) {
@@ -92,7 +63,7 @@ absl::StatusOr<std::string> Pin(const std::string& yaml, const std::vector<const
   };
   std::vector<Change> changes;
   for (const YamlNode* node : files) {
-    const size_t begin = Offset(yaml, node->at), end = EndOfScalar(yaml, begin, *node);
+    const size_t begin = OffsetOf(yaml, node->at), end = EndOfScalar(yaml, begin, *node);
     if (end == std::string::npos || node->text.empty()) {
       problems.push_back({node->at, "write the path of the file on one line, in quotes"});
       continue;
