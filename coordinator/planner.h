@@ -24,8 +24,7 @@ using PlanFn = std::function<absl::StatusOr<sweeps::SweepPlan>(const std::string
 class Planner {
  public:
   // The database at `db_path` exists already.
-  Planner(PlanFn plan, std::string db_path)
-      : plan_(std::move(plan)), db_path_(std::move(db_path)) {}
+  Planner(PlanFn plan, std::string db_path);
   ~Planner() { Stop(); }
   // Before the first call of the others; `owner` must outlive the last.
   void Attach(Owner* owner);

@@ -157,6 +157,7 @@ void Commands::AddRow(const json& command) {
   request.until_step = Integer(command, "until_step", -1);
   request.checkpoint = ParseCheckpoint(command);
   request.checkpoint_dir = command.value("checkpoint_dir", "");
+  request.keep_step = Integer(command, "keep_step", 0);
   request.gang = ParseGang(command);
   if (request.kind != "noop") {  // a no-op has no config
     const auto errors = spec::ParseResolved(command.at("config").dump(), &request.spec);
