@@ -138,6 +138,7 @@ absl::StatusOr<int> Run(const Context& context, const DemoArgs& args, const std:
   std::string yaml = kDemoSweep;
   if (!args.sweep.empty()) {
     ASSIGN_OR_RETURN(yaml, ReadSweepFile(args.sweep));
+    ASSIGN_OR_RETURN(yaml, WithCalibration(context, yaml, CorporaOf(args.data_root, "")));
   }
   const std::string data_root = args.data_root.empty() ? data::DefaultRoot() : args.data_root;
   std::error_code error;
