@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "app/calibration.h"
 #include "app/client.h"
 #include "app/commands.h"
 #include "app/database.h"
