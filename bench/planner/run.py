@@ -25,7 +25,7 @@ trial:
   model: {{head_dim: 16}}
   data: {{corpus: {corpus}, tokenizer: bytes}}
   train: {{flops: {flops}, lr: 2e-3, warmup_fraction: 5%}}
-  eval: {{points: 4, tokens: 8192, final_tokens: 16384, train_tokens: 8192}}
+  eval: {{points: 4, tokens: 8192, final_tokens: 65536, train_tokens: 8192}}
 axes:
   model.n_layers: [1, 2, 3, 4, 6, 8, 12]
   model.d_model: [32, 48, 64, 96, 128, 192, 256]
