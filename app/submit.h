@@ -13,6 +13,8 @@ namespace plumb::app {
 // names are pinned (sweeps/stage_files.h).
 absl::StatusOr<std::string> ReadSweepFile(const std::string& file);
 std::string NewRequestId();
+// Corpora that are prepared here, or as if they had so many tokens.
+sweeps::CorpusLookup CorporaOf(const std::string& data_root, const std::string& assume_tokens);
 std::string ThisUser();
 // As `plumb sweep plan` does.
 absl::StatusOr<sweeps::SweepPlan> PlanText(const std::string& yaml, const std::string& file,

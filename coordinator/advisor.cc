@@ -131,7 +131,9 @@ absl::Status Tune(const SweepPlan& plan, const std::vector<PlannedTrial>& added,
 
 }  // namespace
 
-bool NeedsAdvice(const SweepPlan& plan) { return plan.tune != nullptr || plan.stop; }
+bool NeedsAdvice(const SweepPlan& plan) {
+  return plan.tune != nullptr || plan.stop || plan.search != nullptr;
+}
 
 absl::StatusOr<std::vector<PlannedTrial>> TrialsOf(const SweepPlan& plan,
                                                    const AdditionRow& addition) {

@@ -64,6 +64,18 @@ struct StepValue {
   double value = 0;  // NaN: not finite
 };
 
+// A series of a trial, of its first stage that has it.
+struct TrialSeries {
+  bool found = false;
+  StageState state = StageState::kPending;  // of that stage
+  std::vector<StepValue> points;            // in step order
+};
+// A replicate of a cell, for searches that learn from it.
+struct CellTrial {
+  TrialId trial;
+  int64_t cell_idx = 0;
+  std::string config_json, axes_json;
+};
 // Trials that removal would take, and what they hold.
 struct RemovalCount {
   std::vector<TrialId> trials;
@@ -138,6 +150,13 @@ class Reader : public Results {
   absl::StatusOr<std::vector<StepValue>> Points(StageId stage, const std::string& series,
                                                 int64_t after_step = -1) override;
   absl::StatusOr<std::vector<LookRow>> Looks(SweepId sweep);  // by seq
+  // read_search.cc
+  absl::StatusOr<TrialSeries> Series(TrialId trial, const std::string& series);
+  absl::StatusOr<bool> HasLiveStage(TrialId trial);
+  // Neither A/A members nor trials that tune; by cell and replicate.
+  absl::StatusOr<std::vector<CellTrial>> CellTrials(SweepId sweep);
+  // The newest sweep of that name with an id below `before`; none: there is none.
+  absl::StatusOr<SweepId> SweepByName(const std::string& name, SweepId before);
 
  private:
   explicit Reader(Database db) : db_(std::move(db)) {}

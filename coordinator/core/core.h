@@ -366,6 +366,7 @@ class Core {
   absl::StatusOr<Answer> On(const CancelSweep& e);
   absl::StatusOr<Answer> On(const CancelTrial& e);
   absl::StatusOr<Answer> On(const RetryTrial& e);
+  absl::StatusOr<Answer> On(const AddStage& e);
   absl::StatusOr<Answer> On(const EditSweep& e);
   // edit.cc
   absl::StatusOr<Answer> On(const ExtendSweep& e);
@@ -385,8 +386,19 @@ class Core {
   void EndIfDone(Sweep& sweep, absl::string_view why);
   void EndSweep(Sweep& sweep, SweepState state, absl::string_view why);
   int64_t CancelStages(Trial& trial, absl::string_view reason);
+  // stages.cc
   // The trial's stages that `wanted` asks for; those that it has not are made.
   std::set<StageId> GainStages(Trial& trial, const NewTrial& wanted);
+  // The stage that does what `wanted` does, with its parent; made where the trial has none.
+  StageId GainStage(Trial& trial, const StageRow& wanted);
+  // The trial, from memory or as it was found on disk; nullptr: it is nowhere.
+  Trial* Recall(TrialId trial, const std::optional<TrialTree>& known,
+                const std::vector<SweepTrialRow>& links, const std::vector<TrunkRow>& trunks);
+  // What was ended goes on: sweeps that have it and are not cancelled wait for it again.
+  void Revive(Trial& trial, const std::vector<SweepTrialRow>& links, absl::string_view why);
+  // Of one stage and of what was cancelled because of it.
+  absl::StatusOr<std::set<StageId>> ToRetry(const Trial& trial, const std::string& stage) const;
+  static const std::set<StageState>& NoResult();  // ends that are no result of the trial
   // A new budget for what ended as `from` says, of `among` or, where that is null, of all stages.
   int64_t Reopen(Trial& trial, absl::string_view reason, const std::set<StageState>& from,
                  const std::set<StageId>* among);
