@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <functional>
 #include <iostream>
 #include <map>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "app/calibration.h"
 #include "app/commands.h"
 #include "app/database.h"
 #include "app/exit_code.h"
@@ -24,6 +26,7 @@
 #include "app/write_file.h"
 #include "domain/status_macros.h"
 #include "store/read.h"
+#include "sweeps/outlook.h"
 #include "sweeps/rational.h"
 #include "sweeps/tuning.h"
 #include "whatif/compare.h"
@@ -34,7 +37,7 @@ namespace {
 using sweeps::PlannedTrial;
 using sweeps::SweepPlan;
 
-constexpr double kAssumedRate = 1e10;
+constexpr double kAssumedRate = 1e10;  // FLOP/s of a slot where nothing is known
 
 absl::Status Check(const WhatIfArgs& a) {
   const auto wrong = [](const char* what) { return absl::InvalidArgumentError(what); };
@@ -151,6 +154,45 @@ int64_t KeepRecorded(const whatif::Recorded& curves, SweepPlan* plan) {
   return static_cast<int64_t>(before - plan->trials.size());
 }
 
+// How long a step lasts, and where that is from.
+struct Clock {
+  std::function<double(const PlannedTrial&)> seconds_per_step;
+  std::string basis;
+};
+// By the rate that is given, as `plumb sweep plan` predicts, by a measured rate, or by an assumed
+// one. `plan` must outlive it.
+absl::StatusOr<Clock> ClockOf(const Context& context, const WhatIfArgs& args, const SweepPlan& plan,
+                              const sweeps::CorpusLookup& corpora) {
+  const auto by_rate = [](double rate, const std::string& basis) {
+    return Clock{whatif::ByFlops(rate), absl::StrFormat("%.3g FLOP/s a slot (%s)", rate, basis)};
+  };
+  if (args.flops_per_second > 0) return by_rate(args.flops_per_second, "as given");
+  ASSIGN_OR_RETURN(sweeps::Surroundings looked, LookAround(context, corpora));
+  const auto around = std::make_shared<const sweeps::Surroundings>(std::move(looked));
+  const auto seconds = [around, &plan](const PlannedTrial& t) {
+    return sweeps::TrialSeconds(t, plan.cells[t.cell].splits, *around, around->device);
+  };
+  sweeps::Basis least = sweeps::Basis::kMeasured;
+  for (const PlannedTrial& t : plan.trials) least = std::min(least, seconds(t).basis);
+  if (least >= sweeps::Basis::kCalibrated) {
+    const auto known = std::make_shared<std::map<std::string, double>>();  // by key
+    return Clock{[=](const PlannedTrial& t) {
+                   const auto [it, is_new] = known->try_emplace(t.key);
+                   if (is_new) {
+                     it->second =
+                         std::max(1e-9, seconds(t).value /
+                                            static_cast<double>(t.stages.front().target_step));
+                   }
+                   return it->second;
+                 },
+                 absl::StrCat("Seconds as plumb sweep plan predicts them (", sweeps::Name(least),
+                              "), evaluations included")};
+  }
+  const double measured = MeasuredFlopsPerSecond(context.db);
+  return measured > 0 ? by_rate(measured, "measured in " + context.db)
+                      : by_rate(kAssumedRate, "assumed; --flops-per-second says better");
+}
+
 std::string Between(const analysis::Interval& i, int digits) {
   if (!std::isfinite(i.low) || !std::isfinite(i.high)) return "-";
   return absl::StrFormat("[%.*f, %.*f]", digits, i.low, digits, i.high);
@@ -237,6 +279,8 @@ absl::Status Run(const Context& context, const WhatIfArgs& args) {
   if (!args.file.empty()) {
     ASSIGN_OR_RETURN(yaml, ReadSweepFile(args.file));
   }
+  const sweeps::CorpusLookup corpora = CorporaOf(args.data_root, args.assume_tokens);
+  ASSIGN_OR_RETURN(yaml, WithCalibration(context, yaml, corpora));
   ASSIGN_OR_RETURN(SweepPlan plan, PlanText(yaml, name, args.data_root, args.assume_tokens));
   RETURN_IF_ERROR(sweeps::NotYetServed(plan));
   plan = whatif::TrainingsOf(std::move(plan));
@@ -268,11 +312,8 @@ absl::Status Run(const Context& context, const WhatIfArgs& args) {
         args.seed + args.seeds - 1));
   }
 
-  double rate = args.flops_per_second;
-  std::string basis = "as given";
-  if (rate == 0) rate = MeasuredFlopsPerSecond(context.db), basis = "measured in " + context.db;
-  if (rate == 0) rate = kAssumedRate, basis = "assumed; --flops-per-second says better";
-  whatif::Cluster cluster{.seconds_per_step = whatif::ByFlops(rate)};
+  ASSIGN_OR_RETURN(const Clock clock, ClockOf(context, args, all, corpora));
+  whatif::Cluster cluster{.seconds_per_step = clock.seconds_per_step};
   // Whatever a trial may ask for; "cuda" is what one on a GPU does.
   std::set<std::string> all_labels(plan.labels.begin(), plan.labels.end());
   all_labels.insert("cuda");
@@ -326,8 +367,7 @@ absl::Status Run(const Context& context, const WhatIfArgs& args) {
             << (tunes ? "a tuned value in each cell (mean over cells)," : "one of the cells,")
             << " minus that of the best candidate.\n"
             << (tunes ? "Costs are of tuning and of the replicates that follow.\n" : "")
-            << "Trainings alone: no evaluation, no later stage, no bundles, no fault. "
-            << absl::StrFormat("%.3g", rate) << " FLOP/s a slot (" << basis << ").\n";
+            << "Trainings alone: no later stage, no bundles, no fault. " << clock.basis << ".\n";
   for (const std::string& note : notes) std::cout << note << "\n";
   return absl::OkStatus();
 }

@@ -24,6 +24,7 @@ namespace {
 using sweeps::PlannedTrial;
 using sweeps::SweepPlan;
 
+constexpr int64_t kMostEvents = 100'000;  // and a thousand a trial
 // Nobody falls silent here.
 const absl::Duration kForEver = absl::Hours(24 * 365 * 1000);
 
@@ -210,6 +211,8 @@ class Runner : private store::Results {
   // All that follows from what has happened, until only time is left to pass.
   absl::Status Settle() {
     while (error_.ok()) {
+      if (events_ > kMostEvents + 1000 * (std::ssize(plan_.trials) + std::ssize(added_)))
+        return absl::InternalError("the server goes on deciding and comes to no end");
       if (const auto at = core_->NextSlice()) {
         RETURN_IF_ERROR(Slice(*at));
       } else if (const auto due = core_->NextDue()) {
