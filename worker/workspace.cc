@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -49,7 +50,15 @@ absl::StatusOr<Workspace> Workspace::Open(const std::string& dir) {
   if (lock < 0)
     return absl::InvalidArgumentError(
         absl::StrCat("cannot open ", absolute, "/worker.lock: ", std::strerror(errno)));
-  if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
+  // One that was killed while it started a trainer leaves the lock for a moment with the process
+  // that is about to become the trainer's guard.
+  bool locked = flock(lock, LOCK_EX | LOCK_NB) == 0;
+  for (int i = 0; i < 250 && !locked && errno == EWOULDBLOCK; ++i) {
+    const timespec pause = {0, 20'000'000};
+    nanosleep(&pause, nullptr);
+    locked = flock(lock, LOCK_EX | LOCK_NB) == 0;
+  }
+  if (!locked) {
     close(lock);
     return absl::FailedPreconditionError(absl::StrCat(
         "another worker runs in ", absolute, ": stop it, or give this one another folder"));

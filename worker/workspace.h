@@ -5,6 +5,7 @@
 //   DIR/cluster                the cluster's name, the highest incarnation known, and the latest
 //                              cluster time heard under it (microseconds)
 //   DIR/trainers/<i>/          a trainer's folder (docs/trainer-protocol.md)
+//   DIR/trainers/<i>/program   the name of the trainer that was started there
 //   DIR/trainers/<i>/position  where to read on after a restart, and the attempts that had begun
 //   before it DIR/checkpoints/<stage>/   checkpoints, shared by the attempts of a stage
 #pragma once

@@ -16,7 +16,7 @@ LEASE_SECONDS = 5.0  # of plumb-e2e's server
 
 # What docs/database.md, docs/trainer-protocol.md and worker/workspace.h name, once all processes have ended.
 WORKER_FILES = re.compile(
-    r"worker\.lock|cluster|trainers/\d+/(guard\.lock|position|trainer\.log(\.1)?|journal/\d{8}\.jsonl)"
+    r"worker\.lock|cluster|trainers/\d+/(guard\.lock|position|program|trainer\.log(\.1)?|journal/\d{8}\.jsonl)"
     r"|checkpoints/\d+/acknowledged|checkpoints/\d+/step-\d{12}/(weights\.safetensors|optimizer\.safetensors|manifest\.json|DONE)")
 SERVER_FILES = re.compile(r"plumb\.db(-wal|-shm|\.lock|\.mark|\.incarnation)?|plumb\.db\.blobs/[0-9a-f]{2}/[0-9a-f]{64}(\.part)?")
 

@@ -31,6 +31,7 @@ trial:
   execution: {threads: 1, checkpoint_steps: 25, share_trunk: SHARE}
 axes: {train.tokens: [TOKENS]}
 replicates: REPLICATES
+allow: [more_than_one_epoch]
 """
 
 
