@@ -24,7 +24,7 @@ namespace {
 using sweeps::PlannedTrial;
 using sweeps::SweepPlan;
 
-constexpr int64_t kMostEvents = 100'000;  // and a thousand a trial
+constexpr int64_t kMostEvents = 10'000;  // and a thousand a trial
 // Nobody falls silent here.
 const absl::Duration kForEver = absl::Hours(24 * 365 * 1000);
 

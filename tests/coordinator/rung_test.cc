@@ -66,6 +66,22 @@ TEST_F(Rungs, APausedStageFreesItsPlaceAndGoesOnWhenItIsPromoted) {
   EXPECT_EQ(p_.Desired("w")[0].until_step, -1);
 }
 
+// The next promotion waits for it.
+TEST_F(Rungs, APlaceOnTheWayToARungIsNews) {
+  Pauses("a", 10);
+  const auto due = p_.core_.NextDue();
+  ASSERT_TRUE(due);
+  p_.Do(AdviseSweep{.sweep = sweep_,
+                    .verdicts = {{.trial = p_.ids_.at("a"), .until_step = 30}},
+                    .open = true,
+                    .seen = due->seen});
+  EXPECT_EQ(p_.Draw(), "a=pending b=running@w#1");
+  EXPECT_EQ(p_.core_.NextDue(), std::nullopt);
+  p_.Register("v", 1);
+  EXPECT_EQ(p_.Draw(), "a=running@v#2 b=running@w#1");
+  EXPECT_TRUE(p_.core_.NextDue());
+}
+
 TEST_F(Rungs, WhatIsStoppedEndsWhereverItIs) {
   Judged("a", -1, /*stop=*/true);  // while it runs
   EXPECT_EQ(p_.Draw(), "a=stopped b=pending");
