@@ -81,6 +81,7 @@ class Runner : private store::Results {
     int64_t at = 0;   // step, when it was last looked at
     absl::Duration since;
     int64_t until = -1;
+    int64_t keep = 0;       // the checkpoint of this step is for others to begin from; 0: none
     int64_t next = 0;       // step of the next evaluation, rung or end
     bool diverges = false;  // it comes there with nothing
     int64_t ticket = 0;
@@ -272,6 +273,7 @@ class Runner : private store::Results {
   // Of an evaluation, rung or end: the next step at which something is to be said.
   int64_t NextStep(const PlannedTrial& t, const Running& r) const {
     int64_t next = r.until >= 0 ? std::max(r.until, r.at) : TargetOf(t);
+    if (r.keep > r.at) next = std::min(next, r.keep);
     if (!evaluates_) return next;
     const int64_t points = std::max<int64_t>(1, t.config.eval.points), steps = TargetOf(t);
     for (int64_t i = r.at * points / steps; i <= points; ++i) {
@@ -327,10 +329,11 @@ class Runner : private store::Results {
     } else if (r.at == r.until) {
       report.outcome = ::plumb::Outcome::kPaused;
     }
+    if (!r.diverges && (report.outcome || r.at == r.keep))
+      batch->checkpoints.push_back({.step = r.at, .path = "p", .digest = "d"});
     if (report.outcome) {
       report.through_seq = r.seq;
       report.cause = "simulated";
-      if (!r.diverges) batch->checkpoints.push_back({.step = r.at, .path = "p", .digest = "d"});
     }
     if (report.outcome) r.ended = report;
     Tell(w, batch);
@@ -390,7 +393,8 @@ class Runner : private store::Results {
                 .idx = idx_.at(stages_.at(stage).trial),
                 .at = std::max<int64_t>(0, g.checkpoint_step),
                 .since = loop_.now(),
-                .until = g.until_step};
+                .until = g.until_step,
+                .keep = g.keep_step};
       GoOn(w, stage, w.running.emplace(stage, std::move(r)).first->second);
     }
     if (gone) Tell(w, nullptr);

@@ -135,6 +135,20 @@ TEST(Cluster, ATrialThatNoWorkerCanHoldIsRefused) {
   EXPECT_THAT(Simulate(plan, Machines(1), Ordered).status().message(), HasSubstr("never end"));
 }
 
+// Each begins where the cooldown of the one before began: at 90 and 180.
+TEST(Cluster, BudgetsShareTheirTrunk) {
+  const SweepPlan plan = PlanOf(R"(sweep: s
+trial:
+  model: {n_layers: 1, d_model: 32, head_dim: 16}
+  data: {corpus: c, tokenizer: bytes, seq_len: 64}
+  train: {batch_tokens: 1024, lr: 1e-3, schedule: wsd, decay_fraction: 10%, warmup_steps: 5}
+axes: {train.steps: [100, 200, 400]}
+)");
+  const auto o = Simulate(plan, Machines(1), Ordered);
+  ASSERT_TRUE(o.ok()) << o.status();
+  EXPECT_EQ(Steps(*o), "100 110 220");
+}
+
 constexpr char kTuned[] = R"(
 axes: {model.d_model: [32, 64]}
 tune:
