@@ -56,13 +56,20 @@ absl::Status Children::Start(const std::string& name, std::vector<std::string> a
   return Spawn(children_.back());
 }
 
+absl::Status Children::StartHelp(const std::string& name, const std::string& program,
+                                 std::vector<std::string> args, const std::string& log) {
+  children_.push_back(
+      {.name = name, .log = log, .args = std::move(args), .program = program, .is_help = true});
+  return Spawn(children_.back());
+}
+
 int64_t Children::Running() const {
   return std::count_if(children_.begin(), children_.end(),
                        [](const Child& c) { return c.pid > 0; });
 }
 
 absl::Status Children::Spawn(Child& child) {
-  const std::string program = ThisProgram();
+  const std::string program = child.program.empty() ? ThisProgram() : child.program;
   const std::string parent = absl::StrCat(getpid());
   std::vector<std::string> args = {program};
   args.insert(args.end(), child.args.begin(), child.args.end());
@@ -114,6 +121,11 @@ absl::Status Children::Reap() {
     // restart.
     const bool final = WIFEXITED(status) && WEXITSTATUS(status) != 0 && WEXITSTATUS(status) < 100;
     std::erase_if(c.starts, [](auto t) { return std::chrono::steady_clock::now() - t > kWindow; });
+    if (c.is_help && (final || c.starts.size() >= kStartsPerWindow)) {
+      std::fprintf(stderr, "plumb: the %s ended and is not started again; its log (%s) ends:\n%s\n",
+                   c.name.c_str(), c.log.c_str(), Tail(c.log).c_str());
+      continue;
+    }
     if (final || c.starts.size() >= kStartsPerWindow) {
       return absl::Status(
           final && WEXITSTATUS(status) == kConflict ? absl::StatusCode::kFailedPrecondition

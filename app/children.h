@@ -31,6 +31,11 @@ class Children {
                      OnSuccess on_success = OnSuccess::kRestart);
   int64_t Running() const;
 
+  // The same for another program, which is given --parent PID too. It is a help and no more: when
+  // it ends on its own that is said once, with the end of its log, and is no error.
+  absl::Status StartHelp(const std::string& name, const std::string& program,
+                         std::vector<std::string> args, const std::string& log);
+
   // Takes the ends of children: restarts after a crash. Error: one ended on its own with a code
   // that a restart does not mend (its message names the log).
   absl::Status Reap();
@@ -43,6 +48,8 @@ class Children {
   struct Child {
     std::string name, log;
     std::vector<std::string> args;
+    std::string program;  // "": this one
+    bool is_help = false;
     OnSuccess on_success = OnSuccess::kRestart;
     pid_t pid = 0;  // 0: not running
     std::vector<std::chrono::steady_clock::time_point> starts;

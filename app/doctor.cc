@@ -68,6 +68,17 @@ Check Trainer(const DoctorArgs& args) {
   return {"trainer", "ok", absl::StrCat(path, ": ", line), ""};
 }
 
+// Only searches by a model need it.
+Check Suggester() {
+  const std::string path =
+      (std::filesystem::path(ThisProgram()).parent_path() / "plumb-suggest").string();
+  std::string line;
+  if (access(path.c_str(), X_OK) == 0 && RunsVersion(path, &line))
+    return {"searches", "ok", absl::StrCat(path, ": ", line), ""};
+  return {"searches", "-", line.empty() ? absl::StrCat("no ", path) : line,
+          "tpe, gp, cmaes and nsga2 need it: script/setup, then build again"};
+}
+
 Check Data(const DoctorArgs& args) {
   const std::string root = args.data_root.empty() ? data::DefaultRoot() : args.data_root;
   try {
@@ -139,9 +150,13 @@ int RunDoctor(const Context& context, const DoctorArgs& args) {
   absl::StatusOr<Format> format = ParseFormat(context.format);
   if (!format.ok()) return Finish(format.status());
   const std::vector<Check> checks = {
-      Trainer(args),   Data(args),
-      Server(context), File(context),
-      Disk(context),   {"cores", "ok", absl::StrCat(std::thread::hardware_concurrency()), ""}};
+      Trainer(args),
+      Data(args),
+      Server(context),
+      File(context),
+      Disk(context),
+      Suggester(),
+      {"cores", "ok", absl::StrCat(std::thread::hardware_concurrency()), ""}};
   bool failed = false;
   Table table{.columns = {{"check"}, {"state"}, {"detail"}, {"fix"}}};
   for (const Check& c : checks) {

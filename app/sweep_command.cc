@@ -17,6 +17,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
+#include "app/calibration.h"
 #include "app/client.h"
 #include "app/commands.h"
 #include "app/exit_code.h"
@@ -46,6 +47,18 @@ std::string Counts(const v1::Sweep& s) {
     if (n > 0) absl::StrAppend(&out, out.empty() ? "" : ", ", n, " ", state);
   }
   return out;
+}
+
+// Only the server knows, also where the rest was read from the file.
+std::string WaitsFor(const Context& context, const v1::Sweep& sweep) {
+  if (!ReadFromFile(context) || sweep.state() == "completed" || sweep.state() == "cancelled")
+    return sweep.waits_for();
+  absl::StatusOr<Client> client = Client::Connect(context);
+  v1::GetSweepRequest request;
+  request.set_sweep_id(sweep.id());
+  if (!client.ok()) return "";
+  auto response = client->Call(&Stub::GetSweep, request, std::chrono::seconds(2));
+  return response.ok() ? response->sweep().waits_for() : "";
 }
 
 }  // namespace
@@ -115,6 +128,8 @@ int SubmitSweep(const Context& context, const SweepArgs& args) {
   if (!yaml.ok()) return Finish(yaml.status());
   absl::StatusOr<Client> client = Client::Connect(context);
   if (!client.ok()) return Finish(client.status());
+  yaml = WithCalibration(context, *yaml, CorporaOf(args.data_root, args.assume_tokens));
+  if (!yaml.ok()) return Finish(yaml.status());
   auto response = Submit(*client, *yaml, args.file, NewRequestId());
   if (!response.ok()) return Finish(response.status());
   if (*format == Format::kTable) {
@@ -191,6 +206,7 @@ int ShowSweep(const Context& context, const SweepArgs& args) {
                                 {"steps_total", s.steps_total()},
                                 {"flops_done", s.flops_done()},
                                 {"flops_total", s.flops_total()}};
+    j["waits_for"] = WaitsFor(context, s);
     j["trials_by_state"] = nlohmann::json::object();
     for (const auto& [state, n] : s.trials_by_state()) j["trials_by_state"][state] = n;
     j["tags"] = std::vector<std::string>(s.tags().begin(), s.tags().end());
@@ -214,6 +230,8 @@ int ShowSweep(const Context& context, const SweepArgs& args) {
                 {"trials", absl::StrCat(s.trials(), " (", Counts(s), ")")},
                 {"steps", absl::StrCat(s.steps_done(), " of ", s.steps_total())},
                 {"FLOPs", absl::StrCat(Scaled(s.flops_done()), " of ", Scaled(s.flops_total()))}};
+  if (const std::string waits = WaitsFor(context, s); !waits.empty())
+    table.rows.push_back({"waits for", waits});
   if (!s.tags().empty()) table.rows.push_back({"tags", absl::StrJoin(s.tags(), ", ")});
   if (!s.note().empty()) table.rows.push_back({"note", s.note()});
   if (!s.origin_json().empty())

@@ -69,6 +69,8 @@ std::vector<std::string> LiveLines(const v1::Sweep& sweep, const std::vector<v1:
       absl::StrCat("sweep ", sweep.id(), " ", Printable(sweep.name()), "  ", bar, " ",
                    Number(100 * share, 0), " %", Rate(sweep)),
       absl::StrCat(sweep.trials(), " trials: ", Counts(sweep))};
+  if (!sweep.waits_for().empty())
+    lines.push_back(absl::StrCat("waits for ", Printable(sweep.waits_for())));
   Table table{.columns = {{"trial"},
                           {"cell"},
                           {"rep"},
@@ -131,6 +133,12 @@ class Changes {
       std::printf("\n");
     }
     seen_ = true;
+    if (sweep.waits_for() != waits_for_) {
+      waits_for_ = sweep.waits_for();
+      if (!waits_for_.empty())
+        std::printf("%6.1f s  sweep %lld waits for %s\n", seconds,
+                    static_cast<long long>(sweep.id()), Printable(waits_for_).c_str());
+    }
     const int tenth = static_cast<int>(Share(sweep) * 10);
     if (tenth > tenth_ || sweep.state() != state_) {
       tenth_ = tenth;
@@ -143,7 +151,7 @@ class Changes {
   }
 
  private:
-  std::string objective_, state_;
+  std::string objective_, state_, waits_for_;
   std::map<int64_t, std::string> states_;
   int tenth_ = -1;
   bool measured_ = false, seen_ = false;

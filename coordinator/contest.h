@@ -23,13 +23,14 @@ class Contest {
   void Join(const std::vector<sweeps::PlannedTrial>& trials);
   // Where trial `idx` of the sweep is to pause; -1: nowhere.
   int64_t UntilOf(int64_t idx) const;
+  bool Judges(int64_t idx) const;  // a rule stops or promotes that trial
   bool empty() const { return rules_.empty(); }
   int64_t looks() const { return looks_; }
 
   // Looks of the database, in their order.
   absl::Status Take(const std::vector<LookRow>& looks);
   // What the trials have shown since: looks and the verdicts that follow.
-  absl::Status Look(const std::vector<store::TrialProgress>& trials, store::Reader& reader,
+  absl::Status Look(const std::vector<store::TrialProgress>& trials, store::Results& results,
                     core::AdviseSweep* out);
   // Whether a trial that the sweep's own rules judge has not ended.
   bool IsOn(const std::vector<store::TrialProgress>& trials) const;
@@ -38,6 +39,7 @@ class Contest {
   struct Rules {
     std::string series;
     sweeps::Stopping stopping;
+    std::vector<int64_t> trials = {};  // by contestant: its place in the sweep
   };
   struct Place {
     int rules = -1;  // none: no rule judges it
@@ -46,6 +48,7 @@ class Contest {
     int64_t looked = -1;  // step of its last look
   };
   void Take(int64_t idx, int64_t step, std::optional<double> value);
+  void Spare(const std::vector<store::TrialProgress>& trials, core::AdviseSweep* out);
 
   int tune_ = -1, main_ = -1;  // places among rules_
   bool across_ = false;

@@ -121,6 +121,12 @@ absl::StatusOr<core::ExtendSweep> Planner::ExtendNow(const Extend& request,
       const sweeps::SweepPlan newer,
       plan_(request.yaml, request.file_name.empty() ? "sweep.yaml" : request.file_name));
   ASSIGN_OR_RETURN(const Kept* kept, PlanOf(at));
+  if (kept->plan.search != nullptr || newer.search != nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a search is not edited: its points follow from what it finds. Submit the new "
+                     "text as a sweep of its own; with prior: [",
+                     kept->plan.name, "] it begins with what this one has found"));
+  }
   RETURN_IF_ERROR(sweeps::MayFollow(kept->yaml, request.yaml));
   sweeps::SweepPlan plan = kept->plan;
   ASSIGN_OR_RETURN(const sweeps::Extension extension,

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "coordinator/advisor.h"
 #include "coordinator/plan_rows.h"
+#include "coordinator/warm_start.h"
 #include "domain/status_macros.h"
 #include "store/read.h"
 #include "sweeps/edit_text.h"
@@ -19,6 +20,9 @@ constexpr size_t kMaxYaml = 1 << 20;
 constexpr size_t kMaxTrials = 1'000'000;
 
 }  // namespace
+
+Planner::Planner(PlanFn plan, std::string db_path, SuggestionDesk* desk)
+    : plan_(WithWarmStarts(std::move(plan), db_path)), db_path_(std::move(db_path)), desk_(desk) {}
 
 void Planner::Attach(Owner* owner) {
   std::lock_guard lock(attach_mutex_);
@@ -75,6 +79,10 @@ void Planner::SubmitNow(const std::string& request_id, const std::string& yaml,
     done(plan.status());
     return;
   }
+  if (const absl::Status read_once = sweeps::CheckRepeats(*plan); !read_once.ok()) {
+    done(read_once);
+    return;
+  }
   if (plan->trials.empty()) {
     std::string why = "the sweep has no trials";
     for (size_t i = 0; i < plan->refused.size() && i < 5; ++i) {
@@ -87,6 +95,10 @@ void Planner::SubmitNow(const std::string& request_id, const std::string& yaml,
     done(absl::InvalidArgumentError(absl::StrCat("the sweep has ", plan->trials.size(),
                                                  " trials, at most ", kMaxTrials,
                                                  " are taken; split it")));
+    return;
+  }
+  if (const absl::Status priors = CheckPriors(*plan); !priors.ok()) {
+    done(priors);
     return;
   }
   core::SubmitSweep event{.sweep = {.name = plan->name,
@@ -130,6 +142,7 @@ void Planner::AskForAdvice(const Owner::Question& question) {
 std::shared_ptr<Planner::Kept> Planner::Keep(sweeps::SweepPlan plan, std::string yaml) {
   auto kept = std::make_shared<Kept>(Kept{.plan = std::move(plan), .yaml = std::move(yaml)});
   kept->contest = AllOf(*kept, {});
+  if (kept->plan.search != nullptr) kept->search.emplace(kept->plan);
   return kept;
 }
 
@@ -155,7 +168,8 @@ absl::StatusOr<Planner::Kept*> Planner::PlanOf(const core::Core::Cursor& at) {
   }
   for (; kept->additions < at.additions.size(); ++kept->additions) {
     ASSIGN_OR_RETURN(std::vector<sweeps::PlannedTrial> more,
-                     Added(*kept, at.additions[kept->additions]));
+                     AddedBy(*kept, at.additions[kept->additions]));
+    RETURN_IF_ERROR(FillInits(db_path_, &more));
     kept->contest->Join(more);
     std::move(more.begin(), more.end(), std::back_inserter(kept->added));
   }
@@ -178,6 +192,11 @@ absl::StatusOr<core::MaterializeSlice> Planner::SliceNow(const core::Core::Curso
 
 absl::StatusOr<core::AdviseSweep> Planner::AdviceNow(const Owner::Question& question) {
   const core::Core::Cursor& at = question.at;
+  // Since it was asked, a suggester has added to the sweep, and a slice of that was cut already: it
+  // will be asked again.
+  if (const auto known = plans_.find(at.request_id + at.request_hash);
+      known != plans_.end() && known->second->additions > at.additions.size())
+    return core::AdviseSweep{.sweep = at.sweep, .open = true};
   ASSIGN_OR_RETURN(Kept * kept, PlanOf(at));
   ASSIGN_OR_RETURN(store::Reader reader, store::Reader::Open(db_path_));
   if (!kept->contest->empty()) {
@@ -192,6 +211,7 @@ absl::StatusOr<core::AdviseSweep> Planner::AdviceNow(const Owner::Question& ques
                    Advise(kept->plan, kept->added, at.additions, at.sweep, *kept->contest, reader));
   advice.seen = question.due.seen;
   advice.additions_before = std::ssize(at.additions);
+  if (kept->search) RETURN_IF_ERROR(AskForPoints(at, *kept, reader, &advice));
   if (!advice.open) plans_.erase(at.request_id + at.request_hash);
   return advice;
 }

@@ -13,7 +13,11 @@
 #include "absl/status/statusor.h"
 #include "coordinator/contest.h"
 #include "coordinator/owner.h"
+#include "coordinator/search_log.h"
+#include "coordinator/suggestion_desk.h"
 #include "coordinator/task_thread.h"
+#include "plumb/v1/suggest_service.pb.h"
+#include "store/read.h"
 #include "sweeps/plan.h"
 
 namespace plumb::coordinator {
@@ -24,8 +28,7 @@ using PlanFn = std::function<absl::StatusOr<sweeps::SweepPlan>(const std::string
 class Planner {
  public:
   // The database at `db_path` exists already.
-  Planner(PlanFn plan, std::string db_path)
-      : plan_(std::move(plan)), db_path_(std::move(db_path)) {}
+  Planner(PlanFn plan, std::string db_path, SuggestionDesk* desk);
   ~Planner() { Stop(); }
   // Before the first call of the others; `owner` must outlive the last.
   void Attach(Owner* owner);
@@ -49,6 +52,9 @@ class Planner {
   void AskForSlice(const core::Core::Cursor& at);
   // Owner's AdviseFn.
   void AskForAdvice(const Owner::Question& question);
+  // suggest.cc: an answer of a suggester.
+  using SuggestDone = std::function<void(absl::StatusOr<v1::ReportSuggestionsResponse>)>;
+  void Suggest(v1::ReportSuggestionsRequest answer, SuggestDone done);
   void Stop() { thread_.Stop(); }
 
  private:
@@ -57,8 +63,9 @@ class Planner {
     std::vector<sweeps::PlannedTrial> added;  // by the first `additions` of the sweep's
     size_t additions = 0;
     std::optional<Contest> contest;
-    std::string yaml;           // as of the last edit among the additions
-    std::set<int64_t> removed;  // cells that edits took out
+    std::optional<SearchLog> search;  // where the plan has one
+    std::string yaml;                 // as of the last edit among the additions
+    std::set<int64_t> removed;        // cells that edits took out
   };
   void SubmitNow(const std::string& request_id, const std::string& yaml,
                  const std::string& file_name, const std::string& user, const Done& done);
@@ -73,9 +80,19 @@ class Planner {
   absl::StatusOr<Kept*> PlanOf(const core::Core::Cursor& at);
   absl::StatusOr<core::MaterializeSlice> SliceNow(const core::Core::Cursor& at);
   absl::StatusOr<core::AdviseSweep> AdviceNow(const Owner::Question& question);
+  // suggest.cc
+  absl::StatusOr<std::vector<sweeps::PlannedTrial>> AddedBy(Kept& kept,
+                                                            const AdditionRow& addition);
+  // Lays out what the search lacks, or ends it.
+  absl::Status AskForPoints(const core::Core::Cursor& at, Kept& kept, store::Reader& reader,
+                            core::AdviseSweep* advice);
+  void SuggestNow(const v1::ReportSuggestionsRequest& answer, const SuggestDone& done);
+  // NotFound for a sweep that `prior:` names and that is not there.
+  absl::Status CheckPriors(const sweeps::SweepPlan& plan);
 
   const PlanFn plan_;
   const std::string db_path_;
+  SuggestionDesk* const desk_;  // outlives it
   Owner* owner_ = nullptr;
   // Slices asked for before Attach.
   std::mutex attach_mutex_;

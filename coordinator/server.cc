@@ -21,6 +21,7 @@
 #include "coordinator/launch.h"
 #include "coordinator/metrics.h"
 #include "coordinator/services.h"
+#include "coordinator/suggestion_desk.h"
 #include "domain/status_macros.h"
 #include "store/store.h"
 
@@ -63,8 +64,8 @@ class ServerImpl final : public Server {
     const std::string db_path = std::filesystem::absolute(o.db_path, error).string();
     ASSIGN_OR_RETURN(std::unique_ptr<store::Store> store,
                      store::Store::Open(db_path, absl::ToUnixMicros(absl::Now())));
-    std::unique_ptr<ServerImpl> s(new ServerImpl(db_path));
-    s->planner_ = std::make_unique<Planner>(std::move(plan), db_path);
+    std::unique_ptr<ServerImpl> s(new ServerImpl(db_path, o.suggestion_stands));
+    s->planner_ = std::make_unique<Planner>(std::move(plan), db_path, &s->desk_);
     ASSIGN_OR_RETURN(s->owner_, Owner::Start(
                                     std::move(store),
                                     {.lease = o.lease,
@@ -84,6 +85,7 @@ class ServerImpl final : public Server {
     ASSIGN_OR_RETURN(store::Reader reader, store::Reader::Open(db_path));
     const ServiceContext context{.owner = s->owner_.get(),
                                  .planner = s->planner_.get(),
+                                 .desk = &s->desk_,
                                  .edits = s->edits_.get(),
                                  .reads = &s->reads_,
                                  .db_path = db_path,
@@ -96,6 +98,7 @@ class ServerImpl final : public Server {
     }
     s->workers_ = MakeWorkerService(context);
     s->sweeps_ = MakeSweepService(context, std::move(reader));
+    s->suggesters_ = MakeSuggestService(context);
     if (!o.snapshots.dir.empty()) {
       std::filesystem::create_directories(o.snapshots.dir, error);
       if (error) {
@@ -136,7 +139,8 @@ class ServerImpl final : public Server {
   }
 
  private:
-  explicit ServerImpl(std::string db_path) : db_path_(std::move(db_path)) {}
+  ServerImpl(std::string db_path, absl::Duration suggestion_stands)
+      : db_path_(std::move(db_path)), desk_(absl::ToChronoMilliseconds(suggestion_stands)) {}
 
   // On the thread of the HTTP server.
   HttpServer::Reply Answer(const std::string& path) {
@@ -179,6 +183,7 @@ class ServerImpl final : public Server {
                                0);  // two servers on one port: an error, not a lottery
     builder.RegisterService(workers_.get());
     builder.RegisterService(sweeps_.get());
+    builder.RegisterService(suggesters_.get());
     if (blobs_) builder.RegisterService(blobs_->service());
     grpc_ = builder.BuildAndStart();
     if (grpc_ == nullptr || port == 0) {
@@ -198,6 +203,7 @@ class ServerImpl final : public Server {
     snapshots_.reset();
     http_.reset();
     planner_->Stop();
+    desk_.Stop();
     if (edits_) edits_->Stop();
     if (owner_) owner_->Stop();
     if (blobs_) blobs_->Stop();
@@ -208,11 +214,13 @@ class ServerImpl final : public Server {
   const std::string db_path_;
   std::string address_;
   TaskThread reads_;
+  SuggestionDesk desk_;
   std::unique_ptr<Planner> planner_;
   std::unique_ptr<Owner> owner_;
   std::unique_ptr<Edits> edits_;
   std::unique_ptr<v1::WorkerService::CallbackService> workers_;
   std::unique_ptr<v1::SweepService::CallbackService> sweeps_;
+  std::unique_ptr<v1::SuggestService::CallbackService> suggesters_;
   std::unique_ptr<BlobServer> blobs_;
   std::unique_ptr<grpc::Server> grpc_;
   std::unique_ptr<HttpServer> http_;

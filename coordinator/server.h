@@ -22,6 +22,8 @@ struct ServerOptions {
   absl::Duration report_interval = absl::Seconds(1);
   int max_failures = 3;  // attempts that may fail or be lost without progress
   absl::Duration retry_backoff = absl::Seconds(1);  // doubles, at most 1 minute
+  // How long a suggester has for an answer before another is told of a newer history.
+  absl::Duration suggestion_stands = absl::Seconds(30);
   SnapshotOptions snapshots;
   BlobServiceOptions blobs;
   bool grants = true;   // false: gives nothing to workers, only answers

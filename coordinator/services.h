@@ -9,15 +9,19 @@
 #include "coordinator/owner.h"
 #include "coordinator/planner.h"
 #include "coordinator/task_thread.h"
+#include "plumb/v1/suggest_service.grpc.pb.h"
 #include "plumb/v1/sweep_service.grpc.pb.h"
 #include "plumb/v1/worker_service.grpc.pb.h"
 #include "store/read.h"
 
 namespace plumb::coordinator {
 
+class SuggestionDesk;
+
 struct ServiceContext {
   Owner* owner = nullptr;  // these four outlive the services
   Planner* planner = nullptr;
+  SuggestionDesk* desk = nullptr;
   Edits* edits = nullptr;
   TaskThread* reads = nullptr;  // runs what reads the database
   std::string db_path;
@@ -32,6 +36,9 @@ std::unique_ptr<v1::WorkerService::CallbackService> MakeWorkerService(
 // `reader` is used on the thread of context.reads only.
 std::unique_ptr<v1::SweepService::CallbackService> MakeSweepService(const ServiceContext& context,
                                                                     store::Reader reader);
+
+std::unique_ptr<v1::SuggestService::CallbackService> MakeSuggestService(
+    const ServiceContext& context);
 
 grpc::Status ToGrpc(const absl::Status& status);
 

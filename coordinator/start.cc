@@ -29,7 +29,9 @@ absl::StatusOr<sweeps::CorpusInfo> LookUpCorpus(const std::string& root, const s
         .vocab_size = m.vocab_size,
         .train_tokens = m.split(data::Split::kTrain).tokens,
         .overlap_13gram_test = m.overlap_13gram[static_cast<int>(data::Split::kTest)],
-        .parts = std::move(parts)};
+        .parts = std::move(parts),
+        .splits = {m.split(data::Split::kTune).tokens, m.split(data::Split::kVal).tokens,
+                   m.split(data::Split::kTest).tokens}};
   } catch (const std::exception& e) {  // the data room throws; statuses begin here
     return absl::FailedPreconditionError(e.what());
   }
@@ -48,7 +50,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   with_corpora.blobs.data_root = root;
   return Launch(with_corpora, [root](const std::string& yaml, const std::string& file_name) {
     auto plan = sweeps::PlanSweep(yaml, file_name,
-                                  [&root](const std::string& corpus, const std::string& tokenizer) {
+                                  // By value: a search asks on.
+                                  [root](const std::string& corpus, const std::string& tokenizer) {
                                     return LookUpCorpus(root, corpus, tokenizer);
                                   });
     if (plan.ok()) plan = Served(*std::move(plan));

@@ -15,7 +15,7 @@ ensure_setup() {
     script/setup
   fi
 }
-setup_stamp() { sha256sum script/setup | cut -d' ' -f1; }
+setup_stamp() { cat script/setup python/requirements.txt | sha256sum | cut -d' ' -f1; }
 torch_dir() { if [ -n "${PLUMB_TORCH_DIR:-}" ]; then echo "$PLUMB_TORCH_DIR"; else cat .deps/torch_dir 2>/dev/null || echo none; fi; }
 
 # Configure and build (all, or the targets in $PLUMB_TARGETS); quiet when all is well, the log's end when not.

@@ -33,7 +33,8 @@ struct SweepView {
 
 struct StageView {
   StageRow row;
-  std::string parent;  // name
+  std::string parent;    // name
+  TrialId branch_trial;  // that StageRow::branch_stage is of
   std::vector<AttemptRow> attempts;
   std::vector<std::string> workers;  // by attempt: its worker's name
 };
@@ -63,11 +64,24 @@ struct StepValue {
   double value = 0;  // NaN: not finite
 };
 
+// A series of a trial, of its first stage that has it.
+struct TrialSeries {
+  bool found = false;
+  StageState state = StageState::kPending;  // of that stage
+  std::vector<StepValue> points;            // in step order
+};
+// A replicate of a cell, for searches that learn from it.
+struct CellTrial {
+  TrialId trial;
+  int64_t cell_idx = 0;
+  std::string config_json, axes_json;
+};
 // Trials that removal would take, and what they hold.
 struct RemovalCount {
   std::vector<TrialId> trials;
   int64_t shared = 0;  // that another sweep has
   int64_t pinned = 0;
+  int64_t needed = 0;  // that a trial which stays began from
   int64_t points = 0, records = 0, checkpoints = 0, checkpoint_bytes = 0, attempts = 0;
 };
 
@@ -86,7 +100,17 @@ struct EventView {
   std::string stage, worker;
 };
 
-class Reader {
+// What decides on a sweep's trials asks of their results.
+class Results {
+ public:
+  virtual ~Results() = default;
+  virtual absl::StatusOr<std::vector<TrialProgress>> Progress(SweepId sweep) = 0;  // by idx
+  // Of the stage's series that is of no layer, in step order.
+  virtual absl::StatusOr<std::vector<StepValue>> Points(StageId stage, const std::string& series,
+                                                        int64_t after_step) = 0;
+};
+
+class Reader : public Results {
  public:
   static absl::StatusOr<Reader> Open(const std::string& path);
 
@@ -123,16 +147,23 @@ class Reader {
     std::map<std::string, StepValue> last;
   };
   absl::StatusOr<std::map<std::string, Held>> FindByKey(const std::vector<std::string>& keys);
-  absl::StatusOr<std::vector<TrialProgress>> Progress(SweepId sweep);  // by idx
-  // Of the stage's series that is of no layer, in step order.
+  absl::StatusOr<std::vector<TrialProgress>> Progress(SweepId sweep) override;
   absl::StatusOr<std::vector<StepValue>> Points(StageId stage, const std::string& series,
-                                                int64_t after_step = -1);
+                                                int64_t after_step = -1) override;
   absl::StatusOr<std::vector<LookRow>> Looks(SweepId sweep);  // by seq
+  // read_search.cc
+  absl::StatusOr<TrialSeries> Series(TrialId trial, const std::string& series);
+  absl::StatusOr<bool> HasLiveStage(TrialId trial);
+  // Neither A/A members nor trials that tune; by cell and replicate.
+  absl::StatusOr<std::vector<CellTrial>> CellTrials(SweepId sweep);
+  // The newest sweep of that name with an id below `before`; none: there is none.
+  absl::StatusOr<SweepId> SweepByName(const std::string& name, SweepId before);
 
  private:
   explicit Reader(Database db) : db_(std::move(db)) {}
   absl::Status Fill(SweepView& view);
   absl::Status Fill(TrialView& view, const std::string& objective);
+  absl::Status Spare(RemovalCount* out);
   absl::Status Count(RemovalCount* out);
   absl::StatusOr<double> LastValue(TrialId trial, const std::string& series);
   absl::StatusOr<Statement*> Cached(const std::string& sql);

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "sweeps/formulas.h"
+#include "sweeps/search.h"
 #include "sweeps/sobol.h"
 
 namespace plumb::sweeps {
@@ -31,8 +32,11 @@ class Checker {
     Objectives();
     for (size_t v = 0; v < std::max<size_t>(1, file_.variants.size()); ++v) Budgets(v);
     Solved();
-    if (file_.stage_kind == "noop") return Noop();
-    NeedsData();
+    NeedsPrices();
+    if (file_.search) Searching();
+    if (file_.stage_kind != "pretrain") NoTiming();
+    if (file_.stage_kind == "noop") return;
+    if (file_.stage_kind == "pretrain") NeedsData();
     NeedsValues();
   }
 
@@ -156,6 +160,20 @@ class Checker {
   }
 
   void Objectives() {
+    for (const PlannedObjective& o : file_.objectives) {
+      const YamlEntry* e = root_.Find("objective");
+      if (e == nullptr) e = root_.Find("report");
+      if (o.metric.rfind("cost/", 0) != 0 || e == nullptr) continue;
+      const std::string measure = CostMeasure(o.metric);
+      if (!IsMeasure(measure)) {
+        Wrong(e->value.at,
+              absl::StrCat("unknown measure in ", o.metric, Suggest(measure, MeasureNames())));
+      } else if (&o == &file_.objectives.front()) {
+        Wrong(e->value.at, absl::StrCat(o.metric,
+                                        " is known before anything runs; put what is measured "
+                                        "first"));
+      }
+    }
     if (!file_.objectives.front().maximize) return;
     const YamlEntry* e = root_.Find("objective");
     if (e == nullptr) e = root_.Find("report");
@@ -174,7 +192,7 @@ class Checker {
                    "variants beside a baseline");
     }
     for (const Match& m : file_.also_match) {
-      if (m.measure == "flops") continue;
+      if (m.measure == "flops" || m.measure == "seconds") continue;
       if (IsAxis(m.knob)) {
         Wrong(m.at, absl::StrCat(m.knob, " is an axis; name another knob, as {", m.measure,
                                  ": model.d_ff}"));
@@ -208,7 +226,7 @@ class Checker {
     if (budgets.size() == 1 && formula != nullptr && budgets[0].second != formula->at) {
       Wrong(budgets[0].second, "the trial computes this budget; give it in one place");
     }
-    if (budgets.empty() && file_.stage_kind != "noop" && HasTrial()) {
+    if (budgets.empty() && file_.stage_kind == "pretrain" && HasTrial()) {
       Wrong(file_.variants.empty() ? file_.trial_at : file_.variants[variant].at,
             file_.variants.empty()
                 ? absl::StrCat("no budget: give one of ", kBudgetNames, ", here or as an axis")
@@ -219,12 +237,13 @@ class Checker {
 
   void Solved() {
     for (const Axis& a : file_.axes) {
-      if (a.measure != "flops") continue;
+      if (a.measure != "flops" && a.measure != "seconds") continue;
+      const std::string budget = "train." + a.measure;
       for (size_t v = 0; v < std::max<size_t>(1, file_.variants.size()); ++v) {
-        if (FieldsOf(file_, v).at.count("train.flops") == 0 && !IsAxis("train.flops")) continue;
-        Wrong(a.at,
-              "the budget is given in FLOPs, whatever the shape; solve for flops with "
-              "train.tokens or train.steps, or for another measure");
+        if (FieldsOf(file_, v).at.count(budget) == 0 && !IsAxis(budget)) continue;
+        Wrong(a.at, absl::StrCat("the budget is given in ", a.measure == "flops" ? "FLOPs" : "seconds",
+                                 ", whatever the shape; solve for ", a.measure,
+                                 " with train.tokens or train.steps, or for another measure"));
         break;
       }
     }
@@ -241,10 +260,108 @@ class Checker {
     }
   }
 
-  void Noop() {
+  void Searching() {
+    const SearchSpec& search = *file_.search;
+    if (file_.axes.empty())
+      Wrong(search.at, "there is nothing to search: give axes:, as train.lr: {log: [1e-4, 1e-2]}");
+    if (file_.tune) {
+      Wrong(file_.tune->at,
+            "a search chooses one value at a time, and tuning several inside each: write what is "
+            "tuned under axes:");
+    }
+    if (file_.aa) {
+      Wrong(root_.Find("aa")->key.at,
+            "a search ends where it is good and says nothing of noise: leave aa out, and compare "
+            "its best in a sweep of its own");
+    }
+    if (file_.stop) SearchStops(*file_.stop);
+    if (file_.objectives.size() > 1) {
+      if (search.sampler == "gp" || search.sampler == "cmaes") {
+        Wrong(search.at, absl::StrCat(search.sampler, " searches for one objective, and there are ",
+                                      file_.objectives.size(), "; nsga2 and tpe take several"));
+      }
+      if (!search.cost.empty()) {
+        Wrong(search.at,
+              "a cost is added to the one objective; beside several write it as one of them: "
+              "cost/flops");
+      }
+    }
+    const std::vector<SearchAxis> axes = SearchAxes(file_);
+    const auto numbers = std::any_of(axes.begin(), axes.end(), [](const SearchAxis& a) {
+      return a.kind != SearchAxis::Kind::kChoice || a.numbers.size() > 1;
+    });
+    if (search.sampler == "cmaes" && !numbers && !file_.axes.empty()) {
+      Wrong(search.at,
+            "cmaes searches numbers, and no axis here is a range or a rising list: "
+            "write one as {log: [1e-4, 1e-2]}, or take tpe");
+    }
+    double points = std::max<double>(1, static_cast<double>(file_.variants.size()));
+    for (const Axis& a : file_.axes) {
+      points *= a.solved()          ? static_cast<double>(a.targets.size())
+                : !a.points.empty() ? static_cast<double>(a.points.size())
+                : a.integer         ? a.high - a.low + 1
+                                    : 1e9;
+    }
+    if (file_.also_match.empty() && points < static_cast<double>(search.trials)) {
+      Wrong(search.at,
+            absl::StrCat("the axes have ", static_cast<int64_t>(points), " points, fewer than the ",
+                         search.trials, " of the search; leave search out, and all are run"));
+    }
+  }
+
+  // Which rules take trials that come later as they take the first.
+  void SearchStops(const StopSpec& stop) {
+    const bool promotes = (stop.asha && stop.asha->mode == RungMode::kPromote) || stop.hyperband;
+    if (promotes || stop.racing) {
+      Wrong(stop.at, absl::StrCat("the points of a search come one after another, and ",
+                                  stop.racing      ? "racing compares cells"
+                                  : stop.hyperband ? "hyperband fills brackets"
+                                                   : "mode: promote lets trials wait for others",
+                                  " that are there from the start; use asha with mode: stop, "
+                                  "median or divergence"));
+    }
+  }
+
+  // What is counted in seconds needs to know how long anything takes.
+  void NeedsPrices() {
+    std::vector<Position> uses;
+    const auto expression = [&](const Constraint& c) {
+      for (const Expression::Name& n : c.expression.names()) {
+        const std::string name = *ResolveName(n.text, names_);
+        const auto reference = AsReference(name);
+        if ((reference ? reference->name : name) == "seconds") uses.push_back(c.at);
+      }
+    };
+    for (const Axis& a : file_.axes) {
+      if (a.measure == "seconds" || std::count(a.fields.begin(), a.fields.end(), "train.seconds") > 0)
+        uses.push_back(a.at);
+    }
+    for (const Match& m : file_.also_match) {
+      if (m.measure == "seconds") uses.push_back(m.at);
+    }
+    for (const Constraint& w : file_.where) expression(w);
+    const auto overlay = [&](const Overlay& o) {
+      if (const auto it = o.at.find("train.seconds"); it != o.at.end()) uses.push_back(it->second);
+      for (const auto& [field, formula] : o.computed) expression({formula.at, formula.text, formula.expression});
+    };
+    overlay(file_.trial);
+    for (const Variant& v : file_.variants) overlay(v.overlay);
+    file_.counts_seconds = !uses.empty();
+    if (uses.empty() || file_.prices) return;
+    if (!file_.calibration_device.empty()) {
+      return Wrong(file_.calibration_at,
+                   absl::StrCat("the calibration of ", file_.calibration_device,
+                                " was not written in; `plumb sweep plan` and `plumb sweep submit` do that where it is known"));
+    }
+    Wrong(*std::min_element(uses.begin(), uses.end()),
+          "seconds need a calibration of the machine that trains: run `plumb sweep plan --calibrate` there first");
+  }
+
+  void NoTiming() {
     if (file_.timing)
       Wrong(root_.Find("timing")->key.at,
-            "a noop stage trains nothing that could be timed; leave timing out");
+            absl::StrCat("a first stage of kind ", file_.stage_kind,
+                         " trains nothing here that could be timed; leave timing out"));
   }
 
   void NeedsData() {

@@ -6,7 +6,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "sweeps/complete.h"
+#include "sweeps/corpus_use.h"
+#include "sweeps/draw.h"
 #include "sweeps/number.h"
+#include "sweeps/search.h"
 #include "sweeps/space.h"
 #include "sweeps/sweep_file.h"
 #include "sweeps/trials.h"
@@ -26,7 +29,7 @@ constexpr int64_t kDrawsPerPoint =
 class Planner {
  public:
   Planner(const SweepFile& file, const CorpusLookup& corpora, std::vector<Problem>* problems)
-      : file_(file), problems_(problems), completer_(file, corpora, problems) {}
+      : file_(file), corpora_(corpora), problems_(problems), completer_(file, corpora, problems) {}
 
   SweepPlan Run() {
     plan_.name = file_.name;
@@ -38,6 +41,8 @@ class Planner {
     plan_.priority = file_.priority;
     plan_.labels = file_.labels;
     plan_.bundle = file_.bundle;
+    plan_.prices = file_.prices;
+    plan_.repeats_allowed = file_.allowed.count("more_than_one_epoch") > 0 || AsksForEpochs();
     if (file_.random_points) {
       Random();
     } else {
@@ -45,6 +50,8 @@ class Planner {
     }
     if (problems_->empty() && plan_.cells.empty()) NothingLeft();
     if (problems_->empty() && CheckSize(static_cast<double>(plan_.cells.size()))) Trials();
+    if (problems_->empty() && file_.search)
+      plan_.search = std::make_shared<Search>(file_, corpora_, std::move(initial_));
     return std::move(plan_);
   }
   // Not OK when a corpus could not be had.
@@ -52,6 +59,16 @@ class Planner {
 
  private:
   void Wrong(Position at, std::string message) { problems_->push_back({at, std::move(message)}); }
+
+  // A budget of epochs says itself how often the corpus is read.
+  bool AsksForEpochs() const {
+    const auto epochs = [](const Overlay& o) { return o.at.count("train.epochs") > 0; };
+    return epochs(file_.trial) ||
+           std::any_of(file_.variants.begin(), file_.variants.end(), [&](const Variant& v) { return epochs(v.overlay); }) ||
+           std::any_of(file_.axes.begin(), file_.axes.end(), [](const Axis& a) {
+             return std::count(a.fields.begin(), a.fields.end(), "train.epochs") > 0;
+           });
+  }
 
   // Of one point: a variant, and its matched arms.
   double Arms() const {
@@ -88,11 +105,13 @@ class Planner {
   }
 
   void Random() {
-    if (!CheckSize(static_cast<double>(*file_.random_points) * Arms())) return;
+    if (!CheckSize(file_.search ? static_cast<double>(file_.search->trials)
+                                : static_cast<double>(*file_.random_points) * Arms()))
+      return;
     const int64_t wanted = *file_.random_points;
     int64_t found = 0;
     for (int64_t draw = 0; draw < wanted * kDrawsPerPoint && problems_->empty(); ++draw) {
-      found += Keep(RandomPoint(file_, draw));
+      found += file_.search ? KeepOne(draw) : Keep(RandomPoint(file_, draw));
       if (found == wanted) return;
     }
     if (problems_->empty() && !plan_.cells.empty()) {
@@ -109,6 +128,22 @@ class Planner {
     return plan_.cells.size() > before;
   }
 
+  // The same of a search, where a draw has one variant.
+  bool KeepOne(int64_t draw) {
+    const SpacePoint point = RandomPoint(file_, draw);
+    const std::vector<std::string> arms = SearchArms(file_);
+    const double u = Uniform(file_.random_seed, static_cast<uint64_t>(draw), file_.axes.size());
+    const size_t before = plan_.cells.size();
+    for (Candidate& c : completer_.Complete(point)) {
+      if (!arms.empty() && c.arm != arms[static_cast<size_t>(u * static_cast<double>(arms.size()))])
+        continue;
+      SearchPoint place = PointOf(file_, point, c);
+      Keep(std::move(c));
+      if (plan_.cells.size() > before) initial_.push_back(std::move(place));
+    }
+    return plan_.cells.size() > before;
+  }
+
   void Keep(Candidate c) {
     if (c.refused.empty()) {
       const auto [same, is_new] = cell_of_key_.emplace(spec::Key(c.config), plan_.cells.size());
@@ -122,9 +157,36 @@ class Planner {
       r.cell = static_cast<int64_t>(plan_.cells.size());
       plan_.residuals.push_back(r);
     }
-    if (file_.stop && file_.stop->across_cells) c.cell.flags.push_back("search");
+    if (file_.search || (file_.stop && file_.stop->across_cells)) c.cell.flags.push_back("search");
+    CheckCooldown(c);
     plan_.cells.push_back(std::move(c.cell));
     (file_.tune ? recipes_ : configs_).push_back(std::move(file_.tune ? c.recipe : c.config));
+  }
+
+  // Rungs of a WSD run come before its cooldown, where a rate is not worth what it will be, and
+  // losses of different shapes cannot be compared at all.
+  void CheckCooldown(Candidate& c) {
+    const spec::TrainSpec& t = c.config.train;
+    if (t.schedule != spec::ScheduleKind::kWsd) return;
+    const double cooldown = 1 - t.decay_fraction;
+    const auto early = [&](const std::optional<StopSpec>& s) {
+      return s && ComparesBefore(*s, cooldown);
+    };
+    if (early(file_.stop) || (file_.tune && early(file_.tune->stop)))
+      c.cell.flags.push_back("uncooled_rungs");
+    if (!early(file_.stop)) return;
+    const std::string model =
+        spec::Canonical(c.config, spec::With::kResultOnly).value("model", json::object()).dump();
+    if (!first_model_) {
+      first_model_ = model;
+    } else if (*first_model_ != model && !models_differ_) {
+      models_differ_ = true;
+      Wrong(file_.stop->at,
+            absl::StrCat("under schedule: wsd a rung before ", FormatNumber(100 * cooldown),
+                         "% comes before the cooldown, where losses of different models are not "
+                         "comparable; put the rungs after it, take schedule: cosine or linear, or "
+                         "compare inside cells (tune:)"));
+    }
   }
 
   void NothingLeft() {
@@ -141,19 +203,11 @@ class Planner {
 
   // ---- trials
 
-  // Of a replicate.
-  std::vector<PlannedStage> Stages() const {
-    std::vector<PlannedStage> out = {{.name = file_.stage_name,
-                                      .kind = file_.stage_kind,
-                                      .settings_json = file_.stage_settings}};
-    for (const ChildStage& child : file_.children) {
-      out.push_back({.name = child.name,
-                     .kind = child.kind,
-                     .parent = file_.stage_name,
-                     .settings_json = child.settings_json,
-                     .target_step = 1});
-    }
-    return out;
+  // Its prediction with what its corpus takes, which is mapped.
+  PlannedTrial WithMapped(PlannedTrial t, size_t cell) const {
+    if (t.predicted_peak_bytes > 0)
+      t.predicted_peak_bytes += MappedBytes(plan_.cells[cell], configs_[cell]);
+    return t;
   }
 
   void Trials() {
@@ -167,11 +221,13 @@ class Planner {
       control = Replicates();
       replicates = plan_.trials.size() - control;
     }
+    if (file_.search) replicates = static_cast<size_t>(file_.search->trials * file_.replicates);
     const size_t tune = file_.tune ? plan_.trials.size() : 0;
     if (const size_t all = replicates + control + tune;
         file_.limits.trials > 0 && static_cast<int64_t>(all) > file_.limits.trials) {
       Wrong(file_.limits_at,
-            absl::StrCat("the sweep has ", all, " trials (", plan_.cells.size(), " cells × ",
+            absl::StrCat("the sweep has ", all, " trials (",
+                         file_.search ? file_.search->trials : std::ssize(plan_.cells), " cells × ",
                          file_.replicates, " replicates",
                          control == 0 ? "" : absl::StrCat(" + ", control, " A/A members"),
                          tune == 0 ? "" : absl::StrCat(" + ", tune, " that tune"),
@@ -184,14 +240,14 @@ class Planner {
     std::vector<PlannedTrial> control;
     for (size_t i = 0; i < plan_.cells.size(); ++i) {
       const bool controlled = file_.aa && InControl(plan_.cells[i]);
-      const PlannedTrial first = TrialOf(static_cast<int64_t>(i), configs_[i], Stages());
+      const auto cell = static_cast<int64_t>(i);
+      for (PlannedTrial& t : ReplicatesOf(file_, cell, configs_[i]))
+        plan_.trials.push_back(WithMapped(std::move(t), i));
+      if (!controlled) continue;
+      const PlannedTrial first = WithMapped(TrialOf(cell, configs_[i], StagesOf(file_)), i);
       for (int64_t r = 0; r < file_.replicates; ++r) {
-        plan_.trials.push_back(WithSeeds(first, r, r, file_.name));
-        if (r == 0 && file_.timing) AddTiming(&plan_.trials.back());
-        if (controlled) {
-          control.push_back(WithSeeds(first, r, kAaSeeds + r, file_.name));
-          control.back().role = TrialRole::kAa, control.back().aa = true;
-        }
+        control.push_back(WithSeeds(first, r, kAaSeeds + r, file_.name));
+        control.back().role = TrialRole::kAa, control.back().aa = true;
       }
     }
     plan_.trials.insert(plan_.trials.end(), control.begin(), control.end());
@@ -219,7 +275,7 @@ class Planner {
     out->seeds = tune.seeds, out->stop = tune.stop, out->extend = tune.extend;
     out->metric = tune.metric, out->metric_at = tune.metric_at;
     out->replicates = file_.replicates, out->timing = file_.timing;
-    out->stages = Stages();
+    out->stages = StagesOf(file_);
     for (const PlannedCell& cell : plan_.cells)
       out->controlled.push_back(file_.aa && InControl(cell));
     out->recipes = std::move(recipes_);
@@ -252,14 +308,37 @@ class Planner {
   }
 
   const SweepFile& file_;
+  const CorpusLookup& corpora_;
   std::vector<Problem>* problems_;
   Completer completer_;
   SweepPlan plan_;
   std::vector<spec::TrialSpec> configs_, recipes_;  // by cell; the latter where something is tuned
   std::map<std::string, size_t> cell_of_key_;
+  std::vector<SearchPoint> initial_;  // of a search, by cell
+  std::optional<std::string> first_model_;  // of a search under WSD
+  bool models_differ_ = false;
 };
 
 }  // namespace
+
+absl::Status CheckRepeats(const SweepPlan& plan) {
+  if (plan.repeats_allowed) return absl::OkStatus();
+  int64_t cells = 0;
+  const PlannedCell* first = nullptr;
+  for (const PlannedCell& cell : plan.cells) {
+    const bool repeats = std::any_of(cell.flags.begin(), cell.flags.end(), [](const std::string& f) {
+      return f.rfind("more_than_one_epoch", 0) == 0;
+    });
+    if (!repeats) continue;
+    if (++cells == 1) first = &cell;
+  }
+  if (cells == 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      cells, " of ", plan.cells.size(), plan.cells.size() == 1 ? " cell reads" : " cells read",
+      " the corpus more than once (", first->name, cells > 1 ? ", …" : "",
+      "): what is learnt twice is not compared at its price. Give fewer tokens or a larger corpus, or write "
+      "`allow: [more_than_one_epoch]`"));
+}
 
 absl::StatusOr<SweepPlan> PlanSweep(const std::string& yaml, const std::string& file_name,
                                     const CorpusLookup& corpora) {

@@ -6,7 +6,11 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "sweeps/field_values.h"
+#include "sweeps/measures.h"
 #include "sweeps/overlay.h"
+#include "sweeps/predict.h"
+#include "sweeps/search_spec.h"
 #include "sweeps/shape_names.h"
 #include "trainer/spec/fields.h"
 #include "trainer/spec/stage_settings.h"
@@ -98,7 +102,7 @@ bool IsNumeric(const spec::Field& f) {
 
 class SchemaWriter {
  public:
-  SchemaWriter() : fields_(spec::Fields(scratch_)) {
+  SchemaWriter() : fields_(SweepFields(scratch_, own_)) {
     std::map<std::string, int> count;
     for (const spec::Field& f : fields_) ++count[spec::ShortName(f.path)];
     for (const spec::Field& f : fields_) {
@@ -127,7 +131,7 @@ class SchemaWriter {
       if (f.path == "data.digest") continue;
       defs_[f.path] = ValueOf(f);
       defs_[f.path]["description"] = absl::StrCat(f.doc, f.unit.empty() ? "" : " [" + f.unit + "]");
-      const json value = IsNumeric(f) ? Any({Ref(f.path), Pattern(kFormulaText)}) : Ref(f.path);
+      const json value = IsNumeric(f) && !IsOwnBudget(f.path) ? Any({Ref(f.path), Pattern(kFormulaText)}) : Ref(f.path);
       const size_t dot = f.path.find('.');
       sections[f.path.substr(0, dot)][f.path.substr(dot + 1)] = value;
       dotted[f.path] = value;
@@ -181,7 +185,7 @@ class SchemaWriter {
       forms.push_back(Object({{"solve",
                                {{"enum",
                                  {"params_total", "params_non_embedding", "params_embedding",
-                                  "flops_per_token", "flops"}}}},
+                                  "flops_per_token", "flops", "seconds"}}}},
                               {"target", Any({target, ListOf(target)})},
                               {"multiple_of", Integer(1, 1 << 20)},
                               {"tolerance", Number(0, 1)}},
@@ -255,8 +259,12 @@ class SchemaWriter {
       kinds[kind] = Object(settings);
       kinds[kind]["type"] = {"object", "null"};
     }
-    json stage = Object(kinds);
-    stage["minProperties"] = 1, stage["maxProperties"] = 1;
+    const json name = {{"type", "string"}, {"pattern", "^[A-Za-z0-9_.:-]+$"}};
+    const json from = Described(Any({name, {{"type", "array"}, {"items", name}, {"minItems", 1}}}),
+                                "the stage it starts from; of a list, a stage for each");
+    json stage = {{"anyOf", json::array()}};
+    for (const auto& [kind, settings] : kinds.items())
+      stage["anyOf"].push_back(Object({{"from", from}, {kind, settings}}, {kind}));
     return {{"type", "object"},
             {"minProperties", 1},
             {"propertyNames", {{"pattern", "^[A-Za-z0-9_.-]{1,64}$"}}},
@@ -268,20 +276,56 @@ class SchemaWriter {
         {{"trials", Integer(1, 1000000)}, {"seed", Integer(0, 9007199254740992.0)}}, {"trials"});
     json grid = Object(json::object());
     grid["type"] = {"object", "null"};
-    json out = Object({{"grid", grid}, {"random", draws}, {"sobol", draws}});
+    json properties = {{"grid", grid}, {"random", draws}, {"sobol", draws}};
+    for (const std::string& sampler : SamplerNames())
+      properties[sampler] = Object(Model(sampler == "nsga2" || sampler == "cmaes"), {"trials"});
+    json external = Model(/*has_population=*/false);
+    external["name"] = Described(Pattern("^[A-Za-z0-9_.-]{1,64}$"), "what its suggester asks by");
+    properties["external"] = Object(external, {"name", "trials"});
+    json out = Object(std::move(properties));
     out["minProperties"] = 1, out["maxProperties"] = 1;
     return Any({{{"const", "grid"}}, out});
   }
 
+  // A search whose points a suggester chooses.
+  static json Model(bool has_population) {
+    const json name = {{"type", {"string", "number"}}};
+    json measures = json::object();
+    for (const std::string& measure : MeasureNames()) measures[measure] = AnyNumber();
+    json cost = Object(measures);
+    cost["minProperties"] = 1;
+    json out = {
+        {"trials", Described(Integer(1, 100000), "points in all")},
+        {"startup", Described(Integer(1, 100000), "of them, the first, drawn at random")},
+        {"parallel", Described(Integer(1, 100000), "points that may be unfinished at once")},
+        {"seed", Integer(0, 9007199254740992.0)},
+        {"prior", Described(Any({name, ListOf(name, 0)}), "earlier sweeps to learn from")},
+        {"cost", Described(cost, "added to the objective: weight * log10(measure)")}};
+    if (has_population) out["population"] = Described(Integer(2, 100000), "points of a generation");
+    return out;
+  }
+
   static json AlsoMatch() {
     const json settings = {{"multiple_of", Integer(1, 1 << 20)}, {"tolerance", Number(0, 1)}};
-    std::vector<json> forms = {{{"enum", {"flops", "params_total", "params_non_embedding"}}}};
+    std::vector<json> forms = {{{"enum", {"flops", "params_total", "params_non_embedding", "seconds"}}}};
     for (const char* measure : {"params_total", "params_non_embedding"}) {
       json properties = settings;
       properties[measure] = {{"type", "string"}};
       forms.push_back(Object(properties, {measure}));
     }
     return ListOf(Any(std::move(forms)));
+  }
+
+  static json Calibration() {
+    json seconds = json::object();
+    for (size_t i = 0; i < kUnits; ++i) seconds[Name(static_cast<Unit>(i))] = AnyNumber();
+    return Any({Text(), Object({{"device", Text()},
+                                {"threads", Integer(1, 4096)},
+                                {"band", AnyNumber()},
+                                {"shapes", Integer(1, 1000000)},
+                                {"seconds", Object(seconds)},
+                                {"kinds", {{"type", "object"}, {"additionalProperties", AnyNumber()}}}},
+                               {"device", "seconds"})});
   }
 
   json Root() const {
@@ -313,6 +357,9 @@ class SchemaWriter {
                         {{"type", "object"},
                          {"additionalProperties", {{"type", {"string", "number", "boolean"}}}}}}),
                    "cells that run once more on other seeds: the noise floor")},
+        {"allow", Described({{"type", "array"}, {"items", {{"enum", {"more_than_one_epoch"}}}}},
+                            "flags that refuse no sweep")},
+        {"calibration", Described(Calibration(), "what a unit of work takes on a device; the client writes it in")},
         {"timing", Described({{"type", "boolean"}}, "measure each cell's speed alone")},
         {"objective", Described(objective, "what cells are judged by")},
         {"report", Described(objective, "another word for objective")},
@@ -328,6 +375,7 @@ class SchemaWriter {
   }
 
   spec::TrialSpec scratch_;
+  OwnBudget own_;
   std::vector<spec::Field> fields_;
   std::map<std::string, std::string> short_;  // path -> the name that only it has
   json defs_ = json::object();

@@ -6,10 +6,12 @@
 #include <vector>
 
 #include "sweeps/plan.h"
+#include "sweeps/sweep_file.h"
 
 namespace plumb::sweeps {
 
-// A replicate's stages are `stages`; the first one's target is the config's steps, 1 of a noop.
+// A replicate's stages are `stages`; the first one's target is the config's steps, 1 of a noop,
+// what it says of an external.
 PlannedTrial TrialOf(int64_t cell, const spec::TrialSpec& resolved,
                      std::vector<PlannedStage> stages);
 
@@ -17,6 +19,12 @@ PlannedTrial TrialOf(int64_t cell, const spec::TrialSpec& resolved,
 // sweep of noops are told apart by the sweep's name.
 PlannedTrial WithSeeds(PlannedTrial trial, int64_t replicate, int64_t seed,
                        const std::string& sweep_name);
+
+// The stages of a replicate, without its timing.
+std::vector<PlannedStage> StagesOf(const SweepFile& file);
+// The cell's replicates, the first of them timed where the file asks for that.
+std::vector<PlannedTrial> ReplicatesOf(const SweepFile& file, int64_t cell,
+                                       const spec::TrialSpec& resolved);
 
 // Adds the stage that measures speed, after all training.
 void AddTiming(PlannedTrial* trial);

@@ -11,6 +11,10 @@
 
 namespace plumb::worker {
 
+// The trainer that the attempt needs: "" for plumb-trainer, "commands", or the name of another that
+// the worker was given (external: {trainer: NAME}), after "trainer=".
+std::string ProgramOf(const v1::Assignment& assignment);
+
 struct RowCommands {
   std::string bundle;                    // that will be open afterwards
   std::vector<nlohmann::json> commands;  // in order
@@ -27,6 +31,10 @@ struct CorpusName {
 };
 // What the assignment reads; none for a noop, or where its config cannot be read.
 std::optional<CorpusName> CorpusOf(const v1::Assignment& assignment);
+
+// A training that the coordinator names no checkpoint for begins with the one its config names, if
+// any.
+void BeginWith(v1::Assignment* assignment);
 
 // Its folder. FailedPrecondition: nowhere with this digest; the message names the fix.
 absl::StatusOr<std::string> FindCorpus(const CorpusName& corpus, const CorpusRoots& roots);

@@ -36,6 +36,8 @@ absl::StatusOr<Answer> Core::On(const AdviseSweep& e) {
                                .trials = a.trials});
     effects_.changes.push_back(InsertAddition{sweep.additions.back()});
     trials += a.trials;
+    if (a.trials == 0)
+      ++sweep.news;  // nothing of it will end, and what follows may be another thing
     NoteSweep("sweep_extended", e.sweep,
               absl::StrCat(a.name, ": ", a.trials, a.trials == 1 ? " trial" : " trials",
                            a.why.empty() ? "" : "; ", a.why));
@@ -99,6 +101,8 @@ void Core::Raise(Stage& stage, int64_t until, absl::string_view reason) {
                     reason.empty() ? "" : ": ", reason));
   row.until_step = until;
   dirty_stages_.insert(row.id);
+  Place(stage);
+  PlaceOthers(stage);
   if (stage.live) {
     Wake(workers_.at(stage.live->worker));
     for (const Member& m : stage.live->members) Wake(workers_.at(m.worker));

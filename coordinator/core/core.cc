@@ -31,6 +31,7 @@ Core::Core(const Options& options, const ClusterSnapshot& s)
     sweeps_[row.id].row = row;
     if (row.open) open_sweeps_.insert(row.id);
   }
+  KnowTrunks(s.trunks);
   for (const AdditionRow& row : s.additions) sweeps_.at(row.sweep).additions.push_back(row);
   for (const auto& [sweep, looks] : s.looks) sweeps_.at(sweep).looks = looks;
   std::map<TrialId, std::vector<SweepTrialRow>> links;
@@ -114,6 +115,7 @@ Core::Core(const Options& options, const ClusterSnapshot& s)
   }
   for (auto& [id, w] : workers_) Index(w);
   for (auto& [id, stage] : stages_) Place(stage);
+  ForgetTrunks(s.trunks);
   loading_ = false;
 }
 
@@ -207,6 +209,7 @@ std::vector<Grant> Core::Desired(WorkerId worker) const {
             .bundle = BundleOn(*stage.live, worker),
             .bundle_rows = bundles_.at(stage.live->bundle).rows_max,
             .preempt = stage.live->preempt,
+            .keep_step = stage.row.prefix_key.empty() ? 0 : stage.row.trunk_step,
             .ranks = stage.row.ranks,
             .ranks_here = stage.row.ranks};
     for (const Member& m : stage.live->members) {
@@ -224,13 +227,11 @@ std::vector<Grant> Core::Desired(WorkerId worker) const {
       const int64_t batch = trial.row.batch_tokens / trial.row.seq_len;
       g.micro_batch = std::max<int64_t>(1, batch >> std::min<int64_t>(stage.row.ooms, 60));
     }
-    const StageRow* from = nullptr;
-    if (stage.row.checkpoint_step >= 0) {
-      from = &stage.row;
-      g.resume = true;
-    } else if (stage.row.parent && At(stage.row.parent).row.checkpoint_step >= 0) {
-      from = &At(stage.row.parent).row;
-    }
+    // Its own, or that of the nearest stage before it which has left one.
+    const StageRow* from = &stage.row;
+    g.resume = from->checkpoint_step >= 0;
+    while (from != nullptr && from->checkpoint_step < 0)
+      from = from->parent ? &At(from->parent).row : nullptr;
     if (from != nullptr) {
       g.checkpoint_path = from->checkpoint_path;
       g.checkpoint_digest = from->checkpoint_digest;
@@ -267,6 +268,7 @@ void Core::Move(Stage& stage, StageState to, absl::string_view reason) {
   stage.row.reason = std::string(reason);
   dirty_stages_.insert(stage.row.id);
   Place(stage);
+  PlaceOthers(stage);
   // A child cannot run without its parent's result; one that can wants to be queued.
   for (StageId id : stage.children) {
     Stage& child = At(id);
@@ -346,7 +348,10 @@ void Core::Evict() {
   if (pins_ > 0) return;
   for (TrialId id : std::exchange(finished_, {})) {
     const auto it = trials_.find(id);
-    for (StageId stage : it->second.stages) stages_.erase(stage);
+    for (StageId stage : it->second.stages) {
+      LeaveTrunk(At(stage));
+      stages_.erase(stage);
+    }
     by_key_.erase(it->second.row.key);
     trials_.erase(it);
   }

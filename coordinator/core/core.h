@@ -12,8 +12,9 @@
 //  4. An exclusive stage shares its worker with nothing.
 // 13. A paused stage is at its rung.
 // 12. A gang has all its ranks, on different workers; none of them is lost or gone.
-//  5. A stage waits in exactly one queue if it is PENDING with its parent succeeded, in none
-//  otherwise.
+//  5. A stage waits in exactly one queue if it is PENDING with its parent succeeded and awaits no
+//  trunk, in none otherwise.
+// 14. What a stage awaits is before it, by (trunk step, stage).
 //  6. A trial's state follows from its stages; a running sweep that is not open is completed
 //  exactly when none of its trials is live.
 //  7. A child is never RUNNING or SUCCEEDED unless its parent is SUCCEEDED.
@@ -71,6 +72,11 @@
 //    few workers as can hold it together, whole ranks to each, all at once or not at all: a gang.
 //    They must be able to reach each other. The first of them has rank 0 and alone speaks for the
 //    attempt. What ends one worker's part ends the attempt.
+//  - A stage that shares a prefix key with others begins from the longest checkpoint of theirs that
+//    it may (trunks.cc), and waits for one that is longer while another is on its way to it: one
+//    that runs, or that is as urgent, of the same user and labels, and of no later a sweep. Shorter
+//    ones go first, so no two wait for each other. Where that other ends, pauses or has to wait for
+//    its sweep, the stage takes what is there, or begins by itself. Nothing fails for want of one.
 //  - RetryTrial is the one way out of a terminal state, on request only.
 #pragma once
 
@@ -137,8 +143,9 @@ class Core {
   std::optional<Cursor> NextSlice() const;
   Cursor CursorOf(SweepId sweep) const;       // one that is there
   const SweepRow* Find(SweepId sweep) const;  // null: there is none
-  // An open sweep of which something has ended, paused or been evaluated since it was last looked
-  // at, and all of whose trials are there: its advisor may extend it, close it, or judge its
+  // An open sweep of which something has ended, paused, been evaluated or got a place on its way to
+  // a rung since it was last looked at, and all of whose trials are there: its advisor may extend
+  // it, close it, or judge its
   // trials.
   struct Due {
     SweepId sweep;
@@ -313,6 +320,12 @@ class Core {
     int64_t able_labels = 0, able_slots = 0, able_memory = 0, able_gang = 0;
   };
 
+  // What stages of one prefix key share.
+  struct Trunk {
+    std::map<int64_t, TrunkRow> checkpoints;       // by step
+    std::set<std::pair<int64_t, StageId>> stages;  // in memory, by trunk step
+  };
+
   struct User {
     UserRow row;
     int64_t slots = 0;
@@ -353,6 +366,7 @@ class Core {
   absl::StatusOr<Answer> On(const CancelSweep& e);
   absl::StatusOr<Answer> On(const CancelTrial& e);
   absl::StatusOr<Answer> On(const RetryTrial& e);
+  absl::StatusOr<Answer> On(const AddStage& e);
   absl::StatusOr<Answer> On(const EditSweep& e);
   // edit.cc
   absl::StatusOr<Answer> On(const ExtendSweep& e);
@@ -372,8 +386,19 @@ class Core {
   void EndIfDone(Sweep& sweep, absl::string_view why);
   void EndSweep(Sweep& sweep, SweepState state, absl::string_view why);
   int64_t CancelStages(Trial& trial, absl::string_view reason);
+  // stages.cc
   // The trial's stages that `wanted` asks for; those that it has not are made.
   std::set<StageId> GainStages(Trial& trial, const NewTrial& wanted);
+  // The stage that does what `wanted` does, with its parent; made where the trial has none.
+  StageId GainStage(Trial& trial, const StageRow& wanted);
+  // The trial, from memory or as it was found on disk; nullptr: it is nowhere.
+  Trial* Recall(TrialId trial, const std::optional<TrialTree>& known,
+                const std::vector<SweepTrialRow>& links, const std::vector<TrunkRow>& trunks);
+  // What was ended goes on: sweeps that have it and are not cancelled wait for it again.
+  void Revive(Trial& trial, const std::vector<SweepTrialRow>& links, absl::string_view why);
+  // Of one stage and of what was cancelled because of it.
+  absl::StatusOr<std::set<StageId>> ToRetry(const Trial& trial, const std::string& stage) const;
+  static const std::set<StageState>& NoResult();  // ends that are no result of the trial
   // A new budget for what ended as `from` says, of `among` or, where that is null, of all stages.
   int64_t Reopen(Trial& trial, absl::string_view reason, const std::set<StageState>& from,
                  const std::set<StageId>* among);
@@ -471,6 +496,24 @@ class Core {
   void Refill(const Fusion* first_waiting);
   std::string InBundle(int64_t bundle) const;  // for people; empty: it is alone
 
+  // trunks.cc
+  void KnowTrunks(const std::vector<TrunkRow>& rows);    // as looked up; what is in memory stands
+  void ForgetTrunks(const std::vector<TrunkRow>& rows);  // of them, what nothing in memory shares
+  void JoinTrunk(const Stage& stage);
+  void LeaveTrunk(const Stage& stage);
+  static bool MayBranch(const StageRow& row);          // it has not begun, and shares
+  const TrunkRow* TrunkFor(const Stage& stage) const;  // the longest that it may begin from
+  // The stage whose checkpoint it waits for; null: none.
+  const Stage* Awaited(const Stage& stage) const;
+  bool OnItsWay(const Stage& stage, const Stage& for_whom) const;  // to its trunk step
+  bool Branch(Stage& stage);  // takes over what TrunkFor says, if anything
+  void KeepTrunk(Stage& stage, const CheckpointRow& checkpoint);  // if it is one
+  void LoseTrunk(Stage& stage);          // what it began from is not there any more
+  // After its budget is spent at the checkpoint it took over: from then on it shares with nobody, and
+  // begins again. False: that is not so.
+  bool LeaveFamily(Stage& stage, absl::string_view why);
+  void PlaceOthers(const Stage& stage);  // those that share with it
+
   // users.cc
   absl::StatusOr<Answer> On(const EditUser& e);
   User& UserOf(const std::string& name);
@@ -523,6 +566,7 @@ class Core {
   std::map<TrialId, Trial> trials_;  // live, or finished and not yet evicted
   std::map<std::string, TrialId> by_key_;
   std::map<StageId, Stage> stages_;
+  std::map<std::string, Trunk> trunks_;  // by prefix key, while a stage of it is in memory
   std::set<TrialId> finished_;
   std::map<WorkerId, Worker> workers_;
   std::map<std::string, WorkerId> by_name_;

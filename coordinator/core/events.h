@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -58,6 +59,7 @@ struct MaterializeSlice {
   std::shared_ptr<const std::vector<NewTrial>>
       trials;  // shared with the replay of a failed commit; immutable
   TrialsByKey known;
+  std::vector<TrunkRow> trunks;  // looked up with them, of their prefix keys
 };
 
 // What a sweep's advisor decided: trials that it gains beyond its plan and whether more may come,
@@ -164,9 +166,20 @@ struct RetryTrial {
   TrialId trial;
   std::optional<TrialTree> known;
   std::vector<SweepTrialRow> links;  // the sweeps it belongs to
+  std::vector<TrunkRow> trunks;      // of its prefix keys
   // Which ends are taken back; empty: failed, cancelled, stopped.
-  std::vector<StageState> from;
-  std::string user;
+  std::vector<StageState> from = {};
+  std::string user = "";
+  std::string stage = "";  // this one, and what was cancelled because of it; "": all that ended so
+};
+// A trial, finished or not, gains a stage, unless it has the same already.
+struct AddStage {
+  TrialId trial;
+  StageRow stage;  // name, kind, settings, target, memory, labels; what it needs beside that and
+                   // its place in line are those of the trial's first stage
+  std::string parent;  // the stage that it follows; "": the first
+  std::optional<TrialTree> known;
+  std::vector<SweepTrialRow> links;
 };
 
 // A user's edit of a sweep, running or over: trials that it gains, and cells that it loses, none of
@@ -245,13 +258,18 @@ struct QuarantineAttempts {
   std::string cause;
 };
 
+// Whose trunks are looked up on disk with it. Those of a trial that is found there, of a retry, are
+// in its stages.
+std::set<std::string> PrefixKeysOf(const MaterializeSlice& slice);
+std::set<std::string> PrefixKeysOf(const RetryTrial& retry);
+
 // Time has passed: judges leases and back-offs. The inbox is empty when it comes.
 struct Tick {};
 
 using Event = std::variant<SubmitSweep, MaterializeSlice, AdviseSweep, AbandonSweep, RegisterWorker,
-                           Report, CancelSweep, CancelTrial, RetryTrial, EditSweep, EditWorker,
-                           EditUser, ExtendSweep, Annotate, ImportTrials, RemoveSweep, RemoveTrial,
-                           PurgeTrial, QuarantineAttempts, Tick>;
+                           Report, CancelSweep, CancelTrial, RetryTrial, AddStage, EditSweep,
+                           EditWorker, EditUser, ExtendSweep, Annotate, ImportTrials, RemoveSweep,
+                           RemoveTrial, PurgeTrial, QuarantineAttempts, Tick>;
 
 // ---- answers ----
 
@@ -276,12 +294,18 @@ struct Reported {
 struct Counted {
   int64_t stages = 0;
 };
+struct StageAdded {
+  std::string name;  // with -2 where another stage of the trial has its name
+  bool is_new = false;
+  bool retried = false;  // it was there, and had failed or was cancelled
+};
 struct Extended {
   int64_t trials = 0;            // gained
   int64_t cancelled_stages = 0;  // of cells that it lost
   bool repeated = false;
 };
-using Answer = std::variant<std::monostate, Submitted, Registered, Reported, Counted, Extended>;
+using Answer =
+    std::variant<std::monostate, Submitted, Registered, Reported, Counted, StageAdded, Extended>;
 
 struct Effects {
   std::vector<Change> changes;  // to be committed in one transaction, in order
@@ -307,7 +331,8 @@ struct Grant {
   int64_t bundle = 0;       // grants of one bundle share a trainer
   int64_t bundle_rows = 1;  // for so many rows at most
   bool preempt = false;     // to end with a checkpoint
-  int64_t ranks = 1;        // of the stage, in all
+  int64_t keep_step = 0;   // the checkpoint of this step is kept, for others to begin from; 0: none
+  int64_t ranks = 1;       // of the stage, in all
   int64_t first_rank = 0;  // of those that run here; above 0: this worker is not the one that tells
   int64_t ranks_here = 1;
   std::string rendezvous, secret;  // with first_rank > 0, once it is known

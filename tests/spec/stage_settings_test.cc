@@ -105,5 +105,17 @@ TEST(StageSettings, FileIsAnAbsolutePathWithItsDigest) {
   EXPECT_EQ(Full("finetune", {{"task", task}})["seeds"], json({0, 1, 2}));
 }
 
+TEST(StageSettings, ABowlIsOfNumericFieldsAndValuesAboveZero) {
+  const auto sides = ReadBowl("train.lr = 0.003,model.n_layers=4");
+  ASSERT_TRUE(sides && sides->size() == 2);
+  EXPECT_EQ((*sides)[0].field, "train.lr");
+  EXPECT_EQ((*sides)[0].lowest, 0.003);
+  EXPECT_EQ((*sides)[1].lowest, 4);
+  EXPECT_TRUE(ReadBowl("")->empty());
+  for (const char* wrong :
+       {"train.lr", "train.lr = 0", "train.lr = x", "model.norm = 1", "lr = 1", "train.lr = 1,,"})
+    EXPECT_FALSE(ReadBowl(wrong)) << wrong;
+}
+
 }  // namespace
 }  // namespace plumb::spec

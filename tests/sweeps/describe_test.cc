@@ -31,7 +31,7 @@ TEST(Describe, CountsWhatTheSweepCosts) {
   for (const PlannedTrial& t : plan.trials)
     flops += 20 * 1024 * static_cast<double>(t.flops_per_token);
   EXPECT_DOUBLE_EQ(s.total_flops, flops);
-  EXPECT_DOUBLE_EQ(s.device_seconds, flops / 1e9);
+  EXPECT_DOUBLE_EQ(s.device_seconds, flops / 1e9 + 2 * 1.3);  // and the timings
   EXPECT_EQ(s.flags.at("more_than_one_epoch"), 2);
   EXPECT_EQ(s.flags.at("test_overlap"), 2);
   EXPECT_EQ(s.refused.size(), 2u);
@@ -53,6 +53,18 @@ TEST(Describe, TextAndJsonSayTheSame) {
   EXPECT_NE(text.find("more_than_one_epoch: 2 cells"), std::string::npos);
   const std::string brief = SummaryText(s, 1);
   EXPECT_NE(brief.find("… and 1 more"), std::string::npos);
+}
+
+TEST(Describe, SaysThatASearchGoesOnBeyondItsFirstCells) {
+  const PlanSummary s = Summarize(
+      PlanOrDie("sweep: s\ntrial:\n  data: {corpus: docs, seq_len: 32}\n"
+                "  train: {steps: 20, batch_tokens: 1024}\naxes: {train.lr: {log: [1e-4, 1e-2]}}\n"
+                "search: {tpe: {trials: 60, parallel: 4}}\n"),
+      0);
+  EXPECT_EQ(s.cells.size(), 10u);
+  EXPECT_NE(SummaryText(s).find("tpe: 60 points, of which these 10 are drawn at random"),
+            std::string::npos);
+  EXPECT_EQ(nlohmann::json::parse(SummaryJson(s))["search"], s.search);
 }
 
 TEST(Describe, PredictsNoTimeWithoutAFigure) {

@@ -157,8 +157,11 @@ void Commands::AddRow(const json& command) {
   request.until_step = Integer(command, "until_step", -1);
   request.checkpoint = ParseCheckpoint(command);
   request.checkpoint_dir = command.value("checkpoint_dir", "");
+  request.keep_step = Integer(command, "keep_step", 0);
   request.gang = ParseGang(command);
-  if (request.kind != "noop") {  // a no-op has no config
+  // A no-op has no config, but where it reads values from one.
+  const bool bowl = command.contains("stage") && command.at("stage").contains("bowl");
+  if (request.kind != "noop" || bowl) {
     const auto errors = spec::ParseResolved(command.at("config").dump(), &request.spec);
     if (!errors.empty()) {
       sink_.RowEnded(request.row, 0, RowOutcome::kInfeasible, spec::Format(errors), "{}");

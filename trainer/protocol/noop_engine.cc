@@ -2,12 +2,15 @@
 // measurements of the orchestrator's latency read.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <thread>
 
 #include "trainer/protocol/engine.h"
+#include "trainer/spec/fields.h"
+#include "trainer/spec/stage_settings.h"
 
 namespace plumb::trainer {
 namespace {
@@ -24,7 +27,27 @@ struct Row {
   Clock::time_point due;
   int64_t start_time_us = 0;
   int64_t records = 0, record_bytes = 0;
+  std::vector<PointValue> points;  // said at its end
 };
+
+// noop/value and noop/size: a smooth function of the trial's fields, so that searches have
+// something to find. Both are lowest in different places; without a bowl the value is 1.
+std::vector<PointValue> PointsOf(const spec::TrialSpec& trial, const std::string& bowl) {
+  const auto sides = spec::ReadBowl(bowl);
+  if (!sides) throw std::runtime_error("noop: bowl: \"" + bowl + "\"");
+  if (sides->empty()) return {{.name = "noop/value", .value = 1.0}};
+  double value = 0, size = 0;
+  spec::TrialSpec copy = trial;
+  const std::vector<spec::Field> fields = spec::Fields(copy);
+  for (const spec::BowlSide& side : *sides) {
+    for (const spec::Field& f : fields) {
+      if (f.path != side.field) continue;
+      const double x = f.get().get<double>();
+      value += std::pow(std::log(x / side.lowest), 2), size += std::log(x);
+    }
+  }
+  return {{.name = "noop/value", .value = value}, {.name = "noop/size", .value = size}};
+}
 
 class NoopEngine : public Engine {
  public:
@@ -60,12 +83,14 @@ class NoopEngine : public Engine {
                             .count();
     row.records = stage.value("records", int64_t{0});
     row.record_bytes = stage.value("record_bytes", int64_t{0});
+    row.points = PointsOf(request.spec, stage.value("bowl", ""));
     rows_[request.row] = row;
     sink_.RowStarted(request.row, row.step);
   }
 
   void ExtendRow(const std::string& row, int64_t until_step) override {
-    if (until_step >= 0) Find(row).target = until_step;
+    Row& found = Find(row);
+    if (until_step >= 0) found.target = until_step;
   }
   void CheckpointRow(const std::string& row) override { Find(row); }  // has nothing to keep
 
@@ -86,7 +111,7 @@ class NoopEngine : public Engine {
       ++it;
       if (row.due > now) continue;
       row.step = row.target;
-      sink_.Points(name, row.step, {{.name = "noop/value", .value = 1.0}});
+      sink_.Points(name, row.step, row.points);
       try {
         SayRecords(name, row);
         End(name, RowOutcome::kSucceeded);
