@@ -105,7 +105,7 @@ absl::StatusOr<sweeps::SweepSide> SideFor(const Context& context, const EditArgs
                          .name = sweep.sweep().name()};
   for (const v1::Trial& t : trials) {
     side.trials.push_back({.cell = t.cell(),
-                           .key = t.key(),
+                           .key = t.aa() ? sweeps::AaKey(t.config_json()) : t.key(),
                            .config_json = t.config_json(),
                            .replicate = t.replicate(),
                            .aa = t.aa(),

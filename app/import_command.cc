@@ -433,22 +433,31 @@ class Source {
     for (size_t i = 0; i < ended.size(); ++i) {
       if (ended[i] == 0) continue;
       v1::ImportedStage* stage = out.mutable_stages(static_cast<int>(i));
-      int64_t series = 0;
-      RETURN_IF_ERROR(Rows(
-          "SELECT s.id, s.name, s.layer, s.definition_version, m.step, m.value FROM series s JOIN "
-          "measurement m ON m.series_id = s.id WHERE s.stage_id = ? ORDER BY s.id, m.step",
-          {ended[i]}, [&](store::Statement& s) {
-            if (s.Int(0) != series) {
-              series = s.Int(0);
-              v1::SeriesPoints* to = stage->add_series();
-              to->set_name(s.Text(1));
-              to->set_layer(s.Int(2));
-              to->set_definition_version(s.Int(3));
-            }
-            v1::Point* p = stage->mutable_series(stage->series_size() - 1)->add_points();
-            p->set_step(s.Int(4));
-            p->set_value(s.IsNull(5) ? std::numeric_limits<double>::quiet_NaN() : s.Double(5));
-          }));
+      // With the points of those that it began from: the copy stands alone.
+      RETURN_IF_ERROR(
+          Rows("SELECT s.name, s.layer, s.definition_version, m.step, m.value FROM (SELECT ?1 AS "
+               "stage_id, "
+               "NULL AS upto UNION ALL SELECT source_stage_id, through_step FROM v_lineage WHERE "
+               "stage_id "
+               "= ?1) x JOIN series s ON s.stage_id = x.stage_id JOIN measurement m ON m.series_id "
+               "= s.id "
+               "AND (x.upto IS NULL OR m.step <= x.upto) ORDER BY s.name, s.layer, "
+               "s.definition_version, "
+               "m.step",
+               {ended[i]}, [&](store::Statement& s) {
+                 const v1::SeriesPoints* last =
+                     stage->series().empty() ? nullptr : &stage->series(stage->series_size() - 1);
+                 if (last == nullptr || last->name() != s.Text(0) || last->layer() != s.Int(1) ||
+                     last->definition_version() != s.Int(2)) {
+                   v1::SeriesPoints* to = stage->add_series();
+                   to->set_name(s.Text(0));
+                   to->set_layer(s.Int(1));
+                   to->set_definition_version(s.Int(2));
+                 }
+                 v1::Point* p = stage->mutable_series(stage->series_size() - 1)->add_points();
+                 p->set_step(s.Int(3));
+                 p->set_value(s.IsNull(4) ? std::numeric_limits<double>::quiet_NaN() : s.Double(4));
+               }));
       RETURN_IF_ERROR(
           Rows("SELECT kind, name, idx, step, data_json FROM record WHERE stage_id = ? "
                "ORDER BY kind, name, idx",

@@ -45,6 +45,7 @@ int Print(const Context& context, const v1::Removal& r, bool really, const std::
                     {"trials", r.trials()},
                     {"shared_trials", r.shared_trials()},
                     {"pinned_trials", r.pinned_trials()},
+                    {"needed_trials", r.needed_trials()},
                     {"points", r.points()},
                     {"records", r.records()},
                     {"attempts", r.attempts()},
@@ -73,6 +74,10 @@ int Print(const Context& context, const v1::Removal& r, bool really, const std::
                 static_cast<long long>(r.shared_trials()));
   if (r.pinned_trials() > 0)
     std::printf("%lld trials stay: they are pinned\n", static_cast<long long>(r.pinned_trials()));
+  if (r.needed_trials() > 0) {
+    std::printf("%lld trials stay as long as those that began from their checkpoints\n",
+                static_cast<long long>(r.needed_trials()));
+  }
   for (const std::string& line : r.kept()) std::printf("%s\n", Printable(line).c_str());
   if (!really && (r.trials() > 0 || !r.sweep_ids().empty()))
     std::printf("nothing is removed yet; for good: %s --yes\n", command.c_str());

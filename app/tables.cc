@@ -212,7 +212,9 @@ absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
   SweepResults out;
   ASSIGN_OR_RETURN(out.id, FindSweep(db, sweep));
   ASSIGN_OR_RETURN(store::Statement head,
-                   db.Prepare("SELECT name, state, objective, trials FROM sweep WHERE id = ?"));
+                   db.Prepare("SELECT name, state, objective, trials - (SELECT count(*) FROM "
+                              "sweep_trial WHERE sweep_id = sweep.id AND tune = 1) FROM sweep "
+                              "WHERE id = ?"));
   head.Bind(1, out.id);
   RETURN_IF_ERROR(head.Step().status());
   out.name = head.Text(0);

@@ -17,7 +17,7 @@ namespace plumb::app {
 struct SweepResults {
   int64_t id = 0;
   std::string name, state, series;
-  int64_t trials = 0, ended = 0;
+  int64_t trials = 0, ended = 0;  // without those that only tuned
   std::string corpus, tokenizer;  // of its first trial
   struct Cell {
     int64_t id = 0;

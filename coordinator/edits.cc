@@ -29,6 +29,7 @@ void ToProto(const store::RemovalCount& c, v1::Removal* out) {
   out->set_trials(std::ssize(c.trials));
   out->set_shared_trials(c.shared);
   out->set_pinned_trials(c.pinned);
+  out->set_needed_trials(c.needed);
   out->set_points(c.points);
   out->set_records(c.records);
   out->set_checkpoints(c.checkpoints);
@@ -247,6 +248,11 @@ absl::Status Edits::RemoveTrials(const v1::RemoveTrialsRequest& request,
   if (count.pinned > 0) {
     return absl::FailedPreconditionError(
         "a trial of these is pinned; let it go first: plumb trial tag ID -- -pinned");
+  }
+  if (count.needed > 0) {
+    return absl::FailedPreconditionError(
+        "another trial began from the checkpoint of one of these, and its curve begins with their "
+        "points; remove it first, or together with them (plumb trial show ID names them)");
   }
   ToProto(count, response->mutable_removal());
   if (!request.really()) return absl::OkStatus();

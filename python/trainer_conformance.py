@@ -269,6 +269,7 @@ class Suite:
 
     def preempts(self):
         """stop_row preempt ends it as preempted, with a checkpoint of its step"""
+        self.t.until(event="points", row=self.live)  # before its first step there is nothing to keep
         self.t.does("stop_row", row=self.live, mode="preempt")
         end = self.ends(self.live, "preempted")
         check(self.t.events(event="checkpoint", row=self.live)[-1]["step"] == end["step"], "no checkpoint of step %d" % end["step"])

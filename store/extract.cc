@@ -40,6 +40,7 @@ constexpr std::pair<const char*, const char*> kTables[] = {
     {"document_score", "WHERE stage_id IN G ORDER BY stage_id, split, document"},
     {"record", "WHERE stage_id IN G ORDER BY stage_id, kind, name, idx"},
     {"checkpoint", "WHERE stage_id IN G ORDER BY stage_id, step"},
+    {"trunk", "WHERE stage_id IN G ORDER BY prefix_key, step"},
     {"sweep_addition", "WHERE sweep_id IN S ORDER BY sweep_id, idx"},
     {"look", "WHERE sweep_id IN S ORDER BY sweep_id, seq"},
     {"sweep_tag", "WHERE sweep_id IN S ORDER BY sweep_id, tag"},
@@ -135,9 +136,12 @@ absl::StatusOr<Extracted> Fill(const std::string& path, const std::string& tempo
       }
     }
   }
-  RETURN_IF_ERROR(
-      from.Execute("INSERT INTO T SELECT DISTINCT trial_id FROM sweep_trial WHERE sweep_id IN S; "
-                   "INSERT INTO G SELECT id FROM stage WHERE trial_id IN T"));
+  // With those whose points their curves begin with.
+  RETURN_IF_ERROR(from.Execute(
+      "INSERT INTO T WITH RECURSIVE line (id) AS (SELECT trial_id FROM sweep_trial WHERE sweep_id "
+      "IN S UNION SELECT s.trial_id FROM line JOIN stage g ON g.trial_id = line.id JOIN stage s ON "
+      "s.id = g.branch_stage_id) SELECT id FROM line; "
+      "INSERT INTO G SELECT id FROM stage WHERE trial_id IN T"));
   Extracted out;
   RETURN_IF_ERROR(to.Begin());
   for (const auto& [table, which] : kTables) {

@@ -81,6 +81,7 @@ struct RemovalCount {
   std::vector<TrialId> trials;
   int64_t shared = 0;  // that another sweep has
   int64_t pinned = 0;
+  int64_t needed = 0;  // that a trial which stays began from
   int64_t points = 0, records = 0, checkpoints = 0, checkpoint_bytes = 0, attempts = 0;
 };
 
@@ -162,6 +163,7 @@ class Reader : public Results {
   explicit Reader(Database db) : db_(std::move(db)) {}
   absl::Status Fill(SweepView& view);
   absl::Status Fill(TrialView& view, const std::string& objective);
+  absl::Status Spare(RemovalCount* out);
   absl::Status Count(RemovalCount* out);
   absl::StatusOr<double> LastValue(TrialId trial, const std::string& series);
   absl::StatusOr<Statement*> Cached(const std::string& sql);

@@ -2,6 +2,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "domain/status_macros.h"
@@ -145,7 +146,30 @@ absl::StatusOr<RemovalCount> Reader::WhatGoes(const std::vector<TrialId>& trials
   return out;
 }
 
+// A trial stays while one that stays began from it, and so on.
+absl::Status Reader::Spare(RemovalCount* out) {
+  ASSIGN_OR_RETURN(
+      Statement * s,
+      Cached("SELECT DISTINCT own.trial_id, branch.trial_id FROM stage own JOIN stage branch ON "
+             "branch.branch_stage_id = own.id WHERE own.trial_id IN (SELECT value FROM "
+             "json_each(?1)) AND branch.trial_id <> own.trial_id"));
+  s->Bind(1, Json(out->trials));
+  std::vector<std::pair<int64_t, int64_t>> edges;  // source, branch
+  RETURN_IF_ERROR(Rows(*s, [&](Statement& row) { edges.emplace_back(row.Int(0), row.Int(1)); }));
+  std::set<int64_t> go;
+  for (const TrialId id : out->trials) go.insert(id.value);
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (const auto& [source, branch] : edges)
+      changed |= !go.contains(branch) && go.erase(source) > 0;
+  }
+  out->needed = std::ssize(out->trials) - std::ssize(go);
+  std::erase_if(out->trials, [&](TrialId id) { return !go.contains(id.value); });
+  return absl::OkStatus();
+}
+
 absl::Status Reader::Count(RemovalCount* out) {
+  RETURN_IF_ERROR(Spare(out));
   const std::string ids = Json(out->trials);
   ASSIGN_OR_RETURN(
       Statement * s,

@@ -12,6 +12,13 @@ constexpr const char* kOfSeries[] = {
     "DELETE FROM measurement WHERE series_id = ?1 AND step <= (SELECT max(step) FROM (SELECT step "
     "FROM measurement WHERE series_id = ?1 ORDER BY step LIMIT ?2))",
 };
+// Who has no place left, is not pinned, and has no branch that stays (its curve begins with this
+// one's points) is nobody's.
+constexpr char kFree[] =
+    "UPDATE trial SET key = 'removed:' || id WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM "
+    "sweep_trial WHERE trial_id = ?1) AND NOT EXISTS (SELECT 1 FROM trial_tag WHERE trial_id = ?1 "
+    "AND tag = 'pinned') AND NOT EXISTS (SELECT 1 FROM stage own JOIN stage branch ON "
+    "branch.branch_stage_id = own.id WHERE own.trial_id = ?1 AND branch.trial_id <> ?1)";
 constexpr const char* kOfStage[] = {
     "DELETE FROM trunk WHERE (prefix_key, step) IN (SELECT prefix_key, step FROM trunk WHERE "
     "stage_id = ?1 LIMIT ?2)",
@@ -54,13 +61,8 @@ absl::Status Store::Put(const ForgetPlaces& c) {
                    Cached("DELETE FROM sweep_trial WHERE sweep_id = ? AND idx = ?"));
   for (const auto& [sweep, idx] : places)
     RETURN_IF_ERROR(forget->Bind(1, sweep).Bind(2, idx).Run());
-  // Who has no place left, and is not pinned, is nobody's.
   if (c.trial && places.empty()) trials.push_back(c.trial.value);
-  ASSIGN_OR_RETURN(
-      Statement * free,
-      Cached("UPDATE trial SET key = 'removed:' || id WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM "
-             "sweep_trial WHERE trial_id = ?1) AND NOT EXISTS (SELECT 1 FROM trial_tag WHERE "
-             "trial_id = ?1 AND tag = 'pinned')"));
+  ASSIGN_OR_RETURN(Statement * free, Cached(kFree));
   for (const int64_t trial : trials) RETURN_IF_ERROR(free->Bind(1, trial).Run());
   return absl::OkStatus();
 }
@@ -128,6 +130,9 @@ absl::Status Store::Put(const PurgeTrial& c) {
     for (const char* sql : kOfStage) RETURN_IF_ERROR(remove(sql, id));
     if (left <= 0) return absl::OkStatus();
   }
+  ASSIGN_OR_RETURN(const std::vector<int64_t> sources,
+                   ids("SELECT DISTINCT s.trial_id FROM stage g JOIN stage s ON s.id = "
+                       "g.branch_stage_id WHERE g.trial_id = ?1 AND s.trial_id <> ?1"));
   for (const int64_t id : stages) {  // children have the higher ids
     ASSIGN_OR_RETURN(Statement * s, Cached("DELETE FROM stage WHERE id = ?"));
     RETURN_IF_ERROR(s->Bind(1, id).Run());
@@ -138,6 +143,9 @@ absl::Status Store::Put(const PurgeTrial& c) {
     ASSIGN_OR_RETURN(Statement * s, Cached(sql));
     RETURN_IF_ERROR(s->Bind(1, trial).Run());
   }
+  // What had stayed for its sake alone goes too.
+  ASSIGN_OR_RETURN(Statement * free, Cached(kFree));
+  for (const int64_t source : sources) RETURN_IF_ERROR(free->Bind(1, source).Run());
   ASSIGN_OR_RETURN(Statement * last, Cached("UPDATE removed SET last_trial = max(last_trial, ?1), "
                                             "last_stage = max(last_stage, ?2) WHERE id = 1"));
   return last->Bind(1, trial).Bind(2, stages.empty() ? int64_t{0} : stages.front()).Run();

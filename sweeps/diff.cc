@@ -81,12 +81,15 @@ std::string Shortened(const std::vector<std::string>& all, absl::string_view bet
 
 }  // namespace
 
+std::string AaKey(const std::string& config_json) { return "aa " + config_json; }
+
 SweepSide SideOf(const SweepPlan& plan, std::string label) {
   SweepSide out{.label = std::move(label), .name = plan.name};
   for (const PlannedTrial& t : plan.trials) {
+    const std::string config = spec::Canonical(t.config, spec::With::kExecution).dump();
     out.trials.push_back({.cell = plan.cells[static_cast<size_t>(t.cell)].name,
-                          .key = t.key,
-                          .config_json = spec::Canonical(t.config, spec::With::kExecution).dump(),
+                          .key = t.aa ? AaKey(config) : t.key,
+                          .config_json = config,
                           .replicate = t.replicate,
                           .aa = t.aa,
                           .tune = t.role == TrialRole::kTune});

@@ -12,6 +12,7 @@ namespace plumb::sweeps {
 
 struct SweepSide {
   struct Trial {
+    // The key is of what it computes: of an A/A member, whose own no other sweep has, AaKey.
     std::string cell, key, config_json;  // canonical
     int64_t replicate = 0;
     bool aa = false, tune = false;
@@ -21,6 +22,7 @@ struct SweepSide {
   std::vector<Trial> trials;
 };
 SweepSide SideOf(const SweepPlan& plan, std::string label);
+std::string AaKey(const std::string& config_json);
 
 // A value as JSON text; "(default)" where a canonical config does not say it.
 struct FieldChange {

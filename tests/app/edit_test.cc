@@ -88,6 +88,15 @@ TEST_F(EditCliTest, ASweepIsExtendedEditedForkedAndCompared) {
             3);
 }
 
+TEST_F(EditCliTest, ASweepDoesNotDifferFromItsFileWhateverItsControlIsCalled) {
+  StartServer();
+  Write("n.yaml", std::string(kNoops) + "aa: true\n");
+  ASSERT_EQ(Plumb("sweep submit n.yaml --db r.db").code, 0);
+  const json diff = Json("sweep diff 1 n.yaml --db r.db");
+  EXPECT_EQ(diff["equal"], true) << diff;
+  EXPECT_EQ(diff["trials"]["shared"], 8);
+}
+
 TEST_F(EditCliTest, TagsAndNotesWithoutAServer) {
   StartServer();
   Write("n.yaml", kNoops);

@@ -4,12 +4,14 @@
 With --mode tune each cell chooses its learning rate and then runs its replicates, the same ones under fire.
 With --mode asha most of a cell's trials end at a rung; which ones depends on the order in which they came there, so that a trial is
 compared as far as it went in both.
+With --mode edit the sweep under fire begins with a sixth of its trials and gains the others by two edits, each asked for until it is
+answered; undisturbed it has them all from the start.
 With --mode gangs every trial runs under fire on two workers of one slot each, undisturbed on one worker of two.
 
 The sweep must complete, its measurements must be as many as the closed form says, none twice, and every value (times and
 memory apart) equal to the last bit to that of the same sweep run undisturbed. The random moments follow from --seed.
 
-    kill_everything.py --bin BUILD/bin --mode noop|train|tune|asha|ranks|gangs [--seed N] [--kills N] [--keep]
+    kill_everything.py --bin BUILD/bin --mode noop|edit|train|tune|asha|ranks|gangs [--seed N] [--kills N] [--keep]
 """
 import argparse
 import array
@@ -35,6 +37,8 @@ stages:
   after: {noop: {after: run, seconds: 0.1, records: 3}}
 replicates: 60
 """
+EDIT_SWEEP = NOOP_SWEEP.replace("replicates: 60", "axes: {train.lr: [0.1, 0.2]}\nreplicates: 30")
+EDITS = [EDIT_SWEEP.replace(", 0.2", "").replace("replicates: 30", "replicates: 10"), EDIT_SWEEP.replace(", 0.2", ""), EDIT_SWEEP]
 TRAIN_SWEEP = """sweep: under-fire
 trial:
   model: {preset: llama, d_model: 32, head_dim: 16}
@@ -122,6 +126,20 @@ class Cluster:
             time.sleep(0.1)
         self.fail("the sweep was not accepted")
 
+    def edit(self, text, request):
+        """True once the sweep has it; a server that is not there, or dies meanwhile, is asked again."""
+        (self.folder / "edit.yaml").write_text(text)
+        try:
+            address = pathlib.Path(f"{self.db}.address").read_text().strip()
+        except OSError:
+            return False
+        command = [str(self.bin / "plumb"), "--server", address, "sweep", "extend", "1", "--file", str(self.folder / "edit.yaml"),
+                   "--request-id", request]
+        done = subprocess.run(command, stdout=self.log, stderr=self.log).returncode
+        if done not in (0, 5, 8):
+            self.fail(f"edit {request} was refused with {done}")
+        return done == 0
+
     def fail(self, why):
         print((self.folder / "log").read_text(errors="replace")[-4000:])
         for log in self.folder.glob("w*/trainers/*/trainer.log"):
@@ -200,13 +218,16 @@ def run_undisturbed(cluster, deadline):
         time.sleep(0.1)
 
 
-def run_under_fire(cluster, rng, kills_wanted, pause, deadline):
+def run_under_fire(cluster, rng, kills_wanted, pause, deadline, edits=()):
     cluster.start_server()
     cluster.start_workers()
     cluster.submit()
     kills = {"trainer": 0, "worker": 0, "coordinator": 0} | ({"rank": 0} if "ranks:" in cluster.sweep_file.read_text() else {})
-    victims = []
-    while cluster.state() != "completed":
+    victims, edits = [], list(edits)
+    while cluster.state() != "completed" or edits:
+        # Each edit is asked for twice: it holds once.
+        if edits and sum(kills.values()) >= 4 * (3 - len(edits)) and cluster.edit(edits[0], f"e{len(edits)}"):
+            cluster.edit(edits.pop(0), f"e{len(edits) + 1}")
         if time.monotonic() > deadline:
             cluster.fail(f"the sweep did not complete in time; kills so far: {kills}")
         time.sleep(rng.uniform(*pause))
@@ -265,20 +286,21 @@ def check(condition, cluster, why):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", type=pathlib.Path, required=True)
-    parser.add_argument("--mode", choices=("noop", "train", "tune", "asha", "ranks", "gangs"), required=True)
+    parser.add_argument("--mode", choices=("noop", "edit", "train", "tune", "asha", "ranks", "gangs"), required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=21)
     parser.add_argument("--keep", action="store_true", help="leave the folder")
     args = parser.parse_args()
-    trainer = args.bin / ("plumb-noop-trainer" if args.mode == "noop" else "plumb-trainer")
-    sweep = {"noop": NOOP_SWEEP, "train": TRAIN_SWEEP, "tune": TUNE_SWEEP, "asha": ASHA_SWEEP, "ranks": RANKS_SWEEP, "gangs": RANKS_SWEEP}[args.mode]
+    trainer = args.bin / ("plumb-noop-trainer" if args.mode in ("noop", "edit") else "plumb-trainer")
+    sweep = {"noop": NOOP_SWEEP, "edit": EDIT_SWEEP, "train": TRAIN_SWEEP, "tune": TUNE_SWEEP, "asha": ASHA_SWEEP, "ranks": RANKS_SWEEP, "gangs": RANKS_SWEEP}[args.mode]
     folder = pathlib.Path(tempfile.mkdtemp(prefix="plumb-e2e-"))
     deadline = time.monotonic() + LIMIT_SECONDS
     rng = random.Random(args.seed)
     write_corpus(folder / "data")
     calm = Cluster(folder / "calm", args.bin, trainer, folder / "data", sweep, slots=2)
     gangs = args.mode == "gangs"
-    fire = Cluster(folder / "fire", args.bin, trainer, folder / "data", sweep, slots=1 if gangs else 2, workers=2 if gangs else 1)
+    edits = EDITS if args.mode == "edit" else [sweep]
+    fire = Cluster(folder / "fire", args.bin, trainer, folder / "data", edits[0], slots=1 if gangs else 2, workers=2 if gangs else 1)
     try:
         begin = time.monotonic()
         run_undisturbed(calm, deadline)
@@ -286,7 +308,7 @@ def main():
         begin = time.monotonic()
         # On a fast machine the sweep is short: the kills have to fit into about half of it.
         pause = (0.05, min(0.35, calm_seconds / args.kills))
-        kills = run_under_fire(fire, rng, args.kills, pause, deadline)
+        kills = run_under_fire(fire, rng, args.kills, pause, deadline, edits[1:])
         fire_seconds = time.monotonic() - begin
 
         trials, = fire.query("SELECT count(*), sum(state = 'succeeded') FROM trial")
@@ -297,14 +319,19 @@ def main():
         measured, = fire.query("SELECT count(*), count(DISTINCT series_id * 1000000000 + step) FROM measurement")
         check(measured[0] == measured[1], fire, "a (series, step) is there twice")
         # One point and its records for each of a no-op trial's two stages.
-        expected = 2 * trials[0] if args.mode == "noop" else closed_form(args.bin, fire)
+        noop = args.mode in ("noop", "edit")
+        expected = 2 * trials[0] if noop else closed_form(args.bin, fire)
         recorded, = fire.query("SELECT count(*) FROM record")[0]
-        check(recorded == (5 * trials[0] if args.mode == "noop" else 0), fire, f"{recorded} records")
+        check(recorded == (5 * trials[0] if noop else 0), fire, f"{recorded} records")
         check(measured[0] == expected or asha, fire, f"{measured[0]} measurements, the closed form says {expected}")
         if gangs:
             alone = fire.query("SELECT count(*) FROM attempt a WHERE NOT EXISTS (SELECT 1 FROM attempt_member m "
                                "WHERE m.stage_id = a.stage_id AND m.number = a.number)")
             check(alone == [(0,)], fire, "an attempt was no gang")
+        if args.mode == "edit":
+            check(trials[0] == 60 and fire.query("SELECT trials, cursor FROM sweep") == [(60, 60)], fire, f"{trials[0]} trials, not 60")
+            check(fire.query("SELECT trials FROM sweep_addition ORDER BY idx") == [(20,), (30,)], fire, "an edit was lost or held twice")
+            check(fire.query("SELECT count(*) FROM cell") == [(2,)], fire, "not two cells")
         if args.mode == "tune":
             chosen = "SELECT c.name, c.flags_json, c.tuned_json FROM cell c ORDER BY c.idx"
             check(fire.query(chosen) == calm.query(chosen) and '"train.lr"' in fire.query(chosen)[0][2], fire,

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "store/backup.h"
+#include "store/extract.h"
 #include "store/read.h"
 #include "store/store.h"
 
@@ -231,6 +232,40 @@ TEST_F(StoreEditTest, ASweepThatLosesOneTrialCountsTheOthers) {
   Purge(2, 1000);
   EXPECT_EQ(Number("SELECT trials FROM sweep_state WHERE sweep_id = 1"), 1);
   EXPECT_EQ(Number("SELECT steps_done FROM sweep_total WHERE sweep_id = 1"), 11);
+  EXPECT_THAT(Damage(), IsEmpty());
+}
+
+// Trial 2 began from a checkpoint of trial 1: its curve begins with the other's points.
+TEST_F(StoreEditTest, ATrialStaysAsLongAsOneThatBeganFromIt) {
+  AddTrial(1, 10);
+  AddTrial(2, 4);
+  AddSweep(1, {1});
+  AddSweep(2, {2});
+  ASSERT_TRUE(store_->database()
+                  .Execute("UPDATE stage SET branch_stage_id = 2, branch_step = 5 WHERE id = 4")
+                  .ok());
+  const char curve[] = "SELECT count(*) FROM v_curve WHERE sweep_id = 2 AND series = 'val/loss'";
+  ASSERT_EQ(Number(curve), 4 + 6);
+  EXPECT_THAT(Read().WhatGoes(std::vector<SweepId>{SweepId{1}})->trials, IsEmpty());
+  EXPECT_EQ(Read().WhatGoes(std::vector<SweepId>{SweepId{1}})->needed, 1);
+  EXPECT_EQ(Read().WhatGoes(std::vector<TrialId>{TrialId{1}})->needed, 1);
+  EXPECT_THAT(Read().WhatGoes(std::vector<SweepId>{SweepId{1}, SweepId{2}})->trials, SizeIs(2));
+  const absl::StatusOr<Extracted> out = Extract(path_, dir_ + "/out.db", {2}, 1);
+  ASSERT_TRUE(out.ok()) << out.status();
+  EXPECT_EQ(out->trials, 2);
+
+  ASSERT_TRUE(
+      Commit({ForgetPlaces{.sweep = SweepId{1}, .limit = 9}, ForgetSweep{SweepId{1}}}).ok());
+  EXPECT_THAT(*Read().Removed(9), IsEmpty());
+  EXPECT_EQ(Number(curve), 4 + 6);
+  EXPECT_THAT(*store_->FindByKey({"k1"}), SizeIs(1)) << "who asks for it again has it";
+  ASSERT_TRUE(
+      Commit({ForgetPlaces{.sweep = SweepId{2}, .limit = 9}, ForgetSweep{SweepId{2}}}).ok());
+  EXPECT_THAT(*Read().Removed(9), ElementsAre(TrialId{2}));
+  Purge(2, 1000);
+  EXPECT_THAT(*Read().Removed(9), ElementsAre(TrialId{1})) << "it had stayed for that one alone";
+  Purge(1, 1000);
+  EXPECT_EQ(Number("SELECT count(*) FROM trial"), 0);
   EXPECT_THAT(Damage(), IsEmpty());
 }
 
