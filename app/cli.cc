@@ -388,6 +388,11 @@ void AddTrial(Builder& b, CLI::App* root, Line& l) {
   const auto id = [&l](CLI::App* to) { to->add_option("id", l.trial.id, "Trial")->required(); };
   id(b.Command(g, "show", "One trial with stages and attempts", "plumb trial show 3",
                [](const Line& x) { return ShowTrial(x.context, x.trial); }));
+  c = b.Command(g, "lineage", "Which trials began from checkpoints of which, as a tree",
+                "plumb trial lineage 3",
+                [](const Line& x) { return TrialLineage(x.context, x.trial); });
+  id(c);
+  c->add_flag("--dot", l.trial.dot, "As a graph for Graphviz");
   id(b.Command(g, "logs", "The end of what each attempt printed", "plumb trial logs 3",
                [](const Line& x) { return TrialLogs(x.context, x.trial); }));
   id(b.Command(g, "explain", "Why it waits, was retried, or ended", "plumb trial explain 3",

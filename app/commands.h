@@ -147,9 +147,11 @@ struct TrialArgs {
   int64_t sweep = 0, id = 0;
   std::string state, stage, tag;
   int64_t limit = 250;
+  bool dot = false;
 };
 int ListTrials(const Context& context, const TrialArgs& args);
 int ShowTrial(const Context& context, const TrialArgs& args);
+int TrialLineage(const Context& context, const TrialArgs& args);
 int TrialLogs(const Context& context, const TrialArgs& args);
 int ExplainTrial(const Context& context, const TrialArgs& args);
 int CancelTrial(const Context& context, const TrialArgs& args);

@@ -1,4 +1,4 @@
-// plumb trial list|show|logs|explain|cancel|retry.
+// plumb trial list|show|lineage|logs|explain|cancel|retry.
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -8,6 +8,7 @@
 #include "app/client.h"
 #include "app/commands.h"
 #include "app/exit_code.h"
+#include "app/lineage.h"
 #include "app/results.h"
 #include "app/signals.h"
 #include "app/table.h"
@@ -57,6 +58,10 @@ Json TrialJson(const v1::Trial& t) {
                   {"target_step", s.target_step()},
                   {"checkpoint_step", s.checkpoint_step()},
                   {"checkpoint_path", s.checkpoint_path()}};
+    if (s.branch_trial_id() > 0) {
+      stage["branch_trial_id"] = s.branch_trial_id();
+      stage["branch_step"] = s.branch_step();
+    }
     stage["attempts"] = Json::array();
     for (const v1::Attempt& a : s.attempts()) {
       stage["attempts"].push_back({{"number", a.number()},
@@ -179,6 +184,32 @@ int ShowTrial(const Context& context, const TrialArgs& args) {
       Scaled(trial->params_non_embedding()).c_str(),
       TableText(stages, StdoutIsTerminal() ? TerminalWidth() : 0).c_str(),
       trial->config_json().c_str());
+  for (const v1::Stage& s : trial->stages()) {
+    if (s.branch_trial_id() == 0) continue;
+    std::printf(
+        "%s began from step %lld of trial %lld; all of its family: plumb trial lineage %lld\n",
+        s.name().c_str(), static_cast<long long>(s.branch_step()),
+        static_cast<long long>(s.branch_trial_id()), static_cast<long long>(trial->id()));
+  }
+  return kDone;
+}
+
+int TrialLineage(const Context& context, const TrialArgs& args) {
+  absl::StatusOr<Format> format = ParseFormat(context.format);
+  if (!format.ok()) return Finish(format.status());
+  const absl::StatusOr<std::string> path = DatabasePath(context);
+  if (!path.ok()) return Finish(path.status());
+  auto db = store::Database::Open(*path, store::Database::Mode::kReadOnly);
+  if (!db.ok()) return Finish(db.status());
+  const auto family = ReadLineage(*db, args.id);
+  if (!family.ok()) return Finish(family.status());
+  if (args.dot) {
+    std::fputs(LineageDot(*family, args.id).c_str(), stdout);
+  } else if (*format == Format::kTable) {
+    std::fputs(DrawLineage(*family, args.id).c_str(), stdout);
+  } else {
+    std::fputs(Print(LineageTable(*family), *format, 0).c_str(), stdout);
+  }
   return kDone;
 }
 

@@ -218,9 +218,15 @@ absl::StatusOr<std::set<std::string>> NeededBlobs(const std::string& db_path, st
                      store::Database::Open(db_path, store::Database::Mode::kReadOnly));
     ASSIGN_OR_RETURN(
         store::Statement s,
-        db.Prepare("SELECT checkpoint_digest FROM stage WHERE checkpoint_step >= 0 AND "
-                   "checkpoint_digest IS NOT NULL AND state NOT IN ('cancelled', "
-                   "'diverged', 'infeasible')"));
+        db.Prepare(
+            "SELECT checkpoint_digest FROM stage WHERE checkpoint_step >= 0 AND "
+            "checkpoint_digest IS NOT NULL AND state NOT IN ('cancelled', "
+            "'diverged', 'infeasible') "
+            // And what others may begin from, as long as who made it counts or one is live.
+            "UNION SELECT k.digest FROM trunk k JOIN stage g ON g.id = k.stage_id WHERE "
+            "g.state NOT IN ('cancelled', 'diverged', 'infeasible') OR EXISTS (SELECT 1 FROM "
+            "stage o WHERE o.prefix_key = k.prefix_key AND o.prefix_key <> '' AND o.state IN "
+            "('pending', 'running', 'paused'))"));
     for (;;) {
       ASSIGN_OR_RETURN(const bool more, s.Step());
       if (!more) break;

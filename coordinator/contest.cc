@@ -55,6 +55,8 @@ int64_t Contest::UntilOf(int64_t idx) const {
   return p.rules < 0 ? -1 : rules_[p.rules].stopping.Of(p.contestant).until_step;
 }
 
+bool Contest::Judges(int64_t idx) const { return places_[idx].rules >= 0; }
+
 void Contest::Take(int64_t idx, int64_t step, std::optional<double> value) {
   Place& p = places_[idx];
   p.looked = step;

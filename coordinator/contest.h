@@ -23,6 +23,7 @@ class Contest {
   void Join(const std::vector<sweeps::PlannedTrial>& trials);
   // Where trial `idx` of the sweep is to pause; -1: nowhere.
   int64_t UntilOf(int64_t idx) const;
+  bool Judges(int64_t idx) const;  // a rule stops or promotes that trial
   bool empty() const { return rules_.empty(); }
   int64_t looks() const { return looks_; }
 

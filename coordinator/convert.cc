@@ -232,6 +232,7 @@ void ToProto(const core::Grant& g, v1::Assignment* out) {
   out->set_fusion_key(g.fusion_key);
   out->set_bundle(g.bundle);
   out->set_bundle_rows(g.bundle_rows);
+  out->set_keep_step(g.keep_step);
   if (g.ranks_here < g.ranks) {
     out->set_ranks_here(g.ranks_here);
     out->set_first_rank(g.first_rank);
@@ -302,6 +303,8 @@ void ToProto(const store::TrialView& v, v1::Trial* out) {
     stage->set_target_step(s.row.target_step);
     stage->set_checkpoint_step(s.row.checkpoint_step);
     stage->set_checkpoint_path(s.row.checkpoint_path);
+    stage->set_branch_trial_id(s.branch_trial.value);
+    stage->set_branch_step(s.row.branch_step);
     for (size_t i = 0; i < s.attempts.size(); ++i) {
       const AttemptRow& a = s.attempts[i];
       v1::Attempt* attempt = stage->add_attempts();

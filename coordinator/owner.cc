@@ -395,11 +395,13 @@ absl::Status Owner::LookUp(core::Event& event) {
     std::vector<std::string> keys;
     for (const core::NewTrial& t : *slice->trials) keys.push_back(t.trial.key);
     ASSIGN_OR_RETURN(slice->known, store_->FindByKey(keys));
+    ASSIGN_OR_RETURN(slice->trunks, store_->FindTrunks(PrefixKeysOf(*slice)));
   } else if (auto* cancel = std::get_if<core::CancelTrial>(&event)) {
     ASSIGN_OR_RETURN(cancel->known, store_->Find(cancel->trial));
   } else if (auto* retry = std::get_if<core::RetryTrial>(&event)) {
     ASSIGN_OR_RETURN(retry->known, store_->Find(retry->trial));
     ASSIGN_OR_RETURN(retry->links, store_->LinksOf(retry->trial));
+    ASSIGN_OR_RETURN(retry->trunks, store_->FindTrunks(PrefixKeysOf(*retry)));
   } else if (auto* annotate = std::get_if<core::Annotate>(&event)) {
     ASSIGN_OR_RETURN(annotate->known, store_->Find(annotate->trial));  // of none: none
   } else if (auto* import = std::get_if<core::ImportTrials>(&event)) {

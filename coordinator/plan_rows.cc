@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "sweeps/tuning.h"
 #include "trainer/spec/cost.h"
 #include "trainer/spec/parse.h"
 #include "trainer/spec/sha256.h"
@@ -71,7 +72,11 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
     return kind == "noop" || (kind == "pretrain" && train.ranks <= 1);
   };
   const int64_t threads = std::max<int64_t>(1, t.config.execution.threads);
+  // The A/A control shares with nothing but its own trials of this sweep.
+  std::string prefix = spec::PrefixKey(t.config);
+  if (t.aa && !prefix.empty()) prefix = spec::Sha256Hex(prefix + "\naa " + request_id);
   for (const sweeps::PlannedStage& s : t.stages) {
+    const bool shares = s.kind == "pretrain" && s.parent.empty() && !prefix.empty();
     out.stages.push_back({.name = s.name,
                           .kind = s.kind,
                           .settings_json = s.settings_json,
@@ -81,7 +86,9 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
                           .memory_bytes = t.predicted_peak_bytes * processes(s.kind),
                           .labels = LabelsOf(labels, t.config),
                           .bundle = fuses(s.kind) ? bundle : 1,
-                          .ranks = processes(s.kind)});
+                          .ranks = processes(s.kind),
+                          .prefix_key = shares ? prefix : "",
+                          .trunk_step = shares ? spec::TrunkSteps(t.config) : 0});
     out.parents.push_back(s.parent);
   }
   return out;
@@ -115,12 +122,21 @@ core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan,
                          .axes_json = cell.axes_json.empty() ? "{}" : cell.axes_json,
                          .flags_json = nlohmann::json(cell.flags).dump()});
   }
+  const bool reports_last = std::all_of(plan.objectives.begin(), plan.objectives.end(),
+                                        [](const auto& o) { return o.at == "last"; });
+  const auto by_last = [&](const sweeps::PlannedTrial& t) {
+    const bool tunes = t.role == sweeps::TrialRole::kTune && plan.tune != nullptr;
+    return tunes ? plan.tune->metric_at == "last" : reports_last;
+  };
   auto trials = std::make_shared<std::vector<core::NewTrial>>();
   const std::string labels = absl::StrJoin(plan.labels, ",");
   for (int64_t i = from; i < end; ++i) {
     const sweeps::PlannedTrial& trial = i < planned ? plan.trials[i] : added[i - planned];
     trials->push_back(ToNewTrial(trial, request_id, labels, plan.bundle));
-    trials->back().stages.front().until_step = contest.UntilOf(i);
+    StageRow& root = trials->back().stages.front();
+    root.until_step = contest.UntilOf(i);
+    // What is judged on its way, or by more than its last value, measures all of its way itself.
+    if (contest.Judges(i) || !by_last(trial)) root.prefix_key.clear(), root.trunk_step = 0;
   }
   out.trials = std::move(trials);
   return out;

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "coordinator/advisor.h"
 #include "coordinator/plan_rows.h"
+#include "coordinator/warm_start.h"
 #include "domain/status_macros.h"
 #include "store/read.h"
 #include "sweeps/edit_text.h"
@@ -19,6 +20,9 @@ constexpr size_t kMaxYaml = 1 << 20;
 constexpr size_t kMaxTrials = 1'000'000;
 
 }  // namespace
+
+Planner::Planner(PlanFn plan, std::string db_path, SuggestionDesk* desk)
+    : plan_(WithWarmStarts(std::move(plan), db_path)), db_path_(std::move(db_path)), desk_(desk) {}
 
 void Planner::Attach(Owner* owner) {
   std::lock_guard lock(attach_mutex_);
@@ -161,6 +165,7 @@ absl::StatusOr<Planner::Kept*> Planner::PlanOf(const core::Core::Cursor& at) {
   for (; kept->additions < at.additions.size(); ++kept->additions) {
     ASSIGN_OR_RETURN(std::vector<sweeps::PlannedTrial> more,
                      AddedBy(*kept, at.additions[kept->additions]));
+    RETURN_IF_ERROR(FillInits(db_path_, &more));
     kept->contest->Join(more);
     std::move(more.begin(), more.end(), std::back_inserter(kept->added));
   }

@@ -28,8 +28,7 @@ using PlanFn = std::function<absl::StatusOr<sweeps::SweepPlan>(const std::string
 class Planner {
  public:
   // The database at `db_path` exists already.
-  Planner(PlanFn plan, std::string db_path, SuggestionDesk* desk)
-      : plan_(std::move(plan)), db_path_(std::move(db_path)), desk_(desk) {}
+  Planner(PlanFn plan, std::string db_path, SuggestionDesk* desk);
   ~Planner() { Stop(); }
   // Before the first call of the others; `owner` must outlive the last.
   void Attach(Owner* owner);

@@ -152,6 +152,14 @@ struct ApplyBatch {
   MeasurementBatchPtr batch;
   int64_t commit_time_us = 0;
 };
+// In place of the one of the same prefix key and step, if there is one.
+struct PutTrunk {
+  TrunkRow row;
+};
+struct RemoveTrunk {
+  std::string prefix_key;
+  int64_t step = 0;
+};
 struct UpsertUser {
   UserRow row;
 };
@@ -167,6 +175,6 @@ using Change =
                  RenameCell, FlagCell, PutTag, PutNote, InsertTrialOrigin, PutResults, ForgetPlaces,
                  ForgetSweep, PurgeTrial, InsertTrial, UpdateTrial, InsertSweepTrial, InsertStage,
                  UpdateStage, UpsertWorker, OpenAttempt, AdoptAttempt, CloseAttempt, ApplyBatch,
-                 UpsertUser, AppendEvent, SetIncarnation>;
+                 PutTrunk, RemoveTrunk, UpsertUser, AppendEvent, SetIncarnation>;
 
 }  // namespace plumb

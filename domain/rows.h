@@ -133,6 +133,22 @@ struct StageRow {
   // Equal parts, of its slots and memory, that several workers may share: a process each.
   int64_t ranks = 1;
   int64_t until_step = -1;  // it pauses there, at a rung; -1: it goes to its target
+  // Stages of one prefix key have the same state at each step up to the least of their trunk steps,
+  // so that one may begin from a checkpoint of another. Empty: it shares nothing.
+  std::string prefix_key;
+  int64_t trunk_step = 0;  // the last step that follows from the prefix key; a checkpoint is kept
+  StageId branch_stage;    // whose checkpoint it began from; none: it began by itself
+  int64_t branch_step = 0;
+};
+
+// A checkpoint that stages of its prefix key may begin from.
+struct TrunkRow {
+  std::string prefix_key;
+  int64_t step = 0;
+  StageId stage;  // that made it
+  TrialId trial;  // of that
+  std::string path;
+  std::string digest;
 };
 
 // A stage of this kind has its worker to itself.

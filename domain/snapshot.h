@@ -33,6 +33,7 @@ struct ClusterSnapshot {
   std::vector<WorkerRow> workers;      // all
   std::vector<UserRow> users;          // all
   std::vector<AttemptRow> attempts;    // running
+  std::vector<TrunkRow> trunks;        // of the prefix keys of those trials
 };
 
 }  // namespace plumb

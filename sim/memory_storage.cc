@@ -34,6 +34,7 @@ struct Tables {
   std::map<AttemptId, AttemptRow> attempts;
   std::map<SeriesKey, std::map<int64_t, double>> points;
   std::map<std::pair<StageId, int64_t>, CheckpointRow> checkpoints;
+  std::map<std::pair<std::string, int64_t>, TrunkRow> trunks;
 };
 
 absl::Status Refused(absl::string_view what) {
@@ -106,6 +107,11 @@ class MemoryStorage : public Storage {
     for (const auto& [id, a] : t_.attempts) {
       if (!a.outcome) out.attempts.push_back(a);
     }
+    std::set<std::string> prefix_keys;
+    for (const TrialTree& tree : out.trials) {
+      for (const StageRow& s : tree.stages) prefix_keys.insert(s.prefix_key);
+    }
+    ASSIGN_OR_RETURN(out.trunks, FindTrunks(prefix_keys));
     return out;
   }
 
@@ -139,6 +145,17 @@ class MemoryStorage : public Storage {
     std::vector<SweepTrialRow> out;
     if (const auto it = t_.links_of.find(trial); it != t_.links_of.end()) {
       for (const auto& link : it->second) out.push_back(t_.links.at(link));
+    }
+    return out;
+  }
+
+  absl::StatusOr<std::vector<TrunkRow>> FindTrunks(
+      const std::set<std::string>& prefix_keys) override {
+    std::vector<TrunkRow> out;
+    for (const std::string& key : prefix_keys) {
+      for (auto it = t_.trunks.lower_bound({key, INT64_MIN});
+           it != t_.trunks.end() && it->first.first == key; ++it)
+        out.push_back(it->second);
     }
     return out;
   }
@@ -317,7 +334,22 @@ class MemoryStorage : public Storage {
     row.losses = c.row.losses;
     row.ooms = c.row.ooms;
     row.memory_bytes = c.row.memory_bytes;
+    row.until_step = c.row.until_step;
+    row.prefix_key = c.row.prefix_key;
+    row.trunk_step = c.row.trunk_step;
+    row.branch_stage = c.row.branch_stage;
+    row.branch_step = c.row.branch_step;
     Write(t_.stages, c.row.id, std::move(row));
+    return absl::OkStatus();
+  }
+  absl::Status Put(const PutTrunk& c) {
+    if (!t_.stages.contains(c.row.stage)) return Refused("trunk");
+    Write(t_.trunks, std::pair(c.row.prefix_key, c.row.step), c.row);
+    return absl::OkStatus();
+  }
+  absl::Status Put(const RemoveTrunk& c) {
+    const std::pair at(c.prefix_key, c.step);
+    if (t_.trunks.contains(at)) Remove(t_.trunks, at);
     return absl::OkStatus();
   }
   absl::Status Put(const UpsertWorker& c) {

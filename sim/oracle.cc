@@ -41,6 +41,7 @@ void Oracle::See(const OpenAttempt& c) {
   if (r.incarnation != book_.incarnation)
     OnWrong(
         absl::StrCat("A: a grant under incarnation ", r.incarnation, " of ", book_.incarnation));
+  MayBranch(c, s);
   if (r.start_step != std::max<int64_t>(s.checkpoint_step, 0))
     OnWrong(absl::StrCat("E: attempt ", r.id.number, " of stage ", r.id.stage.value, " starts at ",
                          r.start_step, ", its checkpoint is at ", s.checkpoint_step));
@@ -67,6 +68,41 @@ void Oracle::See(const OpenAttempt& c) {
   if (s.root && r.id.number == 1) waits.push_back(absl::ToDoubleSeconds(loop_.now() - s.since));
   ++counts["attempts"];
   Mix(HashOf("open", static_cast<uint64_t>(r.id.stage.value * 1000 + r.id.number)));
+}
+
+void Oracle::See(const PutTrunk& c) {
+  const Stage& s = book_.stages[c.row.stage];
+  if (c.row.step != s.trunk_step || s.checkpoint_step < c.row.step ||
+      c.row.prefix_key != s.prefix || c.row.digest != DigestAt(s.key, s.name, c.row.step))
+    OnWrong(absl::StrCat("L: stage ", c.row.stage.value, " has no checkpoint at ", c.row.step,
+                         " to begin from"));
+  book_.trunks[c.row.prefix_key][c.row.step] = c.row.digest;
+}
+
+// It goes by itself, having spent a budget where it began.
+void Oracle::Leaves(StageId id) {
+  Stage& s = book_.stages[id];
+  if (s.branch_step == 0 || s.checkpoint_step != s.branch_step ||
+      s.failures < std::min(scenario_.options.max_failures, scenario_.options.max_losses))
+    return;  // it may be of another attempt in this transaction
+  s.prefix.clear();
+  s.trunk_step = s.branch_step = s.failures = 0;
+  s.checkpoint_step = -1;
+  ++counts["trunk_left"];
+}
+
+void Oracle::MayBranch(const OpenAttempt& c, Stage& s) {
+  if (s.prefix.empty() || s.checkpoint_step >= 0) return;
+  const auto& trunks = book_.trunks[s.prefix];
+  const auto after = trunks.upper_bound(s.trunk_step);
+  const int64_t longest = after == trunks.begin() ? 0 : std::prev(after)->first;
+  if (c.row.start_step != longest)
+    OnWrong(absl::StrCat("L: stage ", c.row.id.stage.value, " begins at ", c.row.start_step,
+                         ", it may at ", longest));
+  s.branch_step = longest;
+  if (longest == 0) return;
+  s.checkpoint_step = longest;
+  ++counts["branched"];
 }
 
 // All or nothing: every rank is somewhere, once.
@@ -213,6 +249,10 @@ void Oracle::See(const UpdateStage& c) {
     OnWrong(absl::StrCat("E: stage ", c.row.id.value, " names the checkpoint at ",
                          c.row.checkpoint_step, ", the last one committed is at ",
                          s.checkpoint_step));
+  if (c.row.branch_step != s.branch_step || c.row.branch_stage.value == c.row.id.value ||
+      (c.row.branch_step > 0) != (c.row.branch_stage.value > 0))
+    OnWrong(absl::StrCat("L: stage ", c.row.id.value, " began at ", c.row.branch_step, " of stage ",
+                         c.row.branch_stage.value, ", and in fact at ", s.branch_step));
   if ((c.row.state == StageState::kRunning) != s.open)
     OnWrong(absl::StrCat("A: stage ", c.row.id.value, " is ", Name(c.row.state),
                          s.open ? " with" : " without", " a live attempt"));
@@ -228,12 +268,14 @@ void Oracle::See(const UpdateStage& c) {
 }
 
 void Oracle::OnCommitted(absl::Span<const Change> changes) {
+  std::set<StageId> leaves;
   // What a user's request reopens is said in the same transaction.
   for (const Change& change : changes) {
     const auto* note = std::get_if<AppendEvent>(&change);
     if (note == nullptr) continue;
     ++counts[absl::StrCat("event_", note->row.kind)];
     if (note->row.kind == "retried") book_.stages[note->row.stage].reopened = true;
+    if (note->row.kind == "trunk_left") leaves.insert(note->row.stage);
   }
   // What is allowed in this transaction is allowed in all of it: rows are written once an event,
   // after what they allow, and several events share a transaction.
@@ -273,14 +315,19 @@ void Oracle::OnCommitted(absl::Span<const Change> changes) {
       s.memory = (stage->row.memory_bytes + (256 << 20) - 1) / (256 << 20) * (256 << 20);
       s.labels = stage->row.labels;
       s.bundle_most = stage->row.bundle;
+      s.prefix = stage->row.prefix_key;
+      s.trunk_step = stage->row.trunk_step;
       s.fusion = book_.fusions[stage->row.trial];
       s.since = loop_.now();
     } else if (const auto* open = std::get_if<OpenAttempt>(&change)) {
       See(*open);
+    } else if (const auto* trunk = std::get_if<PutTrunk>(&change)) {
+      See(*trunk);
     } else if (const auto* batch = std::get_if<ApplyBatch>(&change)) {
       See(*batch);
     } else if (const auto* close = std::get_if<CloseAttempt>(&change)) {
       See(*close);
+      if (leaves.contains(close->fence.attempt.stage)) Leaves(close->fence.attempt.stage);
     } else if (const auto* raise = std::get_if<SetIncarnation>(&change)) {
       if (raise->incarnation <= book_.incarnation) OnWrong("A: the incarnation does not rise");
       book_.incarnation = raise->incarnation;
@@ -395,7 +442,7 @@ void Oracle::Judge(const Contents& contents, bool drained) {
                        : have.empty()          ? 0
                                                : have.rbegin()->first;
     std::map<int64_t, double> expected;
-    for (int64_t step = 1; step <= to; ++step) {
+    for (int64_t step = book_.stages[id].branch_step + 1; step <= to; ++step) {
       if (step % t.point_every == 0 || step == t.target_step)
         expected[step] = ValueAt(key, book_.stages[id].name, step);
     }

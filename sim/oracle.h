@@ -18,6 +18,8 @@
 //  I. The core's own invariants (core.h).
 //  J. What a bundle's rows are charged is no more than the time of its slots.
 //  K. A gang is granted whole: each rank to one worker.
+//  L. What may be begun from is a checkpoint that was committed. A stage that has none of its own
+//     begins from the longest of its prefix key that it may, and measures what comes after.
 #pragma once
 
 #include <map>
@@ -75,6 +77,8 @@ class Oracle : public Watcher {
     int64_t threads = 0, memory = 0, ranks = 1;
     std::string labels, fusion;
     int64_t bundle_most = 1;
+    std::string prefix;
+    int64_t trunk_step = 0, branch_step = 0;
     // Of the open attempt:
     WorkerId worker;
     int64_t bundle = 0, bundle_rows = 1;
@@ -100,10 +104,14 @@ class Oracle : public Watcher {
       absl::Duration opened;
       int64_t slots = 0, us = 0;
     };
-    std::map<int64_t, Charged> bundles;                      // what their rows were charged
+    std::map<std::string, std::map<int64_t, std::string>> trunks;  // digest, by prefix key and step
+    std::map<int64_t, Charged> bundles;                            // what their rows were charged
     std::map<std::string, std::set<StageId>> by_user;        // the same, where the user is certain
     std::map<std::pair<int64_t, AttemptId>, int64_t> acked;  // told to a worker
   };
+  void See(const PutTrunk& c);
+  void Leaves(StageId id);
+  void MayBranch(const OpenAttempt& open, Stage& stage);
   void See(const OpenAttempt& c);
   void MayHave(StageId id, const Stage& stage, WorkerId worker);
   void MayBeGang(const OpenAttempt& open, const Stage& stage);

@@ -62,6 +62,7 @@ Scenario Draw(uint64_t seed, const Size& size) {
     }
     out.work.most_ranks = std::min<int64_t>(reached * 2 / 3, 12);
   }
+  if (shares.Chance(0.5)) out.work.trunks = 0.2 + 0.8 * shares.Unit();
   int64_t slots = 0;
   for (const Machine& m : out.machines) slots += m.slots;
   // Enough work for half the time, so that faults meet a busy cluster and an idle one.

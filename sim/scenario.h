@@ -80,6 +80,7 @@ struct Work {
   int64_t alike_rows = 2;
   double gangs = 0;  // of trials that train on several ranks
   int64_t most_ranks = 2;
+  double trunks = 0;   // of trials that begin from checkpoints of each other, in families
   double child = 0.3;  // has an evaluation after its training
   double special = 0;  // needs a machine with a label
   double memory = 0;   // mean GiB

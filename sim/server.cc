@@ -338,11 +338,13 @@ absl::Status Server::LookUp(core::Event& event) {
     std::vector<std::string> keys;
     for (const core::NewTrial& t : *slice->trials) keys.push_back(t.trial.key);
     ASSIGN_OR_RETURN(slice->known, storage_.FindByKey(keys));
+    ASSIGN_OR_RETURN(slice->trunks, storage_.FindTrunks(PrefixKeysOf(*slice)));
   } else if (auto* cancel = std::get_if<core::CancelTrial>(&event)) {
     ASSIGN_OR_RETURN(cancel->known, storage_.Find(cancel->trial));
   } else if (auto* retry = std::get_if<core::RetryTrial>(&event)) {
     ASSIGN_OR_RETURN(retry->known, storage_.Find(retry->trial));
     ASSIGN_OR_RETURN(retry->links, storage_.LinksOf(retry->trial));
+    ASSIGN_OR_RETURN(retry->trunks, storage_.FindTrunks(PrefixKeysOf(*retry)));
   }
   return absl::OkStatus();
 }

@@ -35,6 +35,10 @@ class SqliteStorage : public Storage {
   absl::StatusOr<std::vector<SweepTrialRow>> LinksOf(TrialId trial) override {
     return store_->LinksOf(trial);
   }
+  absl::StatusOr<std::vector<TrunkRow>> FindTrunks(
+      const std::set<std::string>& prefix_keys) override {
+    return store_->FindTrunks(prefix_keys);
+  }
 
   absl::Status Save() override {
     std::filesystem::remove(saved_);

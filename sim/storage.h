@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -59,6 +60,8 @@ class Storage {
       const std::vector<std::string>& keys) = 0;
   virtual absl::StatusOr<std::optional<TrialTree>> Find(TrialId trial) = 0;
   virtual absl::StatusOr<std::vector<SweepTrialRow>> LinksOf(TrialId trial) = 0;
+  virtual absl::StatusOr<std::vector<TrunkRow>> FindTrunks(
+      const std::set<std::string>& prefix_keys) = 0;
 
   // A copy of the file as it is, and that copy put back in its place; the latter while closed. With
   // `alone` what lies beside the file is lost, as on another machine.

@@ -68,6 +68,12 @@ core::NewTrial TrialOf(const Work& work, const std::string& key, int64_t cell_id
     memory = std::min(memory, int64_t{1} << 30);
     bundle = work.alike_rows;
   }
+  // Up to where it may have been computed by another of its family: before what is its own.
+  Random trunks(HashOf(key, 13));
+  const Truth trains = TruthOf(work, key, "pretrain");
+  int64_t trunk = trunks.Chance(work.trunks) ? trunks.Between(1, trains.target_step) : 0;
+  if (trains.fate != Fate::kSucceeds) trunk = std::min(trunk, trains.fate_step - 1);
+  const std::string family = absl::StrCat("family", HashOf(key, 17) % 4);
   const int64_t ranks = shares.Chance(work.gangs) ? shares.Between(2, work.most_ranks) : 1;
   const auto add = [&](const char* name, const char* kind, const char* parent) {
     const bool trains = std::string(kind) != "evaluate";
@@ -81,6 +87,10 @@ core::NewTrial TrialOf(const Work& work, const std::string& key, int64_t cell_id
                           .labels = ranks > 1 ? "" : labels,
                           .bundle = std::string(kind) == "pretrain" && ranks == 1 ? bundle : 1,
                           .ranks = processes});
+    if (std::string(kind) == "pretrain" && trunk > 0) {
+      out.stages.back().prefix_key = family;
+      out.stages.back().trunk_step = trunk;
+    }
     out.parents.push_back(parent);
   };
   add("pretrain", "pretrain", "");

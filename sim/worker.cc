@@ -220,6 +220,7 @@ void Worker::NextFact(const Key& key) {
   const Truth& t = a.truth;
   const auto next = [&](int64_t every) { return (a.step / every + 1) * every; };
   int64_t to = std::min({next(t.point_every), next(t.checkpoint_every), t.target_step});
+  if (a.grant.keep_step > a.step) to = std::min(to, a.grant.keep_step);
   if (t.fate != Fate::kSucceeds && t.fate_step > a.step) to = std::min(to, t.fate_step);
   const absl::Duration wait =
       absl::Seconds(static_cast<double>(to - a.step) * t.seconds_per_step / machine_.speed *
@@ -266,10 +267,11 @@ void Worker::Advance(const Key& key, int64_t run, int64_t step) {
     add({.checkpoint = step});
     End(key, a, Outcome::kSucceeded, "");
   } else {
-    if (step % t.checkpoint_every == 0) add({.checkpoint = step});
+    const bool saves = step % t.checkpoint_every == 0 || step == a.grant.keep_step;
+    if (saves) add({.checkpoint = step});
     NextFact(key);
     // What is new travels with the next report; a checkpoint at once.
-    if (step % t.checkpoint_every == 0 && up_) {
+    if (saves && up_) {
       report_due_ = std::min(report_due_, loop_.now() + absl::Milliseconds(3));
       Soon();
     }

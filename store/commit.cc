@@ -181,8 +181,9 @@ absl::Status Store::Put(const InsertStage& c) {
           "INSERT INTO stage (id, trial_id, name, kind, parent_id, settings_json, state, priority, "
           "target_step, step, attempts, failures, not_before_ct_us, threads, checkpoint_step, "
           "reason, losses, ooms, memory_bytes, labels, bundle, ranks, "
-          "until_step) "
-          "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+          "until_step, prefix_key, trunk_step, branch_stage_id, branch_step) "
+          "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+          "?)"));
   const StageRow& r = c.row;
   s->Bind(1, r.id.value)
       .Bind(2, r.trial.value)
@@ -198,7 +199,9 @@ absl::Status Store::Put(const InsertStage& c) {
   s->Bind(12, r.failures).Bind(13, absl::ToInt64Microseconds(r.not_before_ct)).Bind(14, r.threads);
   s->Bind(15, r.checkpoint_step).Bind(16, r.reason).Bind(17, r.losses).Bind(18, r.ooms);
   s->Bind(19, r.memory_bytes).Bind(20, r.labels).Bind(21, r.bundle).Bind(22, r.ranks);
-  return s->Bind(23, r.until_step).Run();
+  s->Bind(23, r.until_step).Bind(24, r.prefix_key).Bind(25, r.trunk_step);
+  BindId(*s, 26, r.branch_stage.value);
+  return s->Bind(27, r.branch_step).Run();
 }
 
 absl::Status Store::Put(const UpdateStage& c) {
@@ -208,13 +211,20 @@ absl::Status Store::Put(const UpdateStage& c) {
           "UPDATE stage SET state = ?, step = ?, attempts = ?, failures = ?, not_before_ct_us = ?, "
           "checkpoint_step = ?, checkpoint_path = ?, checkpoint_digest = ?, reason = ?, losses = "
           "?, "
-          "ooms = ?, memory_bytes = ?, until_step = ? WHERE id = ? AND attempts <= ?3"));
+          "ooms = ?, memory_bytes = ?, until_step = ?, branch_stage_id = ?, branch_step = ?, "
+          "prefix_key = ?, trunk_step = ? WHERE id = ? AND attempts <= ?3"));
   const StageRow& r = c.row;
   s->Bind(1, Name(r.state)).Bind(2, r.step).Bind(3, r.attempts).Bind(4, r.failures);
   s->Bind(5, absl::ToInt64Microseconds(r.not_before_ct)).Bind(6, r.checkpoint_step);
   if (r.checkpoint_step >= 0) s->Bind(7, r.checkpoint_path).Bind(8, r.checkpoint_digest);
   s->Bind(9, r.reason).Bind(10, r.losses).Bind(11, r.ooms).Bind(12, r.memory_bytes);
-  RETURN_IF_ERROR(s->Bind(13, r.until_step).Bind(14, r.id.value).Run());
+  BindId(*s, 14, r.branch_stage.value);
+  RETURN_IF_ERROR(s->Bind(13, r.until_step)
+                      .Bind(15, r.branch_step)
+                      .Bind(16, r.prefix_key)
+                      .Bind(17, r.trunk_step)
+                      .Bind(18, r.id.value)
+                      .Run());
   if (db_.changes() == 1) return absl::OkStatus();
   return absl::FailedPreconditionError(
       absl::StrCat("fenced: stage ", r.id.value, " is past attempt ", r.attempts));
@@ -405,6 +415,21 @@ absl::Status Store::WriteResults(StageId stage_id, int64_t attempt, const Measur
     RETURN_IF_ERROR(s->Bind(6, r.bytes).Bind(7, time_us).Run());
   }
   return absl::OkStatus();
+}
+
+absl::Status Store::Put(const PutTrunk& c) {
+  ASSIGN_OR_RETURN(
+      Statement * s,
+      Cached("INSERT INTO trunk (prefix_key, step, stage_id, path, digest) VALUES (?, ?, ?, ?, ?) "
+             "ON CONFLICT DO UPDATE SET stage_id = excluded.stage_id, path = excluded.path, "
+             "digest = excluded.digest"));
+  s->Bind(1, c.row.prefix_key).Bind(2, c.row.step).Bind(3, c.row.stage.value);
+  return s->Bind(4, c.row.path).Bind(5, c.row.digest).Run();
+}
+
+absl::Status Store::Put(const RemoveTrunk& c) {
+  ASSIGN_OR_RETURN(Statement * s, Cached("DELETE FROM trunk WHERE prefix_key = ? AND step = ?"));
+  return s->Bind(1, c.prefix_key).Bind(2, c.step).Run();
 }
 
 absl::Status Store::Put(const UpsertUser& c) {

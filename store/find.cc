@@ -58,6 +58,10 @@ StageRow ReadStage(const Statement& s) {
   r.bundle = s.Int(i++);
   r.ranks = s.Int(i++);
   r.until_step = s.Int(i++);
+  r.prefix_key = s.Text(i++);
+  r.trunk_step = s.Int(i++);
+  r.branch_stage = StageId{s.Int(i++)};
+  r.branch_step = s.Int(i++);
   return r;
 }
 
@@ -80,6 +84,15 @@ AttemptRow ReadAttempt(const Statement& s) {
   r.bundle_rows = s.Int(15);
   r.slot_us = s.Int(16);
   return r;
+}
+
+TrunkRow ReadTrunk(const Statement& s) {
+  return {.prefix_key = s.Text(0),
+          .step = s.Int(1),
+          .stage = StageId{s.Int(2)},
+          .trial = TrialId{s.Int(3)},
+          .path = s.Text(4),
+          .digest = s.Text(5)};
 }
 
 SweepTrialRow ReadLink(const Statement& s) {
@@ -155,6 +168,24 @@ absl::StatusOr<std::vector<SweepTrialRow>> Store::LinksOf(TrialId trial) {
     out.push_back(ReadLink(*s));
   }
   s->Reset();
+  return out;
+}
+
+absl::StatusOr<std::vector<TrunkRow>> Store::FindTrunks(const std::set<std::string>& prefix_keys) {
+  static const std::string sql =
+      Select(kTrunkColumns, "trunk k JOIN stage g ON g.id = k.stage_id WHERE k.prefix_key = ?");
+  std::vector<TrunkRow> out;
+  for (const std::string& key : prefix_keys) {
+    ASSIGN_OR_RETURN(Statement * s, Cached(sql.c_str()));
+    s->Reset();
+    s->Bind(1, key);
+    while (true) {
+      ASSIGN_OR_RETURN(const bool row, s->Step());
+      if (!row) break;
+      out.push_back(ReadTrunk(*s));
+    }
+    s->Reset();
+  }
   return out;
 }
 

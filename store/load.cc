@@ -143,6 +143,13 @@ absl::StatusOr<ClusterSnapshot> Store::Load() {
               absl::StrCat("SELECT ", kAttemptColumns,
                            " FROM attempt WHERE outcome IS NULL ORDER BY stage_id, number"),
               [&](Statement& s) { out.attempts.push_back(ReadAttempt(s)); }));
+  RETURN_IF_ERROR(
+      ForEach(db_,
+              absl::StrCat("SELECT ", kTrunkColumns,
+                           " FROM trunk k JOIN stage g ON g.id = k.stage_id WHERE k.prefix_key IN "
+                           "(SELECT prefix_key FROM stage WHERE trial_id IN ",
+                           kLiveTrials, ") ORDER BY k.prefix_key, k.step"),
+              [&](Statement& s) { out.trunks.push_back(ReadTrunk(s)); }));
   size_t i = 0;  // both in order
   RETURN_IF_ERROR(ForEach(
       db_,

@@ -214,9 +214,13 @@ absl::Status Reader::Fill(TrialView& v, const std::string& objective) {
   {
     ASSIGN_OR_RETURN(Statement * s,
                      Cached(absl::StrCat("SELECT ", kStageColumns,
-                                         " FROM stage WHERE trial_id = ? ORDER BY id")));
+                                         ", (SELECT trial_id FROM stage b WHERE b.id = "
+                                         "stage.branch_stage_id) FROM stage WHERE trial_id = ? "
+                                         "ORDER BY id")));
     s->Bind(1, id.value);
-    RETURN_IF_ERROR(Rows(*s, [&](Statement& row) { v.stages.push_back({.row = ReadStage(row)}); }));
+    RETURN_IF_ERROR(Rows(*s, [&](Statement& row) {
+      v.stages.push_back({.row = ReadStage(row), .branch_trial = TrialId{row.Int(29)}});
+    }));
   }
   ASSIGN_OR_RETURN(v.annotations, AnnotationsOf(id));
   for (StageView& stage : v.stages) {

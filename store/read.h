@@ -33,7 +33,8 @@ struct SweepView {
 
 struct StageView {
   StageRow row;
-  std::string parent;  // name
+  std::string parent;    // name
+  TrialId branch_trial;  // that StageRow::branch_stage is of
   std::vector<AttemptRow> attempts;
   std::vector<std::string> workers;  // by attempt: its worker's name
 };

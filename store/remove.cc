@@ -13,6 +13,8 @@ constexpr const char* kOfSeries[] = {
     "FROM measurement WHERE series_id = ?1 ORDER BY step LIMIT ?2))",
 };
 constexpr const char* kOfStage[] = {
+    "DELETE FROM trunk WHERE (prefix_key, step) IN (SELECT prefix_key, step FROM trunk WHERE "
+    "stage_id = ?1 LIMIT ?2)",
     "DELETE FROM document_score WHERE (stage_id, split, document) IN (SELECT stage_id, split, "
     "document FROM document_score WHERE stage_id = ?1 LIMIT ?2)",
     "DELETE FROM record WHERE (stage_id, kind, name, idx) IN (SELECT stage_id, kind, name, idx "

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <tuple>
 #include <unordered_map>
@@ -41,6 +42,7 @@ class Store {
   absl::StatusOr<std::map<std::string, TrialTree>> FindByKey(const std::vector<std::string>& keys);
   absl::StatusOr<std::optional<TrialTree>> Find(TrialId trial);
   absl::StatusOr<std::vector<SweepTrialRow>> LinksOf(TrialId trial);
+  absl::StatusOr<std::vector<TrunkRow>> FindTrunks(const std::set<std::string>& prefix_keys);
 
   int64_t incarnation() const { return incarnation_; }
   Database& database() { return db_; }
@@ -86,6 +88,8 @@ class Store {
   absl::Status Put(const AdoptAttempt& c);
   absl::Status Put(const CloseAttempt& c);
   absl::Status Put(const ApplyBatch& c);
+  absl::Status Put(const PutTrunk& c);
+  absl::Status Put(const RemoveTrunk& c);
   absl::Status Put(const UpsertUser& c);
   absl::Status Put(const AppendEvent& c);
   absl::Status Put(const SetIncarnation& c);
@@ -116,15 +120,19 @@ inline constexpr const char kStageColumns[] =
     "id, trial_id, name, kind, parent_id, settings_json, state, priority, target_step, step, "
     "attempts, failures, "
     "not_before_ct_us, threads, checkpoint_step, checkpoint_path, checkpoint_digest, reason, "
-    "losses, ooms, memory_bytes, labels, bundle, ranks, until_step";
+    "losses, ooms, memory_bytes, labels, bundle, ranks, until_step, prefix_key, "
+    "trunk_step, branch_stage_id, branch_step";
 inline constexpr const char kAttemptColumns[] =
     "stage_id, number, incarnation, worker_id, session_id, until_step, start_step, acked_seq, "
     "outcome, cause, log_tail, "
     "summary_json, start_time_us, end_time_us, bundle, bundle_rows, slot_us";
+inline constexpr const char kTrunkColumns[] =
+    "k.prefix_key, k.step, k.stage_id, g.trial_id, k.path, k.digest";  // of trunk k, its stage g
 inline constexpr const char kLinkColumns[] = "sweep_id, idx, trial_id, replicate, aa, shared, tune";
 TrialRow ReadTrial(const Statement& s);
 StageRow ReadStage(const Statement& s);
 AttemptRow ReadAttempt(const Statement& s);
+TrunkRow ReadTrunk(const Statement& s);
 SweepTrialRow ReadLink(const Statement& s);  // without cell_idx
 
 }  // namespace plumb::store

@@ -11,6 +11,7 @@
 
 #include "trainer/files/checkpoint_folder.h"
 #include "trainer/protocol/retention.h"
+#include "trainer/spec/parse.h"
 #include "trainer/spec/sha256.h"
 
 namespace plumb::trainer {
@@ -47,6 +48,23 @@ void Fill(const spec::ParameterLayout& layout, const TensorFile& file, const std
     std::copy_n(it->second.data, p.size(), cpu.data_ptr<float>() + p.offset);
   }
   row.copy_(cpu);
+}
+
+// Throws unless the checkpoint is of this run, or of one that has the same state at that step.
+void CheckContinues(const json& manifest, const spec::TrialSpec& s, const std::string& path) {
+  json is = manifest.value("config", json::object());
+  is.erase("execution");
+  if (is == spec::Canonical(s, spec::With::kResultOnly)) return;
+  const int64_t step = manifest.value("step", int64_t{0});
+  spec::TrialSpec other, own = s;
+  const bool read = spec::ParseResolved(is.dump(), &other).empty();
+  own.execution = other.execution = {};
+  const std::string key = spec::PrefixKey(own);
+  if (read && !key.empty() && key == spec::PrefixKey(other) &&
+      step <= std::min(spec::TrunkSteps(own), spec::TrunkSteps(other)))
+    return;
+  throw std::runtime_error(path + ": is of another trial, which does not compute the same up to " +
+                           "step " + std::to_string(step));
 }
 
 // What a crash left, then what is no longer needed.
@@ -91,7 +109,8 @@ SavedCheckpoint SaveCheckpoint(const std::string& dir, const Arena& arena, int64
   return out;
 }
 
-RowProgress LoadCheckpoint(const CheckpointRef& ref, Arena& arena, int64_t k) {
+RowProgress LoadCheckpoint(const CheckpointRef& ref, Arena& arena, int64_t k,
+                           const spec::TrialSpec* continues) {
   const fs::path dir = ref.path;
   const json manifest = ReadCheckpointManifest(ref.path, ref.digest);
   RowProgress progress;
@@ -101,6 +120,7 @@ RowProgress LoadCheckpoint(const CheckpointRef& ref, Arena& arena, int64_t k) {
                                ": holds weights alone (it was imported); a stage can start from it "
                                "but not be resumed");
     }
+    if (continues != nullptr) CheckContinues(manifest, *continues, ref.path);
     try {
       const auto number = [&](const char* name) {
         return std::strtod(manifest.at("progress").at(name).get<std::string>().c_str(), nullptr);

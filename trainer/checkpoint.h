@@ -35,7 +35,10 @@ SavedCheckpoint SaveCheckpoint(const std::string& dir, const Arena& arena, int64
 
 // Reads into row k. The manifest's digest must be `ref.digest`, each file's SHA-256 the manifest's,
 // and the tensors those of the arena's layout. With ref.resume false only the weights are taken and
-// the result is a fresh RowProgress. Throws std::runtime_error saying what is wrong.
-RowProgress LoadCheckpoint(const CheckpointRef& ref, Arena& arena, int64_t k);
+// the result is a fresh RowProgress. `continues`: the run that goes on from it, of which it must be
+// a checkpoint: its own, or one of a run that is the same up to there (spec::PrefixKey). Throws
+// std::runtime_error saying what is wrong.
+RowProgress LoadCheckpoint(const CheckpointRef& ref, Arena& arena, int64_t k,
+                           const spec::TrialSpec* continues = nullptr);
 
 }  // namespace plumb::trainer

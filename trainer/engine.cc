@@ -23,6 +23,7 @@
 #include "trainer/measure_plan.h"
 #include "trainer/mixed_order.h"
 #include "trainer/process_usage.h"
+#include "trainer/protocol/retention.h"
 #include "trainer/ranks/gang.h"
 #include "trainer/ranks/member.h"
 #include "trainer/ranks/rank_process.h"
@@ -266,6 +267,13 @@ class TorchEngine : public Engine {
       return refuse("the corpus has a vocabulary of " + std::to_string(manifest.vocab_size) +
                     ", model.vocab_size is " + std::to_string(s.model.vocab_size));
     }
+    const bool warm = s.init.trial > 0 || !s.init.checkpoint.empty();
+    if (request.kind == "pretrain" && warm &&
+        (!request.checkpoint ||
+         (!request.checkpoint->resume &&
+          (s.init.digest.empty() || request.checkpoint->digest != s.init.digest)))) {
+      return refuse("it begins with a checkpoint (init.digest) that was not given to this trainer");
+    }
     Row row;
     row.request = request;
     try {
@@ -288,7 +296,9 @@ class TorchEngine : public Engine {
     const int64_t k = bundle_->Add(s.seed.init, s.model);
     try {
       if (request.checkpoint)
-        row.progress = LoadCheckpoint(*request.checkpoint, bundle_->arena(), k);
+        row.progress = LoadCheckpoint(*request.checkpoint, bundle_->arena(), k,
+                                      request.kind == "pretrain" ? &s : nullptr);
+      if (request.keep_step > 0) WriteKept(request.checkpoint_dir, request.keep_step);
       if (gang_ != nullptr && gang_->address().empty()) gang_->Join(device);
     } catch (...) {
       bundle_->Remove(k);
@@ -445,6 +455,7 @@ class TorchEngine : public Engine {
     }
     if (step >= r.until) return Conclude(k);
     const bool due =
+        step == r.request.keep_step ||
         (s.execution.checkpoint_steps > 0 && step % s.execution.checkpoint_steps == 0) ||
         (s.execution.checkpoint_seconds > 0 &&
          Seconds(Clock::now() - r.last_checkpoint) >= s.execution.checkpoint_seconds);

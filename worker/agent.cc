@@ -510,6 +510,7 @@ class Agent {
       auto& attempt = attempts_[action.key];
       attempt = std::make_unique<Attempt>(action.key);
       attempt->assignment = assignments_.at(action.key);
+      BeginWith(&*attempt->assignment);
       if (attempt->assignment->resume()) attempt->step = attempt->assignment->checkpoint_step();
       attempt->TrustAck();
       NoteStarted(action.key);
@@ -567,7 +568,8 @@ class Agent {
     if (options_.shared_checkpoints || !attempt.has_checkpoint_pending()) return;
     const int64_t step = event.value("step", int64_t{0});
     attempt.sent_checkpoint = std::min(attempt.sent_checkpoint, step - 1);
-    blobs_.Send(attempt.key(), step, event.value("path", ""), event.value("digest", ""));
+    const bool keeps = attempt.assignment && step > 0 && step == attempt.assignment->keep_step();
+    blobs_.Send(attempt.key(), step, event.value("path", ""), event.value("digest", ""), keeps);
   }
 
   void OnBlob(const Blobs::Event& event) {
@@ -670,8 +672,11 @@ class Agent {
                  std::nullopt, false);
       return false;
     }
+    // One of another stage is done without: this one then begins by itself.
+    const bool others = std::filesystem::path(a.checkpoint_path()).parent_path().filename() !=
+                        std::filesystem::path(workspace_.CheckpointDir(a.stage_id())).filename();
     const bool nowhere = attempt.fetch == Fetch::kMissing && !options_.shared_checkpoints;
-    if (a.resume() && (nowhere || CheckpointGone(a.checkpoint_path()))) {
+    if (a.resume() && (nowhere || others || CheckpointGone(a.checkpoint_path()))) {
       attempt.checkpoint_gone = true;
       EndAttempt(attempt, "failed",
                  absl::StrCat("its checkpoint ", a.checkpoint_path(), " is not there any more"),

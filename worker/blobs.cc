@@ -322,13 +322,17 @@ void Blobs::Open(int64_t session, bool takes_blobs) {
 }
 
 void Blobs::Send(const AttemptKey& attempt, int64_t step, const std::string& path,
-                 const std::string& digest) {
+                 const std::string& digest, bool keeps) {
   {
     std::lock_guard lock(mutex_);
-    Job job{
-        .attempt = attempt, .step = step, .path = path, .digest = digest, .since = Clock::now()};
+    Job job{.attempt = attempt,
+            .step = step,
+            .path = path,
+            .digest = digest,
+            .keeps = keeps,
+            .since = Clock::now()};
     const auto older = std::find_if(sends_.waiting.begin(), sends_.waiting.end(),
-                                    [&](const Job& j) { return j.attempt == attempt; });
+                                    [&](const Job& j) { return j.attempt == attempt && !j.keeps; });
     if (older != sends_.waiting.end()) {
       if (older->step > step) return;
       *older = std::move(job);

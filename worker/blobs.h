@@ -3,7 +3,8 @@
 // manifest's digest names it.
 //
 //   1. A manifest is sent after its files: what can be fetched is whole.
-//   2. Of a stage's checkpoints at most one is under way and one, the newest, waits.
+//   2. Of a stage's checkpoints at most one is under way and one, the newest, waits; beside those
+//      that others may begin from.
 //   3. Every Send and every Fetch comes back as one event, sooner or later: a Send that makes no
 //      progress for 30 s, or is not done after 10 minutes, is given up; a Fetch goes on until it is
 //      cancelled, or the coordinator says that it has no such checkpoint.
@@ -42,9 +43,10 @@ class Blobs {
   // The coordinator has registered this worker and takes blobs (or not: Sends then end at once).
   void Open(int64_t session, bool takes_blobs);
 
-  // `path` is a committed checkpoint of `step`, whose manifest has the SHA-256 `digest`.
+  // `path` is a committed checkpoint of `step`, whose manifest has the SHA-256 `digest`. `keeps`: a
+  // newer one does not take its place.
   void Send(const AttemptKey& attempt, int64_t step, const std::string& path,
-            const std::string& digest);
+            const std::string& digest, bool keeps = false);
   // Makes the checkpoint `digest` be at `path` (its parent folder is made), as a trainer writes it.
   void Fetch(const AttemptKey& attempt, const std::string& digest, const std::string& path);
   // Makes the corpus of this content digest be at `dir` (its parent folder is made). `room` bytes
@@ -73,6 +75,7 @@ class Blobs {
     AttemptKey attempt;
     int64_t step = 0;
     std::string path, digest;
+    bool keeps = false;
     std::string corpus, tokenizer;  // "": it is a checkpoint
     int64_t room = 0;
     std::set<std::string> in_use;

@@ -26,6 +26,17 @@ std::optional<CorpusName> CorpusOf(const v1::Assignment& a) {
   return CorpusName{spec.data.corpus, spec.data.tokenizer, spec.data.digest};
 }
 
+void BeginWith(v1::Assignment* a) {
+  spec::TrialSpec spec;
+  if (a->kind() != "pretrain" || !a->checkpoint_path().empty() ||
+      !spec::ParseResolved(a->config_json(), &spec).empty() || spec.init.digest.empty())
+    return;
+  a->set_checkpoint_path(spec.init.checkpoint);
+  a->set_checkpoint_digest(spec.init.digest);
+  a->set_checkpoint_step(0);
+  a->set_resume(false);
+}
+
 absl::StatusOr<std::string> FindCorpus(const CorpusName& c, const CorpusRoots& roots) {
   if (!c.digest.empty()) {
     const std::string dir = absl::StrCat(roots.fetched, "/", c.digest);
@@ -111,7 +122,8 @@ absl::StatusOr<RowCommands> CommandsFor(const v1::Assignment& a, const std::stri
                           {"until_step", a.until_step()},
                           {"checkpoint", checkpoint},
                           {"gang", gang},
-                          {"checkpoint_dir", checkpoint_dir}});
+                          {"checkpoint_dir", checkpoint_dir},
+                          {"keep_step", a.keep_step()}});
   return out;
 }
 

@@ -28,6 +28,10 @@ struct CorpusName {
 // What the assignment reads; none for a noop, or where its config cannot be read.
 std::optional<CorpusName> CorpusOf(const v1::Assignment& assignment);
 
+// A training that the coordinator names no checkpoint for begins with the one its config names, if
+// any.
+void BeginWith(v1::Assignment* assignment);
+
 // Its folder. FailedPrecondition: nowhere with this digest; the message names the fix.
 absl::StatusOr<std::string> FindCorpus(const CorpusName& corpus, const CorpusRoots& roots);
 

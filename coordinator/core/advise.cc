@@ -101,6 +101,8 @@ void Core::Raise(Stage& stage, int64_t until, absl::string_view reason) {
                     reason.empty() ? "" : ": ", reason));
   row.until_step = until;
   dirty_stages_.insert(row.id);
+  Place(stage);
+  PlaceOthers(stage);
   if (stage.live) {
     Wake(workers_.at(stage.live->worker));
     for (const Member& m : stage.live->members) Wake(workers_.at(m.worker));

@@ -31,6 +31,7 @@ Core::Core(const Options& options, const ClusterSnapshot& s)
     sweeps_[row.id].row = row;
     if (row.open) open_sweeps_.insert(row.id);
   }
+  KnowTrunks(s.trunks);
   for (const AdditionRow& row : s.additions) sweeps_.at(row.sweep).additions.push_back(row);
   for (const auto& [sweep, looks] : s.looks) sweeps_.at(sweep).looks = looks;
   std::map<TrialId, std::vector<SweepTrialRow>> links;
@@ -114,6 +115,7 @@ Core::Core(const Options& options, const ClusterSnapshot& s)
   }
   for (auto& [id, w] : workers_) Index(w);
   for (auto& [id, stage] : stages_) Place(stage);
+  ForgetTrunks(s.trunks);
   loading_ = false;
 }
 
@@ -207,6 +209,7 @@ std::vector<Grant> Core::Desired(WorkerId worker) const {
             .bundle = BundleOn(*stage.live, worker),
             .bundle_rows = bundles_.at(stage.live->bundle).rows_max,
             .preempt = stage.live->preempt,
+            .keep_step = stage.row.prefix_key.empty() ? 0 : stage.row.trunk_step,
             .ranks = stage.row.ranks,
             .ranks_here = stage.row.ranks};
     for (const Member& m : stage.live->members) {
@@ -267,6 +270,7 @@ void Core::Move(Stage& stage, StageState to, absl::string_view reason) {
   stage.row.reason = std::string(reason);
   dirty_stages_.insert(stage.row.id);
   Place(stage);
+  PlaceOthers(stage);
   // A child cannot run without its parent's result; one that can wants to be queued.
   for (StageId id : stage.children) {
     Stage& child = At(id);
@@ -346,7 +350,10 @@ void Core::Evict() {
   if (pins_ > 0) return;
   for (TrialId id : std::exchange(finished_, {})) {
     const auto it = trials_.find(id);
-    for (StageId stage : it->second.stages) stages_.erase(stage);
+    for (StageId stage : it->second.stages) {
+      LeaveTrunk(At(stage));
+      stages_.erase(stage);
+    }
     by_key_.erase(it->second.row.key);
     trials_.erase(it);
   }

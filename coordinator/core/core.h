@@ -12,8 +12,9 @@
 //  4. An exclusive stage shares its worker with nothing.
 // 13. A paused stage is at its rung.
 // 12. A gang has all its ranks, on different workers; none of them is lost or gone.
-//  5. A stage waits in exactly one queue if it is PENDING with its parent succeeded, in none
-//  otherwise.
+//  5. A stage waits in exactly one queue if it is PENDING with its parent succeeded and awaits no
+//  trunk, in none otherwise.
+// 14. What a stage awaits is before it, by (trunk step, stage).
 //  6. A trial's state follows from its stages; a running sweep that is not open is completed
 //  exactly when none of its trials is live.
 //  7. A child is never RUNNING or SUCCEEDED unless its parent is SUCCEEDED.
@@ -71,6 +72,11 @@
 //    few workers as can hold it together, whole ranks to each, all at once or not at all: a gang.
 //    They must be able to reach each other. The first of them has rank 0 and alone speaks for the
 //    attempt. What ends one worker's part ends the attempt.
+//  - A stage that shares a prefix key with others begins from the longest checkpoint of theirs that
+//    it may (trunks.cc), and waits for one that is longer while another is on its way to it: one
+//    that runs, or that is as urgent, of the same user and labels, and of no later a sweep. Shorter
+//    ones go first, so no two wait for each other. Where that other ends, pauses or has to wait for
+//    its sweep, the stage takes what is there, or begins by itself. Nothing fails for want of one.
 //  - RetryTrial is the one way out of a terminal state, on request only.
 #pragma once
 
@@ -313,6 +319,12 @@ class Core {
     int64_t able_labels = 0, able_slots = 0, able_memory = 0, able_gang = 0;
   };
 
+  // What stages of one prefix key share.
+  struct Trunk {
+    std::map<int64_t, TrunkRow> checkpoints;       // by step
+    std::set<std::pair<int64_t, StageId>> stages;  // in memory, by trunk step
+  };
+
   struct User {
     UserRow row;
     int64_t slots = 0;
@@ -471,6 +483,24 @@ class Core {
   void Refill(const Fusion* first_waiting);
   std::string InBundle(int64_t bundle) const;  // for people; empty: it is alone
 
+  // trunks.cc
+  void KnowTrunks(const std::vector<TrunkRow>& rows);    // as looked up; what is in memory stands
+  void ForgetTrunks(const std::vector<TrunkRow>& rows);  // of them, what nothing in memory shares
+  void JoinTrunk(const Stage& stage);
+  void LeaveTrunk(const Stage& stage);
+  static bool MayBranch(const StageRow& row);          // it has not begun, and shares
+  const TrunkRow* TrunkFor(const Stage& stage) const;  // the longest that it may begin from
+  // The stage whose checkpoint it waits for; null: none.
+  const Stage* Awaited(const Stage& stage) const;
+  bool OnItsWay(const Stage& stage, const Stage& for_whom) const;  // to its trunk step
+  bool Branch(Stage& stage);  // takes over what TrunkFor says, if anything
+  void KeepTrunk(Stage& stage, const CheckpointRow& checkpoint);  // if it is one
+  void LoseTrunk(Stage& stage);          // what it began from is not there any more
+  // After its budget is spent at the checkpoint it took over: from then on it shares with nobody, and
+  // begins again. False: that is not so.
+  bool LeaveFamily(Stage& stage, absl::string_view why);
+  void PlaceOthers(const Stage& stage);  // those that share with it
+
   // users.cc
   absl::StatusOr<Answer> On(const EditUser& e);
   User& UserOf(const std::string& name);
@@ -523,6 +553,7 @@ class Core {
   std::map<TrialId, Trial> trials_;  // live, or finished and not yet evicted
   std::map<std::string, TrialId> by_key_;
   std::map<StageId, Stage> stages_;
+  std::map<std::string, Trunk> trunks_;  // by prefix key, while a stage of it is in memory
   std::set<TrialId> finished_;
   std::map<WorkerId, Worker> workers_;
   std::map<std::string, WorkerId> by_name_;

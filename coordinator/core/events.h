@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -58,6 +59,7 @@ struct MaterializeSlice {
   std::shared_ptr<const std::vector<NewTrial>>
       trials;  // shared with the replay of a failed commit; immutable
   TrialsByKey known;
+  std::vector<TrunkRow> trunks;  // looked up with them, of their prefix keys
 };
 
 // What a sweep's advisor decided: trials that it gains beyond its plan and whether more may come,
@@ -164,6 +166,7 @@ struct RetryTrial {
   TrialId trial;
   std::optional<TrialTree> known;
   std::vector<SweepTrialRow> links;  // the sweeps it belongs to
+  std::vector<TrunkRow> trunks;      // of its prefix keys
   // Which ends are taken back; empty: failed, cancelled, stopped.
   std::vector<StageState> from;
   std::string user;
@@ -245,6 +248,11 @@ struct QuarantineAttempts {
   std::string cause;
 };
 
+// Whose trunks are looked up on disk with it. Those of a trial that is found there, of a retry, are
+// in its stages.
+std::set<std::string> PrefixKeysOf(const MaterializeSlice& slice);
+std::set<std::string> PrefixKeysOf(const RetryTrial& retry);
+
 // Time has passed: judges leases and back-offs. The inbox is empty when it comes.
 struct Tick {};
 
@@ -307,7 +315,8 @@ struct Grant {
   int64_t bundle = 0;       // grants of one bundle share a trainer
   int64_t bundle_rows = 1;  // for so many rows at most
   bool preempt = false;     // to end with a checkpoint
-  int64_t ranks = 1;        // of the stage, in all
+  int64_t keep_step = 0;   // the checkpoint of this step is kept, for others to begin from; 0: none
+  int64_t ranks = 1;       // of the stage, in all
   int64_t first_rank = 0;  // of those that run here; above 0: this worker is not the one that tells
   int64_t ranks_here = 1;
   std::string rendezvous, secret;  // with first_rank > 0, once it is known

@@ -31,6 +31,11 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
                       Name(parent.row.state));
     } else if (const Sponsor sponsor = SponsorOf(found->second); sponsor.paused) {
       absl::StrAppend(&line, ": its sweep is paused; `plumb sweep resume` lets it go on");
+    } else if (const Stage* awaited = Awaited(stage)) {
+      absl::StrAppend(&line, ": waits for trial ", awaited->row.trial.value,
+                      ", which computes the same up to step ", awaited->row.trunk_step,
+                      " and is at step ", awaited->row.step, " (", Name(awaited->row.state),
+                      "); it begins from its checkpoint there");
     } else if (stage.queue == Queue::kBackoff) {
       absl::StrAppend(&line, ": backs off for ",
                       absl::FormatDuration(stage.row.not_before_ct - now.cluster), " more (",
@@ -115,6 +120,13 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
                         "(`plumb worker list`)");
       }
       if (stage.row.attempts > 0) absl::StrAppend(&line, "; ", stage.row.reason);
+    }
+    if (stage.row.branch_stage) {
+      absl::StrAppend(&line, "; it began from step ", stage.row.branch_step,
+                      " of another trial (`plumb trial lineage ", trial.value, "`)");
+    } else if (const TrunkRow* trunk = TrunkFor(stage)) {
+      absl::StrAppend(&line, "; it will begin from step ", trunk->step, " of trial ",
+                      trunk->trial.value);
     }
     out.push_back(std::move(line));
   }
@@ -293,8 +305,18 @@ absl::Status Core::CheckInvariants() const {
     if (stage.queue == Queue::kReady &&
         (stage.spot.user != sponsor.user || stage.spot.priority != sponsor.priority))
       return broken(9, "stage ", id.value, " waits for another than whom it is for");
-    const bool waits =
-        stage.row.state == StageState::kPending && ParentSucceeded(stage) && !sponsor.paused;
+    const Stage* const awaited = Awaited(stage);
+    if (awaited != nullptr &&
+        std::pair(awaited->row.trunk_step, awaited->row.id) >= std::pair(stage.row.trunk_step, id))
+      return broken(14, "stage ", id.value, " awaits stage ", awaited->row.id.value);
+    const auto trunk = trunks_.find(stage.row.prefix_key);
+    if (!stage.row.prefix_key.empty() &&
+        (trunk == trunks_.end() || !trunk->second.stages.contains({stage.row.trunk_step, id})))
+      return broken(14, "stage ", id.value, " is not among those of its prefix key");
+    if (stage.row.branch_stage && stage.row.branch_step > stage.row.trunk_step)
+      return broken(14, "stage ", id.value, " began past what it shares");
+    const bool waits = stage.row.state == StageState::kPending && ParentSucceeded(stage) &&
+                       !sponsor.paused && awaited == nullptr;
     if (waits != (stage.queue != Queue::kNone)) return broken(5, "stage ", id.value);
     queued += stage.queue != Queue::kNone;
     if (!ParentSucceeded(stage) && (running || stage.row.state == StageState::kSucceeded)) {

@@ -87,7 +87,9 @@ void Core::Place(Stage& stage) {
       break;
   }
   stage.queue = Queue::kNone;
-  if (stage.row.state != StageState::kPending || !ParentSucceeded(stage)) return;
+  if (stage.row.state != StageState::kPending || !ParentSucceeded(stage) ||
+      Awaited(stage) != nullptr)
+    return;
   Sponsor sponsor = SponsorOf(trials_.at(stage.row.trial));
   if (sponsor.paused) return;
   if (stage.row.not_before_ct > now_.cluster) {
@@ -111,6 +113,7 @@ void Core::PlaceAll(Trial& trial) {
   for (StageId id : trial.stages) {
     Stage& stage = At(id);
     Place(stage);
+    PlaceOthers(stage);
     if (!stage.live || stage.live->preempt) continue;
     if (sponsor.paused) {
       Preempt(stage, "its sweep is paused");
@@ -224,6 +227,10 @@ WorkerId Core::Choose(const Need& need, const Stage& stage) const {
            Fits(workers_.at(id), need);
   };
   if (stage.row.checkpoint_step >= 0 && near(stage.last_on)) return stage.last_on;
+  if (const TrunkRow* trunk = TrunkFor(stage)) {
+    const auto it = stages_.find(trunk->stage);
+    if (it != stages_.end() && near(it->second.last_on)) return it->second.last_on;
+  }
   if (stage.row.checkpoint_step < 0 && stage.row.parent && near(At(stage.row.parent).last_on))
     return At(stage.row.parent).last_on;
   const absl::Duration typical = Typical(trials_.at(stage.row.trial));
@@ -471,6 +478,7 @@ void Core::GrantTo(Worker& w, Stage& stage, int64_t into, const std::vector<Memb
   int64_t elsewhere = 0;  // ranks
   for (const Member& m : members) elsewhere += m.ranks;
   const Need need = members.empty() ? whole : Share(whole, whole.ranks - elsewhere);
+  const bool branched = Branch(stage);
   const int64_t start = stage.row.checkpoint_step >= 0 ? stage.row.checkpoint_step : 0;
   const bool allowed = into != 0
                            ? Takes(w) && HasRoom(bundles_.at(into))
@@ -519,17 +527,19 @@ void Core::GrantTo(Worker& w, Stage& stage, int64_t into, const std::vector<Memb
          absl::StrCat("from step ", stage.row.step, " to step ", start));
   }
   stage.row.step = start;
-  effects_.changes.push_back(OpenAttempt{.row = {.id = {stage.row.id, stage.row.attempts},
-                                                 .incarnation = incarnation_,
-                                                 .worker = w.row.id,
-                                                 .session = w.row.session,
-                                                 .until_step = stage.row.until_step,
-                                                 .start_step = start,
-                                                 .bundle = into,
-                                                 .bundle_rows = bundle.rows_max,
-                                                 .start_time_us = now_.wall_us,
-                                                 .members = std::move(rows)},
-                                         .keep_through_step = stage.row.checkpoint_step});
+  effects_.changes.push_back(
+      OpenAttempt{.row = {.id = {stage.row.id, stage.row.attempts},
+                          .incarnation = incarnation_,
+                          .worker = w.row.id,
+                          .session = w.row.session,
+                          .until_step = stage.row.until_step,
+                          .start_step = start,
+                          .bundle = into,
+                          .bundle_rows = bundle.rows_max,
+                          .start_time_us = now_.wall_us,
+                          .members = std::move(rows)},
+                  // What it measured before it branched, another has too.
+                  .keep_through_step = branched ? -1 : stage.row.checkpoint_step});
   Note("granted", &stage, w.row.id,
        !members.empty()         ? absl::StrCat("to ", PartsOf(stage))
        : bundle.rows.size() > 1 ? absl::StrCat("to worker ", w.row.name, " as one of ",

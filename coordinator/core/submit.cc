@@ -55,6 +55,7 @@ absl::StatusOr<Answer> Core::On(const MaterializeSlice& e) {
     effects_.changes.push_back(InsertCell{cell});
     std::get<InsertCell>(effects_.changes.back()).row.sweep = e.sweep;
   }
+  KnowTrunks(e.trunks);
   int64_t idx = e.from;
   for (const NewTrial& t : *e.trials) {
     SweepTrialRow link{.sweep = e.sweep,
@@ -104,6 +105,7 @@ absl::StatusOr<Answer> Core::On(const MaterializeSlice& e) {
       PlaceAll(trial);
     }
   }
+  ForgetTrunks(e.trunks);
   sweep.row.cursor = idx;
   dirty_sweeps_.insert(e.sweep);
   if (sweep.row.cursor >= sweep.row.trials) {
@@ -193,8 +195,10 @@ absl::StatusOr<Answer> Core::On(const RetryTrial& e) {
     if (!e.known)
       return absl::NotFoundError(
           absl::StrCat("no trial ", e.trial.value, "; `plumb trial list` shows them"));
+    KnowTrunks(e.trunks);
     AddTrial(*e.known, e.links.empty() ? SweepId{} : e.links.front().sweep,
              e.links.empty() ? 0 : e.links.front().idx);
+    ForgetTrunks(e.trunks);
     it = trials_.find(e.trial);
   }
   Trial& trial = it->second;
@@ -236,9 +240,13 @@ void Core::AddTrial(const TrialTree& tree, SweepId order_sweep, int64_t order_id
     Stage& stage = stages_[row.id];
     stage.row = row;
     Number(stage);
+    JoinTrunk(stage);
     if (row.parent) At(row.parent).children.push_back(row.id);
   }
-  for (const StageRow& row : tree.stages) Place(At(row.id));
+  for (const StageRow& row : tree.stages) {
+    Place(At(row.id));
+    PlaceOthers(At(row.id));
+  }
   if (IsTerminal(trial.row.state)) finished_.insert(trial.row.id);
 }
 
@@ -296,6 +304,7 @@ std::set<StageId> Core::GainStages(Trial& trial, const NewTrial& wanted) {
       Stage& stage = stages_[row.id];
       stage.row = row;
       Number(stage);
+      JoinTrunk(stage);
       trial.stages.push_back(row.id);
       if (row.parent) {
         Stage& parent = At(row.parent);
@@ -307,6 +316,7 @@ std::set<StageId> Core::GainStages(Trial& trial, const NewTrial& wanted) {
                             Name(parent.row.state)));
       }
       Place(stage);
+      PlaceOthers(stage);
       Note(
           "stage_added", &stage, {},
           row.name == wanted.stages[i].name
@@ -337,6 +347,7 @@ int64_t Core::Reopen(Trial& trial, absl::string_view reason, const std::set<Stag
     stage.row.reason = std::string(reason);
     dirty_stages_.insert(id);
     Place(stage);
+    PlaceOthers(stage);
     Note("retried", &stage, {}, reason);
     ++n;
   }

@@ -214,6 +214,7 @@ Ack Core::OnBatch(Worker& w, const MeasurementBatchPtr& batch) {
   }
   for (const CheckpointRow& c : batch->checkpoints) {
     step = std::max(step, c.step);
+    KeepTrunk(stage, c);
     if (c.step <= stage.row.checkpoint_step) continue;
     stage.row.checkpoint_step = c.step;
     stage.row.checkpoint_path = c.path;
@@ -223,6 +224,7 @@ Ack Core::OnBatch(Worker& w, const MeasurementBatchPtr& batch) {
     stage.live->progress = true;
     dirty_stages_.insert(stage.row.id);
   }
+  if (!batch->checkpoints.empty()) PlaceOthers(stage);
   if (step != stage.row.step) {
     stage.row.step = step;
     dirty_stages_.insert(stage.row.id);
@@ -267,6 +269,7 @@ bool Core::CheckpointGone(Worker& w, Stage& stage, const AttemptReport& a) {
   // Nobody's fault, and it cannot happen twice without a checkpoint in between.
   Note("checkpoint_gone", &stage, w.row.id,
        absl::StrCat(stage.row.checkpoint_path, "; it begins again"));
+  LoseTrunk(stage);
   stage.row.checkpoint_step = -1;
   stage.row.checkpoint_path.clear();
   stage.row.checkpoint_digest.clear();
@@ -539,8 +542,13 @@ void Core::EndAttempt(Stage& stage, Outcome outcome, absl::string_view cause,
   }
   const std::string what = absl::StrCat("attempt ", n, " on worker ", w.row.name, " ended as ",
                                         Name(outcome), ": ", cause);
-  if (stage.row.failures >= options_.max_failures || stage.row.losses >= options_.max_losses ||
-      stage.row.ooms >= options_.max_ooms) {
+  const bool spent =
+      stage.row.failures >= options_.max_failures || stage.row.losses >= options_.max_losses;
+  if (spent && LeaveFamily(stage, what)) {
+    Move(stage, StageState::kPending, absl::StrCat("begins by itself because ", what));
+    return;
+  }
+  if (spent || stage.row.ooms >= options_.max_ooms) {
     Move(stage, StageState::kFailed,
          absl::StrCat(what, " (without progress: ", stage.row.failures, " failures, ",
                       stage.row.losses, " losses; ", stage.row.ooms, " times out of memory)"));

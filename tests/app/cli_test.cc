@@ -72,6 +72,7 @@ TEST_F(CliTest, EveryCommandsHelpLeadsWithAnExample) {
                               "trial",
                               "trial list",
                               "trial show",
+                              "trial lineage",
                               "trial logs",
                               "trial explain",
                               "trial cancel",

@@ -28,6 +28,8 @@ struct S {
   int64_t bundle = 1;
   int64_t ranks = 1;
   int64_t until = -1;
+  std::string prefix = "";
+  int64_t trunk = 0;
 };
 // A trial by its key.
 struct T {
@@ -93,13 +95,18 @@ class Picture {
                             .labels = s.labels,
                             .bundle = s.bundle,
                             .ranks = s.ranks,
-                            .until_step = s.until});
+                            .until_step = s.until,
+                            .prefix_key = s.prefix,
+                            .trunk_step = s.trunk});
         n.parents.push_back(s.parent);
       }
       list->push_back(n);
       if (ids_.contains(t.key)) slice.known[t.key] = Tree(t.key);
     }
     slice.trials = list;
+    for (const auto& [at, row] : trunks_) {
+      if (PrefixKeysOf(slice).contains(at.first)) slice.trunks.push_back(row);
+    }
     Do(slice);
   }
   TrialTree Tree(const std::string& key) const {
@@ -217,6 +224,7 @@ class Picture {
   std::map<WorkerId, WorkerRow> worker_rows_;
   std::vector<SweepTrialRow> links_;
   std::map<std::string, UserRow> users_;
+  std::map<std::pair<std::string, int64_t>, TrunkRow> trunks_;
 
  private:
   void Write(const InsertSweep& c) { sweeps_[c.row.id] = c.row; }
@@ -279,6 +287,8 @@ class Picture {
     EXPECT_EQ(Held(c.fence).acked_seq + 1, c.batch->first_seq);
     Held(c.fence).acked_seq = c.batch->last_seq;
   }
+  void Write(const PutTrunk& c) { trunks_[{c.row.prefix_key, c.row.step}] = c.row; }
+  void Write(const RemoveTrunk& c) { EXPECT_EQ(trunks_.erase({c.prefix_key, c.step}), 1); }
   void Write(const AppendEvent& c) {
     absl::StrAppend(&journal_, c.row.kind, ":", c.row.detail, "\n");
   }
@@ -320,6 +330,7 @@ inline ClusterSnapshot Picture::Snapshot() const {
   for (const auto& [id, row] : attempts_) {
     if (!row.outcome) s.attempts.push_back(row);
   }
+  for (const auto& [at, row] : trunks_) s.trunks.push_back(row);
   return s;
 }
 

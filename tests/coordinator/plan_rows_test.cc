@@ -20,6 +20,36 @@ TEST(PlanRows, AStageThatTrainsTakesASlotForEachThreadOfEachRank) {
   EXPECT_THAT(slots, ::testing::ElementsAre(8, 8, 2));
 }
 
+TEST(PlanRows, TrialsShareAPrefixUnlessMoreThanTheirLastValueIsRead) {
+  sweeps::PlannedTrial trial{
+      .config = spec::ResolvedOrDie(
+          R"({"train": {"steps": 100, "schedule": "wsd", "decay_fraction": 0.1}})"),
+      .stages = {{.name = "timing", .kind = "timing"},
+                 {.name = "pretrain", .kind = "pretrain"},
+                 {.name = "probes", .kind = "probe", .parent = "pretrain"}},
+  };
+  const core::NewTrial row = ToNewTrial(trial, "r", "", 1);
+  EXPECT_EQ(row.stages[0].prefix_key, "");
+  EXPECT_EQ(row.stages[1].prefix_key, spec::PrefixKey(trial.config));
+  EXPECT_EQ(row.stages[1].trunk_step, 90);
+  EXPECT_EQ(row.stages[2].prefix_key, "");
+  trial.aa = true;
+  const std::string control = ToNewTrial(trial, "r", "", 1).stages[1].prefix_key;
+  EXPECT_NE(control, row.stages[1].prefix_key);
+  EXPECT_NE(control, ToNewTrial(trial, "r2", "", 1).stages[1].prefix_key)
+      << "of each sweep its own";
+  trial.aa = false;
+  trial.stages.erase(trial.stages.begin());
+  for (const char* at : {"last", "best", "mean_last(5)"}) {
+    sweeps::SweepPlan plan{.cells = {{.name = "a"}}, .trials = {trial}};
+    plan.objectives = {{.metric = "val/loss"}, {.metric = "test/loss", .at = at}};
+    Contest contest(plan);
+    contest.Join(plan.trials);
+    const core::MaterializeSlice s = ToSlice(plan, {}, contest, SweepId{1}, "r", 0, 9);
+    EXPECT_EQ(s.trials->front().stages.front().prefix_key.empty(), std::string(at) != "last") << at;
+  }
+}
+
 TEST(PlanRows, ATrialOnAGpuNeedsAWorkerWithOne) {
   const auto labels = [](const char* config, const std::string& asked) {
     sweeps::PlannedTrial trial{.config = spec::ResolvedOrDie(config),

@@ -55,6 +55,15 @@ TEST_F(Retention, WhatMayBeKnownStaysUntilALaterOneIsAcknowledged) {
   EXPECT_THAT(Kept(), ElementsAre(5, 6));
 }
 
+TEST_F(Retention, WhatOthersMayBeginFromStays) {
+  WriteKept(dir_.path(), 3);
+  for (int64_t step = 1; step <= 9; ++step) Commit(step);
+  ASSERT_TRUE(WriteAcknowledged(dir_.path(), 9));
+  RetainCheckpoints(dir_.path(), "");
+  EXPECT_THAT(Kept(), ElementsAre(3, 8, 9));
+  EXPECT_THROW(WriteKept(dir_.path() + "/" + Name(9) + "/DONE", 3), std::runtime_error);
+}
+
 TEST_F(Retention, AWorkerThatIsAwayForLongDoesNotFillTheDisk) {
   ASSERT_TRUE(WriteAcknowledged(dir_.path(), 10));
   for (int64_t step = 10; step < 90; ++step) Commit(step);

@@ -15,7 +15,8 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CORE, WORKERS, SUBMIT, SCHEDULE, BUNDLES, GANGS = (f"coordinator/core/{n}.cc" for n in ("core", "workers", "submit", "schedule", "bundles", "gangs"))
+CORE, WORKERS, SUBMIT, SCHEDULE, BUNDLES, GANGS, TRUNKS = (
+    f"coordinator/core/{n}.cc" for n in ("core", "workers", "submit", "schedule", "bundles", "gangs", "trunks"))
 
 MUTATIONS = [  # name, file, from, to
     ("stale_attempt_number", WORKERS,
@@ -64,6 +65,10 @@ MUTATIONS = [  # name, file, from, to
      "    if (At(id).live->worker == w.row.id) EndAttempt(At(id), Outcome::kLost, why, \"\", \"{}\", w.row.id);"),
     ("half_a_gang_is_granted", GANGS, "    if (placed == need.ranks) return out;\n  }\n  return {};", "    if (placed == need.ranks) return out;\n  }\n  return out;"),
     ("gangs_across_networks", GANGS, "if (p.gang != gang) out.clear(), placed = 0, gang = p.gang;", "gang = p.gang;"),
+    ("begins_past_what_it_shares", TRUNKS, "checkpoints.upper_bound(stage.row.trunk_step)", "checkpoints.end()"),
+    ("what_waits_for_a_trunk_is_forgotten", CORE, "  Place(stage);\n  PlaceOthers(stage);\n", "  Place(stage);\n"),
+    ("a_branch_keeps_what_it_measured_before", SCHEDULE, "branched ? -1 : stage.row.checkpoint_step", "stage.row.checkpoint_step"),
+    ("trunks_are_forgotten_at_a_restart", CORE, "  KnowTrunks(s.trunks);\n", ""),
     ("members_are_forgotten_at_a_restart", CORE, "    for (const AttemptMember& m : a.members) {", "    for (const AttemptMember& m : std::vector<AttemptMember>{}) {"),
 ]
 

@@ -45,7 +45,7 @@ TEST(Sim, NothingGoesWrongInAHundredSeeds) {
        {"event_adopted", "event_rolled_back", "event_worker_lost", "event_incarnation_raised",
         "event_retried", "event_cancelled", "outcome_preempted", "outcome_lost", "outcome_failed",
         "outcome_out_of_memory", "outcome_diverged", "outcome_infeasible", "outcome_succeeded",
-        "stage_failed", "stage_cancelled", "put_back", "gangs"}) {
+        "stage_failed", "stage_cancelled", "put_back", "gangs", "branched"}) {
     EXPECT_GT(counts[happens], 0) << happens;
   }
   for (int kind = 0; kind < kFaultKinds; ++kind) {

@@ -1,10 +1,16 @@
 #include "trainer/spec/parse.h"
 
+#include <unistd.h>
+
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "tests/spec/specs.h"
+#include "trainer/schedule.h"
 #include "trainer/spec/cost.h"
+#include "trainer/spec/sha256.h"
 
 namespace plumb::spec {
 namespace {
@@ -180,6 +186,117 @@ TEST(Key, ExecutionFieldsDoNotChangeItAndResultFieldsDo) {
         R"("train.ranks": 2)", R"("model.rope_base": 500)", R"("train.final_lr_fraction": 0)"}) {
     EXPECT_NE(Key(ResolvedOrDie("{" + base + ", " + other + "}")), key) << other;
   }
+}
+
+TEST(PrefixKey, BudgetsAndCooldownsOfOneRateShareWhatComesBeforeTheCooldown) {
+  const auto of = [](const std::string& train, const std::string& rest = "") {
+    return ResolvedOrDie("{\"train\": {" + train + "}" + (rest.empty() ? "" : ", " + rest) + "}");
+  };
+  const TrialSpec wsd =
+      of(R"("schedule": "wsd", "decay_fraction": 0.1, "warmup_steps": 5, "steps": 100)");
+  const std::string key = PrefixKey(wsd);
+  ASSERT_FALSE(key.empty());
+  EXPECT_EQ(TrunkSteps(wsd), 90);
+  const TrialSpec constant = of(R"("schedule": "constant", "warmup_steps": 5, "steps": 700)");
+  EXPECT_EQ(TrunkSteps(constant), 700);
+  for (const TrialSpec& same :
+       {constant,
+        of(R"("schedule": "wsd", "decay_fraction": 0.3, "warmup_steps": 5, "tokens": 4096000)"),
+        of(R"("schedule": "wsd", "final_lr_fraction": 0, "warmup_fraction": 0.05, "steps": 100)"),
+        of(R"("schedule": "constant", "warmup_steps": 5, "steps": 9, "log_every": 1)",
+           R"("eval": {"points": 3, "tokens": 0, "final_tokens": 9, "train_tokens": 0})")})
+    EXPECT_EQ(PrefixKey(same), key) << Canonical(same, With::kResultOnly);
+  for (const TrialSpec& other :
+       {of(R"("schedule": "constant", "steps": 700)"),  // another warm-up
+        of(R"("schedule": "wsd", "warmup_fraction": 0.05, "steps": 200)"),
+        of(R"("schedule": "constant", "warmup_steps": 5, "steps": 700, "lr": 0.002)"),
+        of(R"("schedule": "constant", "warmup_steps": 5, "steps": 700)", R"("seed.data": 1)"),
+        of(R"("schedule": "constant", "warmup_steps": 5, "steps": 700)", R"("data.digest": "x")"),
+        of(R"("schedule": "constant", "warmup_steps": 5, "steps": 700)",
+           R"("execution.threads": 2)"),
+        of(R"("schedule": "constant", "warmup_steps": 5, "steps": 700, "divergence_factor": 9)")})
+    EXPECT_NE(PrefixKey(other), key) << Canonical(other, With::kExecution);
+  for (const TrialSpec& none :
+       {of(R"("steps": 100)"), of(R"("steps": 100, "schedule": "linear")"),
+        of(R"("steps": 100, "schedule": "constant")", R"("execution.share_trunk": false)"),
+        of(R"("steps": 100, "schedule": "constant")", R"("data.phases": "0.5:a=1;0.5:b=1")"),
+        of(R"("steps": 100, "schedule": "wsd", "decay_fraction": 1)")})
+    EXPECT_EQ(PrefixKey(none), "") << Canonical(none, With::kExecution);
+}
+
+TEST(PrefixKey, TheRateIsTheSameUpToWhereItIsShared) {
+  for (const double fraction : {0.0, 0.001, 0.07, 0.1, 0.25, 0.999, 1.0}) {
+    for (const int64_t steps : {1, 7, 10, 99, 1000}) {
+      TrialSpec wsd = ResolvedOrDie(R"({"train": {"steps": 5, "schedule": "wsd"}})");
+      wsd.train.steps = steps, wsd.train.decay_fraction = fraction;
+      TrialSpec flat = wsd;
+      flat.train.schedule = ScheduleKind::kConstant;
+      const int64_t shared = TrunkSteps(wsd);
+      ASSERT_LE(shared, steps);
+      for (int64_t s = 1; s <= steps; ++s) {
+        EXPECT_EQ(trainer::LearningRate(wsd.train, s) == trainer::LearningRate(flat.train, s),
+                  s <= shared)
+            << fraction << " of " << steps << " at " << s;
+      }
+    }
+  }
+}
+
+class WarmStart : public ::testing::Test {
+ protected:
+  WarmStart() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "plumb-init-XXXXXX").string();
+    dir_ = mkdtemp(pattern.data());
+    Write(R"({"model": {"d_model": 32}, "train": {"steps": 5}})");
+  }
+  ~WarmStart() override { std::filesystem::remove_all(dir_); }
+  void Write(const std::string& config) {
+    std::ofstream(dir_ + "/manifest.json") << R"({"config": )" << config << "}";
+    std::ofstream(dir_ + "/DONE") << "";
+  }
+  std::string Wrong(const std::string& model, const std::string& folder) {
+    TrialSpec s;
+    return Format(ParseResolved(R"({"train": {"steps": 9}, "model": )" + model +
+                                    R"(, "init": {"checkpoint": ")" + folder + "\"}}",
+                                &s));
+  }
+  std::string dir_;
+};
+
+TEST_F(WarmStart, TheDigestIsFilledInAndDecidesWhoTheTrialIs) {
+  const auto of = [&](const std::string& init) {
+    return ResolvedOrDie(
+        R"({"train": {"steps": 9, "schedule": "constant"}, "model": {"d_model": 32})" + init + "}");
+  };
+  const TrialSpec fresh = of(""), warm = of(R"(, "init": {"checkpoint": ")" + dir_ + "\"}");
+  EXPECT_EQ(warm.init.digest, Sha256HexOfFile(dir_ + "/manifest.json"));
+  EXPECT_NE(Key(warm), Key(fresh));
+  EXPECT_NE(PrefixKey(warm), PrefixKey(fresh));
+  // The same weights from elsewhere are the same trial; with the digest the folder is not read.
+  const TrialSpec moved =
+      of(R"(, "init": {"checkpoint": "/elsewhere", "digest": ")" + warm.init.digest + "\"}");
+  EXPECT_EQ(Key(moved), Key(warm));
+  EXPECT_NE(Key(of(R"(, "init": {"trial": 3})")), Key(of(R"(, "init": {"trial": 4})")));
+  EXPECT_EQ(Key(ResolvedOrDie(Canonical(warm, With::kExecution).dump())), Key(warm));
+}
+
+TEST_F(WarmStart, WhatIsNoCheckpointOrOfAnotherShapeIsRefused) {
+  EXPECT_EQ(Wrong(R"({"d_model": 32})", dir_), "");
+  EXPECT_NE(Wrong(R"({"d_model": 64})", dir_).find("in the checkpoint, and"), std::string::npos);
+  EXPECT_NE(Wrong(R"({"d_model": 32, "n_layers": 5})", dir_).find("has no tensor blocks.4."),
+            std::string::npos);
+  EXPECT_NE(Wrong(R"({"d_model": 32})", "step-9").find("absolute path"), std::string::npos);
+  EXPECT_NE(Wrong(R"({"d_model": 32})", "/nowhere").find("is no checkpoint"), std::string::npos);
+  Write("3");
+  EXPECT_NE(Wrong(R"({"d_model": 32})", dir_).find("config"), std::string::npos);
+  std::ofstream(dir_ + "/manifest.json") << "{";
+  EXPECT_NE(Wrong(R"({"d_model": 32})", dir_).find("damaged"), std::string::npos);
+  std::filesystem::remove(dir_ + "/DONE");
+  EXPECT_NE(Wrong(R"({"d_model": 32})", dir_).find("is no checkpoint"), std::string::npos);
+  TrialSpec s;
+  EXPECT_NE(Format(ParseResolved(R"({"train": {"steps": 9}, "init": {"digest": "a"}})", &s))
+                .find("of no checkpoint"),
+            std::string::npos);
 }
 
 TEST(Key, RowsOfOneBundleMayDifferInRatesAndSeedsOnly) {

@@ -110,10 +110,10 @@ TEST_F(StoreTest, NewFileGetsTheSchemaAndIsPlumbs) {
   Open();
   EXPECT_THAT(Query("PRAGMA user_version"), ElementsAre(absl::StrCat(Migrations().size())));
   EXPECT_THAT(Query("PRAGMA application_id"), ElementsAre(absl::StrCat(kApplicationId)));
-  EXPECT_THAT(
-      Query("SELECT name FROM sqlite_schema WHERE type = 'view' ORDER BY name"),
-      ElementsAre("sweep_recount", "v_attention", "v_cell", "v_curve", "v_finetune", "v_generation",
-                  "v_painters", "v_record", "v_route", "v_sweep", "v_topk", "v_trial"));
+  EXPECT_THAT(Query("SELECT name FROM sqlite_schema WHERE type = 'view' ORDER BY name"),
+              ElementsAre("sweep_recount", "v_attention", "v_cell", "v_curve", "v_finetune",
+                          "v_generation", "v_lineage", "v_painters", "v_record", "v_route",
+                          "v_sweep", "v_topk", "v_trial"));
   store_.reset();
   Open();
   EXPECT_EQ(store_->Load()->starts, 2);
@@ -506,6 +506,13 @@ TEST_F(StoreTest, LoadGivesBackWhatIsLive) {
 
 // From a file of this schema to those of older ones; views that it replaces are there, with columns
 // enough for those that read them.
+constexpr char kBackToEleven[] =
+    "DROP VIEW v_cell; DROP VIEW v_trial; DROP VIEW v_curve; DROP VIEW v_lineage; "
+    "CREATE VIEW v_cell AS SELECT 1; CREATE VIEW v_trial AS SELECT 1; "
+    "CREATE VIEW v_curve AS SELECT 1; DROP TABLE trunk; DROP INDEX stage_by_prefix; "
+    "DROP INDEX stage_by_branch; ALTER TABLE stage DROP COLUMN branch_step; "
+    "ALTER TABLE stage DROP COLUMN branch_stage_id; ALTER TABLE stage DROP COLUMN trunk_step; "
+    "ALTER TABLE stage DROP COLUMN prefix_key; PRAGMA user_version = 11;";
 constexpr char kBackToTen[] =
     "DROP VIEW v_sweep; DROP VIEW v_cell; DROP VIEW v_trial; "
     "CREATE VIEW v_cell AS SELECT 1; CREATE VIEW v_trial AS SELECT 1; "
@@ -532,7 +539,7 @@ TEST_F(StoreTest, SchemaSixWithRowsGetsGangsAndKeepsThem) {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
     ASSERT_TRUE(
         db->Execute(
-              absl::StrCat(kBackToTen, kBackToNine, kBackToEight,
+              absl::StrCat(kBackToEleven, kBackToTen, kBackToNine, kBackToEight,
                            "DROP TABLE server_start; DROP TABLE attempt_member; "
                            "ALTER TABLE stage DROP COLUMN ranks; ALTER TABLE worker DROP COLUMN "
                            "gang; PRAGMA user_version = 6;"))
@@ -558,7 +565,7 @@ TEST_F(StoreTest, EachStartHasAPlaceInTheFileAndANameOfItsOwn) {
   store_.reset();
   {  // as schema 7 left it
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToTen, kBackToNine, kBackToEight,
+    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToEleven, kBackToTen, kBackToNine, kBackToEight,
                                          "DROP TABLE server_start; PRAGMA user_version = 7;"))
                     .ok());
   }
@@ -601,7 +608,8 @@ TEST_F(StoreTest, SchemaEightWithRowsGetsGrowingSweepsAndKeepsThem) {
   store_.reset();
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToTen, kBackToNine, kBackToEight)).ok());
+    ASSERT_TRUE(
+        db->Execute(absl::StrCat(kBackToEleven, kBackToTen, kBackToNine, kBackToEight)).ok());
   }
   Open();
   EXPECT_THAT(Query("SELECT open, tune FROM sweep, sweep_trial"), ElementsAre("0|0"));
@@ -613,7 +621,7 @@ TEST_F(StoreTest, SchemaNineWithRowsGetsRungsAndKeepsThem) {
   store_.reset();
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToTen, kBackToNine)).ok());
+    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToEleven, kBackToTen, kBackToNine)).ok());
   }
   Open();
   EXPECT_THAT(Query("SELECT until_step, tuned_json FROM stage, cell"), ElementsAre("-1|{}"));
@@ -621,12 +629,108 @@ TEST_F(StoreTest, SchemaNineWithRowsGetsRungsAndKeepsThem) {
   EXPECT_TRUE(store_->Load()->looks.empty());
 }
 
+TEST_F(StoreTest, SchemaElevenWithRowsGetsTrunksAndKeepsThem) {
+  OpenWithAttempt();
+  ASSERT_TRUE(Commit({Batch(1, 1, {{1, 0.5}})}).ok());
+  store_.reset();
+  {
+    absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
+    const absl::Status s = db->Execute(kBackToEleven);
+    ASSERT_TRUE(s.ok()) << s;
+  }
+  Open();
+  EXPECT_THAT(Query("SELECT prefix_key, trunk_step, branch_stage_id, branch_step FROM stage"),
+              ElementsAre("|0|-|0"));
+  EXPECT_THAT(Query("SELECT step, value, source_trial_id FROM v_curve"), ElementsAre("1|0.5|1"));
+  EXPECT_THAT(Query("SELECT branch_trial_id, branch_step, trunk_trial_id FROM v_trial"),
+              ElementsAre("-|-|1"));
+  EXPECT_THAT(store_->Load()->trunks, IsEmpty());
+}
+
+TEST_F(StoreTest, ATrialThatBranchedHasTheTrunksCurveAndItsOwnResults) {
+  OpenWithAttempt();  // trial 1, of which 2 began at step 2, of which 3 began at step 4
+  const auto series = [](int64_t stage, std::vector<MeasurementBatch::Point> points) {
+    auto b = std::make_shared<MeasurementBatch>();
+    b->first_seq = b->last_seq = 1;
+    b->series.push_back({.name = "train/loss", .points = std::move(points)});
+    return ApplyBatch{
+        .fence = {.incarnation = 1, .attempt = {StageId{stage}, 1}, .session = SessionId{1}},
+        .batch = b};
+  };
+  std::vector<Change> changes = {series(1, {{1, 0.1}, {2, 0.2}, {3, 9}})};
+  for (int64_t id : {2, 3}) {
+    const StageRow stage{.id = StageId{id},
+                         .trial = TrialId{id},
+                         .name = "pretrain",
+                         .kind = "pretrain",
+                         .prefix_key = "p",
+                         .trunk_step = 2 * id};
+    changes.push_back(InsertTrial{{.id = TrialId{id}, .key = absl::StrCat("k", id)}});
+    changes.push_back(InsertStage{stage});
+    changes.push_back(InsertSweepTrial{{.sweep = SweepId{1}, .idx = id - 1, .trial = TrialId{id}}});
+    StageRow branched = stage;
+    branched.branch_stage = StageId{id - 1};
+    branched.branch_step = 2 * (id - 1);
+    branched.attempts = 1;
+    branched.checkpoint_step = 2 * (id - 1);
+    branched.checkpoint_path = "path";
+    branched.checkpoint_digest = "digest";
+    changes.push_back(OpenAttempt{.row = {.id = {StageId{id}, 1},
+                                          .incarnation = 1,
+                                          .worker = WorkerId{1},
+                                          .session = SessionId{1},
+                                          .start_step = 2 * (id - 1)}});
+    changes.push_back(UpdateStage{branched});
+  }
+  changes.push_back(series(2, {{3, 0.3}, {4, 0.4}, {5, 9}}));
+  changes.push_back(series(3, {{5, 0.5}, {6, 0.6}}));
+  const absl::Status s = Commit(changes);
+  ASSERT_TRUE(s.ok()) << s;
+  EXPECT_THAT(
+      Query("SELECT step, value, source_trial_id FROM v_curve WHERE trial_id = 3 ORDER BY step"),
+      ElementsAre("1|0.1|1", "2|0.2|1", "3|0.3|2", "4|0.4|2", "5|0.5|3", "6|0.6|3"));
+  EXPECT_THAT(Query("SELECT step, value FROM v_curve WHERE trial_id = 2 ORDER BY step"),
+              ElementsAre("1|0.1", "2|0.2", "3|0.3", "4|0.4", "5|9.0"));
+  EXPECT_THAT(
+      Query("SELECT trial_id, train_loss, branch_trial_id, branch_step, trunk_trial_id FROM "
+            "v_trial ORDER BY trial_id"),
+      ElementsAre("1|9.0|-|-|1", "2|9.0|1|2|1", "3|0.6|2|4|1"));
+  EXPECT_THAT(Query("SELECT source_trial_id, through_step, generation FROM v_lineage WHERE "
+                    "trial_id = 3 ORDER BY generation"),
+              ElementsAre("2|4|1", "1|2|2"));
+  const auto stages = store_->Find(TrialId{3});
+  EXPECT_EQ((*stages)->stages[0].branch_stage, StageId{2});
+  EXPECT_EQ((*stages)->stages[0].branch_step, 4);
+  EXPECT_EQ((*stages)->stages[0].trunk_step, 6);
+}
+
+TEST_F(StoreTest, TrunksAreFoundByTheirPrefixKeyTheNewestStands) {
+  OpenWithAttempt();
+  const auto trunk = [](const std::string& prefix, int64_t step, const std::string& digest) {
+    return PutTrunk{{.prefix_key = prefix,
+                     .step = step,
+                     .stage = StageId{1},
+                     .path = "path",
+                     .digest = digest}};
+  };
+  ASSERT_TRUE(
+      Commit({trunk("p", 2, "a"), trunk("p", 2, "b"), trunk("p", 7, "c"), trunk("q", 1, "d")})
+          .ok());
+  ASSERT_TRUE(Commit({RemoveTrunk{"p", 7}, RemoveTrunk{"p", 8}}).ok());
+  const auto found = store_->FindTrunks({"p", "none"});
+  ASSERT_TRUE(found.ok()) << found.status();
+  ASSERT_EQ(found->size(), 1);
+  EXPECT_EQ(found->front().digest, "b");
+  EXPECT_EQ(found->front().trial, TrialId{1});
+  EXPECT_THAT(store_->Load()->trunks, IsEmpty()) << "of no live stage's prefix key";
+}
+
 TEST_F(StoreTest, SchemaTenWithRowsGetsTagsAndOriginsAndKeepsThem) {
   OpenWithAttempt();
   store_.reset();
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute(kBackToTen).ok());
+    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToEleven, kBackToTen)).ok());
   }
   Open();
   EXPECT_THAT(Query("SELECT trial_id, tags, note, is_foreign, origin_json FROM v_trial"),

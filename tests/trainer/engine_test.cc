@@ -215,6 +215,80 @@ TEST_F(EngineTest, ALeaseEndsThereAndAnExtensionGoesOn) {
   for (const auto& [point, value] : sink.Results("rest")) EXPECT_EQ(whole.at(point), value);
 }
 
+// Budgets of one rate: what is the same in both is computed once.
+TEST_F(EngineTest, ARunFromAnothersTrunkIsTheRunFromScratchBitForBit) {
+  const auto budget = [](int64_t steps, double lr = 3e-3) {
+    spec::TrialSpec s = Tiny("llama", steps);
+    s.train.schedule = spec::ScheduleKind::kWsd;
+    s.train.decay_fraction = 0.25, s.train.lr = lr, s.train.warmup_steps = 3;
+    return s;
+  };
+  Open(1);
+  RowRequest request = Request("short", budget(12));
+  request.keep_step = spec::TrunkSteps(budget(12));
+  ASSERT_EQ(request.keep_step, 9);
+  request.spec.execution.checkpoint_steps = 1;  // so that it would be dropped were it not kept
+  engine->AddRow(request);
+  Run();
+  const auto at_nine =
+      std::find_if(sink.checkpoints.at("short").begin(), sink.checkpoints.at("short").end(),
+                   [](const CheckpointRef& c) { return c.step == 9; });
+  ASSERT_NE(at_nine, sink.checkpoints.at("short").end());
+  const CheckpointRef trunk = *at_nine;
+  ASSERT_TRUE(std::filesystem::exists(trunk.path + "/DONE"));
+  engine->AddRow(Request("scratch", budget(40)));
+  Run();
+  RowRequest branch = Request("branch", budget(40));
+  branch.checkpoint = trunk;
+  engine->AddRow(branch);
+  Run();
+  ASSERT_EQ(sink.ended.at("branch").outcome, RowOutcome::kSucceeded)
+      << sink.ended.at("branch").cause;
+  const auto whole = sink.Results("scratch"), rest = sink.Results("branch");
+  EXPECT_GT(rest.size(), whole.size() / 2);
+  EXPECT_LT(rest.size(), whole.size());
+  for (const auto& [point, value] : rest) EXPECT_EQ(whole.at(point), value) << std::get<0>(point);
+  EXPECT_TRUE(rest.contains({"test/loss", -1, 40}));
+  // Not from a step in its cooldown, nor from a run of another rate.
+  RowRequest late = Request("late", budget(40));
+  late.checkpoint = sink.checkpoints.at("short").back();
+  ASSERT_EQ(late.checkpoint->step, 12);
+  engine->AddRow(late);
+  RowRequest rate = Request("rate", budget(40, 1e-3));
+  rate.checkpoint = trunk;
+  engine->AddRow(rate);
+  Run();
+  for (const char* row : {"late", "rate"}) {
+    EXPECT_EQ(sink.ended.at(row).outcome, RowOutcome::kFailed);
+    EXPECT_THAT(sink.ended.at(row).cause, testing::HasSubstr("does not compute the same")) << row;
+  }
+}
+
+TEST_F(EngineTest, AWarmStartHasTheWeightsAndNothingElse) {
+  Open(1);
+  engine->AddRow(Request("source", Tiny("llama")));
+  Run();
+  const CheckpointRef last = sink.checkpoints.at("source").back();
+  spec::TrialSpec still = Tiny("llama", 2);
+  still.train.lr = 0;
+  still.init = {.checkpoint = last.path, .digest = last.digest};
+  RowRequest request = Request("warm", still);
+  engine->AddRow(request);
+  EXPECT_EQ(sink.ended.at("warm").outcome, RowOutcome::kInfeasible) << "never with fresh weights";
+  request.row = "given";
+  request.checkpoint = last;
+  request.checkpoint->resume = false;
+  engine->AddRow(request);
+  Run();
+  ASSERT_EQ(sink.ended.at("given").outcome, RowOutcome::kSucceeded) << sink.ended.at("given").cause;
+  const std::tuple test = {std::string("test/loss"), int64_t{-1}, int64_t{2}};
+  EXPECT_EQ(sink.points.at("given").at(test), sink.points.at("source").at({"test/loss", -1, 20}));
+  request.row = "other";
+  request.checkpoint->digest = std::string(64, '0');
+  engine->AddRow(request);
+  EXPECT_EQ(sink.ended.at("other").outcome, RowOutcome::kInfeasible);
+}
+
 TEST_F(EngineTest, AnotherCorpusThanPlannedIsInfeasible) {
   Open(1);
   spec::TrialSpec s = Tiny("llama");

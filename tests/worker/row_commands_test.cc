@@ -51,6 +51,26 @@ TEST(RowCommands, RowsOfABundleOpenItOnceForAllOfThem) {
   EXPECT_EQ(second->commands[0]["command"], "add_row");
 }
 
+TEST(RowCommands, ATrainingBeginsWithWhatItsConfigNamesWhereNothingElseIsNamed) {
+  v1::Assignment a;
+  a.set_kind("pretrain");
+  a.set_config_json(
+      R"({"train": {"steps": 9}, "init": {"checkpoint": "/c/step-9", "digest": "d"}})");
+  v1::Assignment resumed = a, probe = a;
+  BeginWith(&a);
+  EXPECT_EQ(a.checkpoint_path(), "/c/step-9");
+  EXPECT_EQ(a.checkpoint_digest(), "d");
+  EXPECT_FALSE(a.resume());
+  resumed.set_checkpoint_path("/own/step-4");
+  resumed.set_resume(true);
+  BeginWith(&resumed);
+  EXPECT_EQ(resumed.checkpoint_path(), "/own/step-4");
+  EXPECT_TRUE(resumed.resume());
+  probe.set_kind("probe");
+  BeginWith(&probe);
+  EXPECT_EQ(probe.checkpoint_path(), "");
+}
+
 // What FindCorpus reads of a corpus: its manifest.
 void WriteManifest(const std::string& dir, const std::string& digest) {
   std::filesystem::create_directories(dir);

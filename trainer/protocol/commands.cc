@@ -157,6 +157,7 @@ void Commands::AddRow(const json& command) {
   request.until_step = Integer(command, "until_step", -1);
   request.checkpoint = ParseCheckpoint(command);
   request.checkpoint_dir = command.value("checkpoint_dir", "");
+  request.keep_step = Integer(command, "keep_step", 0);
   request.gang = ParseGang(command);
   // A no-op has no config, but where it reads values from one.
   const bool bowl = command.contains("stage") && command.at("stage").contains("bowl");

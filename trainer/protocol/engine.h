@@ -18,8 +18,8 @@ struct CheckpointRef {
   std::string path;    // the folder step-…
   std::string digest;  // SHA-256 of its manifest.json
   int64_t step = 0;
-  bool resume =
-      true;  // true: continue this stage bit for bit; false: the parent's, take its weights
+  bool resume = true;  // true: go on bit for bit, from this stage's own or one of a trial that is
+                       // the same up to there; false: the parent's, take its weights
 };
 
 // Which of a trial's ranks run at this trainer, where the others are on other machines.
@@ -39,6 +39,7 @@ struct RowRequest {
   int64_t until_step = -1;
   std::optional<CheckpointRef> checkpoint;
   std::string checkpoint_dir;
+  int64_t keep_step = 0;         // the checkpoint of this step is written and stays; 0: none
   std::optional<GangPart> gang;  // none: all ranks run here
 
   int64_t ranks_here() const { return gang ? gang->ranks_here : spec.train.ranks; }

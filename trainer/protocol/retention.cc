@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -35,6 +36,8 @@ void RetainCheckpoints(const std::string& dir, const std::string& newest) {
   std::error_code ignored;
   int64_t acknowledged = -1;
   const bool any = static_cast<bool>(std::ifstream(dir + "/acknowledged") >> acknowledged);
+  int64_t kept = -1;
+  std::ifstream(dir + "/kept") >> kept;
   const int64_t last = newest.empty() ? INT64_MAX : StepOf(fs::path(newest).filename());
   std::vector<std::pair<int64_t, fs::path>> steps;
   for (const auto& e : fs::directory_iterator(dir, ignored)) {
@@ -47,16 +50,17 @@ void RetainCheckpoints(const std::string& dir, const std::string& newest) {
                                   [&](const auto& s) { return any && s.first >= acknowledged; });
   const size_t from = static_cast<size_t>(first - steps.begin());
   for (size_t i = 0; i + kLast < steps.size(); ++i) {
-    if (i >= from && i <= from + kUnacknowledged) continue;
+    if ((i >= from && i <= from + kUnacknowledged) || steps[i].first == kept) continue;
     fs::remove(steps[i].second / "DONE", ignored);  // first: half a checkpoint is none
     fs::remove_all(steps[i].second, ignored);
   }
 }
 
-bool WriteAcknowledged(const std::string& dir, int64_t step) {
+namespace {
+bool WriteStep(const std::string& dir, const char* name, int64_t step) {
   std::error_code error;
   fs::create_directories(dir, error);
-  const std::string path = dir + "/acknowledged", temporary = path + ".new";
+  const std::string path = dir + "/" + name, temporary = path + ".new";
   {
     std::ofstream file(temporary, std::ios::trunc);
     file << step << "\n";
@@ -69,6 +73,16 @@ bool WriteAcknowledged(const std::string& dir, int64_t step) {
   fs::rename(temporary, path, error);
   return !error;
 }
+}  // namespace
+
+bool WriteAcknowledged(const std::string& dir, int64_t step) {
+  return WriteStep(dir, "acknowledged", step);
+}
+
+void WriteKept(const std::string& dir, int64_t step) {
+  if (!WriteStep(dir, "kept", step))
+    throw std::runtime_error("cannot write " + dir + "/kept: is the disk full?");
+}
 
 void RemoveLeftovers(const std::string& dir) {
   std::error_code ignored;
@@ -77,7 +91,8 @@ void RemoveLeftovers(const std::string& dir) {
     const std::string name = e.path().filename();
     const size_t at = name.rfind(".tmp-");
     const int pid = at == std::string::npos ? 0 : std::atoi(name.c_str() + at + 5);
-    if (name == "acknowledged.new" || (pid > 0 && kill(pid, 0) != 0 && errno == ESRCH))
+    if (name == "acknowledged.new" || name == "kept.new" ||
+        (pid > 0 && kill(pid, 0) != 0 && errno == ESRCH))
       left.push_back(e.path());
   }
   for (const fs::path& path : left) fs::remove_all(path, ignored);

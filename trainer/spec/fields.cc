@@ -99,6 +99,18 @@ std::vector<Field> Fields(TrialSpec& s) {
             {"seed of the initial weights, hashed with each parameter's name", "", kResult, kRow});
   t.Integer("seed.data", s.seed.data, 0, kMaxInteger,
             {"seed of the data order", "", kResult, kRow});
+  t.Integer("init.trial", s.init.trial, 0, kMaxInteger,
+            {"begin with the weights of this trial's last checkpoint, and a fresh optimizer; 0: "
+             "with fresh weights",
+             "", kExecution, kFree});
+  t.Text(
+      "init.checkpoint", s.init.checkpoint,
+      {"the same from the folder of a checkpoint (step-…), an absolute path; of init.trial it is "
+       "set at submit",
+       "", kExecution, kFree});
+  t.Text("init.digest", s.init.digest,
+         {"SHA-256 of that checkpoint's manifest.json: what decides the result; set at submit", "",
+          kResult, kRow});
   t.Choice("numerics.device", s.numerics.device, {"kind of device"});
   t.Named("numerics.dtype", s.numerics.dtype, {"float32"}, {"arithmetic of the training step"});
   t.Integer("execution.threads", s.execution.threads, 1, 1024,
@@ -113,6 +125,12 @@ std::vector<Field> Fields(TrialSpec& s) {
          {"how long a rank of train.ranks waits for the others within a step before the attempt "
           "ends as failed and is tried again",
           "s", kExecution, kFree});
+  t.Flag(
+      "execution.share_trunk", s.execution.share_trunk,
+      {"begin from a checkpoint of a trial that computes the same up to there (schedules constant "
+       "and wsd, whose rate does not depend on the budget before the cooldown), and let others "
+       "begin from this one's; false: from step 0, so that budgets are independent runs",
+       "", kExecution, kFree});
   return std::move(t.fields);
 }
 

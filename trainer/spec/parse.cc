@@ -48,6 +48,12 @@ std::vector<std::string> Components(const TrialSpec& s) {
   return out;
 }
 
+json Semantics(const TrialSpec& s) {
+  json versions = json::object();
+  for (const std::string& used : Components(s)) versions[used] = VersionOf(used);
+  return versions;
+}
+
 // By path. Built once: keys are computed for every trial of a sweep.
 const std::map<std::string, json>& Defaults() {
   static const auto* const defaults = [] {
@@ -189,10 +195,48 @@ json Canonical(const TrialSpec& resolved, With with) {
 }
 
 std::string Key(const TrialSpec& resolved) {
-  json versions = json::object();
-  for (const std::string& used : Components(resolved)) versions[used] = VersionOf(used);
-  return Sha256Hex(
-      json{{"config", Canonical(resolved, With::kResultOnly)}, {"semantics", versions}}.dump());
+  json of = {{"config", Canonical(resolved, With::kResultOnly)},
+             {"semantics", Semantics(resolved)}};
+  // Not known yet which checkpoint that is; two trials are two.
+  if (resolved.init.trial > 0 && resolved.init.digest.empty())
+    of["init_trial"] = resolved.init.trial;
+  return Sha256Hex(of.dump());
+}
+
+int64_t TrunkSteps(const TrialSpec& s) {
+  if (!s.data.phases.empty()) return 0;  // fractions of the budget
+  switch (s.train.schedule) {
+    case ScheduleKind::kConstant:
+      return s.train.steps;
+    case ScheduleKind::kWsd: {  // as trainer/schedule.h
+      const double steps = static_cast<double>(s.train.steps);
+      const double decay = std::round(s.train.decay_fraction * steps);
+      return decay < 1 ? s.train.steps : static_cast<int64_t>(steps - decay);
+    }
+    case ScheduleKind::kCosine:
+    case ScheduleKind::kLinear:
+      return 0;
+  }
+  return 0;
+}
+
+std::string PrefixKey(const TrialSpec& resolved) {
+  if (!resolved.execution.share_trunk || TrunkSteps(resolved) < 1) return "";
+  const TrialSpec fresh;
+  TrialSpec s = resolved;
+  s.train.steps = s.train.tokens = 0;
+  s.train.flops = s.train.epochs = 0;
+  s.train.schedule = ScheduleKind::kConstant;
+  s.train.decay_fraction = fresh.train.decay_fraction;
+  s.train.final_lr_fraction = fresh.train.final_lr_fraction;
+  s.train.log_every = fresh.train.log_every;
+  // Its sequence length stays: models have room for it.
+  s.eval = {.seq_len = s.eval.seq_len};
+  return Sha256Hex(json{{"prefix", Canonical(s, With::kResultOnly)},
+                        {"semantics", Semantics(resolved)},
+                        {"threads", s.execution.threads},
+                        {"micro_batch", s.execution.micro_batch}}
+                       .dump());
 }
 
 std::string FusionKey(const TrialSpec& resolved) {

@@ -51,6 +51,17 @@ nlohmann::json Canonical(const TrialSpec& resolved, With with);
 // semantics versions of the components used. The data digest is a field (data.digest).
 std::string Key(const TrialSpec& resolved);
 
+// The last step whose state is the same in every run of this prefix key; 0: there is none. Before
+// its cooldown a run of schedule constant or wsd does not depend on its budget: all of a constant
+// run's steps, and those of wsd up to its cooldown.
+int64_t TrunkSteps(const TrialSpec& resolved);
+
+// SHA-256 (hex) of what decides the state, weights and moments, at steps up to TrunkSteps(): of
+// Key() without the budget, the cooldown, and what is measured when; threads and micro-batch are in
+// it, as they decide the last bits. Empty where TrunkSteps() is 0, and where it is not to be shared
+// (execution.share_trunk).
+std::string PrefixKey(const TrialSpec& resolved);
+
 // Trials of equal fusion key may share a bundle: SHA-256 (hex) of the fields marked Fusion::kKey.
 std::string FusionKey(const TrialSpec& resolved);
 

@@ -6,6 +6,7 @@
 #include "trainer/spec/block_manifest.h"
 #include "trainer/spec/choices.h"
 #include "trainer/spec/cost.h"
+#include "trainer/spec/init.h"
 #include "trainer/spec/mixture.h"
 #include "trainer/spec/parse.h"
 
@@ -478,6 +479,9 @@ std::vector<SpecError> Resolve(TrialSpec* spec) {
   }
   ResolveMixture(s.data, e);
   ResolveTraining(s, e);
+  if (e.empty()) {
+    if (const std::string wrong = ResolveInit(&s); !wrong.empty()) e.Add("init.checkpoint", wrong);
+  }
   s.eval.points = std::min(s.eval.points, std::max<int64_t>(1, s.train.steps));
   if (e.empty()) *spec = s;
   return e.errors;

@@ -218,6 +218,14 @@ struct SeedSpec {
   int64_t data = 0;
 };
 
+// Weights that a run begins with, in place of fresh ones: those of a checkpoint, with an optimizer
+// that knows nothing, at step 0. The digest decides what is computed, the rest says where it is.
+struct InitSpec {
+  int64_t trial = 0;       // whose last checkpoint it is; the server fills in the two below
+  std::string checkpoint;  // its folder, an absolute path
+  std::string digest;      // SHA-256 of its manifest.json; Resolve() fills it from the folder
+};
+
 // How, on what kind of arithmetic: part of the result's identity.
 struct NumericsSpec {
   DeviceKind device = DeviceKind::kCpu;
@@ -231,6 +239,7 @@ struct ExecutionSpec {
   double checkpoint_seconds = 30;     // cadence of checkpoints; 0: only on request and at the end
   int64_t checkpoint_steps = 0;       // and every so many steps; 0: by time alone
   double rank_timeout_seconds = 600;  // with train.ranks: how long a rank waits for the others
+  bool share_trunk = true;  // may begin from a checkpoint of a trial that is the same up to there
 };
 
 struct TrialSpec {
@@ -239,6 +248,7 @@ struct TrialSpec {
   TrainSpec train;
   EvalSpec eval;
   SeedSpec seed;
+  InitSpec init;
   NumericsSpec numerics;
   ExecutionSpec execution;
 };
