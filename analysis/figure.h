@@ -79,6 +79,21 @@ std::string Terminal(const CompareFigure& figure, const TerminalOptions& options
 std::string Svg(const CompareFigure& figure);
 std::string Csv(const CompareFigure& figure);  // one row per difference
 
+// Named points with an interval in both directions: what something costs against what it is worth.
+struct PointsFigure {
+  std::string title, x_label, y_label;
+  bool log_x = false;
+  struct Point {
+    std::string label;
+    double x = 0, x_low = 0, x_high = 0;  // ends that are not finite are not drawn
+    double y = 0, y_low = 0, y_high = 0;
+  };
+  std::vector<Point> points;
+};
+std::string Terminal(const PointsFigure& figure, const TerminalOptions& options);
+std::string Svg(const PointsFigure& figure);
+std::string Csv(const PointsFigure& figure);  // one row per point
+
 // Fewer points for drawing: in each of `buckets` equal parts of the (log) x range the first,
 // smallest, largest and last, so that no extreme is lost.
 std::vector<std::pair<double, double>> Bucketed(

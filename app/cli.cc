@@ -39,6 +39,7 @@ struct Line {
   UpArgs up;
   DemoArgs demo;
   SweepArgs sweep;
+  WhatIfArgs what_if;
   ModelArgs model;
   CoordCheckArgs coordcheck;
   SimArgs sim;
@@ -47,6 +48,7 @@ struct Line {
   ImportArgs importing;
   RemoveArgs remove;
   TrialArgs trial;
+  StageArgs stage;
   PlotArgs plot;
   CompareArgs compare;
   QueryArgs query;
@@ -97,7 +99,11 @@ void AddServe(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--slots", l.up.slots, "Trials at once (0: one per core)");
   c->add_option("--dir", l.up.dir, "The worker's folder (\"worker\" beside the database)");
   c->add_option("--data-root", l.up.data_root, "Where prepared corpora lie");
-  c->add_option("--trainer", l.up.trainer, "plumb-trainer (beside this program)");
+  c->add_option("--trainer", l.up.trainers,
+                "NAME=PATH: a trainer of yours (external: {trainer: NAME}); a PATH alone: "
+                "plumb-trainer (beside this program)");
+  c->add_flag("--allow-commands", l.up.allow_commands,
+              "Sweeps may have it run commands as this user (external: {command: …})");
   c->add_option("--listen", l.up.listen, "Loopback address; port 0: any free one");
   c->add_option("--suggester", l.up.suggester,
                 "Who chooses the points of searches (plumb-suggest beside this program); none: "
@@ -203,7 +209,11 @@ void AddServe(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--dir", l.worker.dir, "Its folder (\"worker\" beside the database)");
   c->add_option("--slots", l.worker.slots, "Trials at once (0: one per core)");
   c->add_option("--data-root", l.worker.data_root, "Where prepared corpora lie");
-  c->add_option("--trainer", l.worker.trainer, "plumb-trainer (beside this program)");
+  c->add_option("--trainer", l.worker.trainers,
+                "NAME=PATH: a trainer of yours (external: {trainer: NAME}); a PATH alone: "
+                "plumb-trainer (beside this program)");
+  c->add_flag("--allow-commands", l.worker.allow_commands,
+              "Sweeps may have it run commands as this user (external: {command: …})");
   c->add_option("--label", l.worker.labels, "A word that sweeps may ask for (resources: labels)");
   c->add_option("--memory-gib", l.worker.memory_gib,
                 "Memory for trials (0: nine tenths of what the devices have)");
@@ -322,10 +332,48 @@ void AddSweep(Builder& b, CLI::App* root, Line& l) {
                           [](const Line& x) { return PlanSweepCommand(x.context, x.sweep); });
   c->add_option("file", l.sweep.file, "Sweep file (-: standard input)")->required();
   c->add_option("--data-root", l.sweep.data_root, "Where prepared corpora lie");
-  c->add_option("--flops-per-second", l.sweep.flops_per_second, "Of one device, to predict time");
+  c->add_option("--flops-per-second", l.sweep.flops_per_second, "Of one slot, to predict time without a calibration");
+  c->add_flag("--calibrate", l.sweep.calibrate,
+              "First measure the sweep's extreme shapes on this machine, as many at once as it trains; kept beside --db");
+  c->add_option("--calibrate-seconds", l.sweep.calibrate_seconds, "Of each shape (1)");
+  c->add_option("--calibrate-shapes", l.sweep.calibrate_shapes, "At most so many (16)");
+  c->add_option("--memory-gib", l.sweep.memory_gib, "Of one device: which cells do not fit (the largest worker's)");
+  c->add_flag("--draw", l.sweep.draw, "Draw the plane of depth and width with lines of equal size and price");
+  c->add_option("--plane", l.sweep.plane, "Write that drawing as SVG");
+  c->add_option("--trainer", l.sweep.trainer, "plumb-trainer, to calibrate (beside plumb)");
   c->add_option("--assume-tokens", l.sweep.assume_tokens,
                 "Plan for corpora that are not prepared here, as if they had so many training "
                 "tokens: 700M, or by part ja=500M,en=500M");
+  c = b.Command(g, "simulate",
+                "What would searching cost, and how far from the best would it end? Starts nothing",
+                "plumb sweep simulate sweep.yaml --workers 4 --slots 2 --seeds 20",
+                [](const Line& x) { return SimulateSweep(x.context, x.what_if); });
+  WhatIfArgs& w = l.what_if;
+  c->add_option("file", w.file, "Sweep file; left out, that of the sweep in --curves-from");
+  c->add_option("--workers", w.workers, "Machines (4)");
+  c->add_option("--slots", w.slots, "Trials at once on each (2)");
+  c->add_option("--speeds", w.speeds, "Of the machines in turn, 1 being the rate given: 1,1,0.5")
+      ->delimiter(',');
+  c->add_option("--flops-per-second,--flops-per-s", w.flops_per_second,
+                "Of one slot; left out, what --db has measured, or 1e10");
+  c->add_option("--seeds", w.seeds, "Realisations of the curves (20)");
+  c->add_option("--seed", w.seed, "The first of them (1)");
+  c->add_option("--searches", w.searches,
+                "Which: grid, asha-stop, asha-promote, hyperband, median, random, file (all)")
+      ->delimiter(',');
+  c->add_option("--share", w.share, "Of the candidates that random tries (1/3)");
+  c->add_option("--level", w.level, "Of intervals (0.95)");
+  c->add_option("--curves-from", w.curves_from,
+                "A results file: what its trials showed, instead of invented curves");
+  c->add_option("--sweep", w.sweep, "Which sweep of it (the newest)");
+  c->add_option("--crossing", w.crossing,
+                "Invented curves: decades by which the best rate falls in training (0.5)");
+  c->add_option("--spread", w.spread, "The same: deviation that no law predicts (0.03)");
+  c->add_option("--seed-sd", w.seed_sd, "The same: deviation between seeds (0.01)");
+  c->add_option("--noise", w.noise, "The same: deviation of an evaluation (0.005)");
+  c->add_option("--svg", w.svg, "Draw regret against cost into this file");
+  c->add_option("--data-root", w.data_root, "Where prepared corpora lie");
+  c->add_option("--assume-tokens", w.assume_tokens, "As for plan");
   const auto waits = [&l](CLI::App* to) {
     to->add_option("--fail-on", l.sweep.fail_on,
                    "Exit with 7 when any, all or never trials failed");
@@ -418,6 +466,45 @@ void AddTrial(Builder& b, CLI::App* root, Line& l) {
           "plumb trial routes 3");
   records("painters", "Perplexity with the layers executed otherwise", "plumb trial painters 3");
   records("finetune", "Accuracy of each fine-tuning run", "plumb trial finetune 3");
+}
+
+void AddStage(Builder& b, CLI::App* root, Line& l) {
+  CLI::App* g = b.Group(root, "stage", "Stages of trials: list, retry, and add to what has ended",
+                        "plumb stage run evaluate --where 'n_layers >= 4' --dry-run");
+  CLI::App* c = b.Command(g, "list", "Stages of a sweep's trials",
+                          "plumb stage list --sweep 1 --kind evaluate --state failed",
+                          [](const Line& x) { return ListStages(x.context, x.stage); });
+  c->add_option("--sweep", l.stage.sweep, "Sweep (the newest)");
+  c->add_option("--trial", l.stage.trials, "Of these trials instead")->delimiter(',');
+  c->add_option("--kind", l.stage.kind, "Only of this kind");
+  c->add_option("--name", l.stage.name, "Only of this name");
+  c->add_option("--state", l.stage.state, "Only in this state");
+  c->add_option("--limit", l.stage.limit, "At most so many (500); 0: all");
+  const auto one = [&l](CLI::App* to) {
+    to->add_option("trial", l.stage.trial, "Trial")->required();
+    to->add_option("name", l.stage.name, "Stage")->required();
+  };
+  one(b.Command(g, "show", "One stage: settings, state, attempts", "plumb stage show 3 glue",
+                [](const Line& x) { return ShowStage(x.context, x.stage); }));
+  one(b.Command(g, "retry", "A new budget of attempts for it alone, and what waited for it",
+                "plumb stage retry 3 glue",
+                [](const Line& x) { return RetryStage(x.context, x.stage); }));
+  c = b.Command(g, "run", "Adds a stage to trials, finished or not",
+                "plumb stage run evaluate --where 'n_layers >= 4 and variant == sas' --settings "
+                "'splits: [test]' --dry-run",
+                [](const Line& x) { return RunStage(x.context, x.stage); });
+  c->add_option("kind", l.stage.kind, "Of plumb schema stages");
+  c->add_option("--where", l.stage.where,
+                "Which trials, in the words of a sweep file's where: fields, axes, variant, state, "
+                "replicate, aa, objective");
+  c->add_option("--sweep", l.stage.sweep, "Sweep (the newest)");
+  c->add_option("--trial", l.stage.trials, "These trials instead")->delimiter(',');
+  c->add_flag("--tune", l.stage.tune, "Also trials that tuned a nuisance value");
+  c->add_option("--from", l.stage.from, "The stage that it follows (the first)");
+  c->add_option("--name", l.stage.name, "What it is called (its kind)");
+  c->add_option("--settings", l.stage.settings, "As in a sweep file: 'splits: [test], tokens: 1M'");
+  c->add_option("--file", l.stage.file, "All of it from a file: {NAME: {from: PARENT, KIND: {…}}}");
+  c->add_flag("--dry-run", l.stage.dry_run, "Only say which trials get it");
 }
 
 void AddResults(Builder& b, CLI::App* root, Line& l) {
@@ -766,6 +853,7 @@ int RunCli(int argc, char** argv) {
   AddServe(builder, &root, line);
   AddSweep(builder, &root, line);
   AddTrial(builder, &root, line);
+  AddStage(builder, &root, line);
   AddResults(builder, &root, line);
   AddModel(builder, &root, line);
   AddBlock(builder, &root, line);

@@ -41,7 +41,8 @@ int RunTop(const Context& context, const TopArgs& args);
 struct WorkerArgs {
   std::string name, dir, data_root, trainer;
   int slots = 0, exit_when_idle = 0, parent = 0;
-  std::vector<std::string> labels;
+  std::vector<std::string> labels, trainers;  // trainers: NAME=PATH
+  bool allow_commands = false;
   bool shared_checkpoints = false;
   std::string gang_address;
   std::string gpu;        // "", a number, or "all": a worker for each
@@ -65,6 +66,8 @@ int SetUser(const Context& context, const UserArgs& args);
 struct UpArgs {
   std::string dir, data_root, trainer, listen = "127.0.0.1:0";
   std::string suggester;  // "": beside this program; "none": there is to be none
+  std::vector<std::string> trainers;  // NAME=PATH
+  bool allow_commands = false;
   int slots = 0;
 };
 int RunUp(const Context& context, const UpArgs& args);
@@ -104,10 +107,28 @@ struct SweepArgs {
   double timeout = 0;           // seconds to wait; 0: no limit
   double flops_per_second = 0;  // for plan
   std::string assume_tokens;    // for plan: "700M", "ja=500M,en=500M"
+  bool calibrate = false, draw = false;
+  double calibrate_seconds = 1;  // of each shape
+  int64_t calibrate_shapes = 16;
+  double memory_gib = 0;   // of the device to fit on; 0: of the largest worker
+  std::string plane;       // an SVG file
+  std::string trainer;
   std::string tag;              // for list
 };
 int PlanSweepCommand(const Context& context, const SweepArgs& args);
 int SubmitSweep(const Context& context, const SweepArgs& args);
+struct WhatIfArgs {
+  std::string file, data_root, assume_tokens, svg, curves_from;
+  std::vector<std::string> searches;
+  int64_t sweep = 0;  // of curves_from; 0: the newest
+  int64_t workers = 4, slots = 2, seeds = 20, seed = 1;
+  std::vector<double> speeds;
+  double flops_per_second = 0;  // of a slot; 0: as measured, or assumed
+  double level = 0.95;
+  std::string share = "1/3";  // of the candidates, for random
+  double crossing = 0.5, spread = 0.03, seed_sd = 0.01, noise = 0.005;
+};
+int SimulateSweep(const Context& context, const WhatIfArgs& args);
 int ListSweeps(const Context& context, const SweepArgs& args);
 int ShowSweep(const Context& context, const SweepArgs& args);
 int WatchSweepCommand(const Context& context, const SweepArgs& args);
@@ -158,6 +179,18 @@ int CancelTrial(const Context& context, const TrialArgs& args);
 int RetryTrial(const Context& context, const TrialArgs& args);
 // `command`: of app/records.h's FindRecordView.
 int ShowRecords(const Context& context, const std::string& command, const TrialArgs& args);
+
+struct StageArgs {
+  int64_t sweep = 0, trial = 0;
+  std::vector<int64_t> trials;
+  std::string kind, name, from, settings, file, where, state;
+  int64_t limit = 500;
+  bool tune = false, dry_run = false;
+};
+int ListStages(const Context& context, const StageArgs& args);
+int ShowStage(const Context& context, const StageArgs& args);
+int RetryStage(const Context& context, const StageArgs& args);
+int RunStage(const Context& context, const StageArgs& args);
 
 struct PlotArgs {
   int64_t sweep = 0;

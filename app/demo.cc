@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "app/calibration.h"
 #include "app/client.h"
 #include "app/commands.h"
 #include "app/database.h"
@@ -138,6 +139,7 @@ absl::StatusOr<int> Run(const Context& context, const DemoArgs& args, const std:
   std::string yaml = kDemoSweep;
   if (!args.sweep.empty()) {
     ASSIGN_OR_RETURN(yaml, ReadSweepFile(args.sweep));
+    ASSIGN_OR_RETURN(yaml, WithCalibration(context, yaml, CorporaOf(args.data_root, "")));
   }
   const std::string data_root = args.data_root.empty() ? data::DefaultRoot() : args.data_root;
   std::error_code error;

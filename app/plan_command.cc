@@ -1,5 +1,7 @@
 // plumb sweep plan, plumb schema trial|sweep, plumb init, plumb version: what needs neither server
 // nor database.
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -8,16 +10,22 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "app/calibration.h"
+#include "app/children.h"
 #include "app/commands.h"
 #include "app/database.h"
 #include "app/exit_code.h"
+#include "app/plane.h"
+#include "app/results.h"
 #include "app/signals.h"
 #include "app/submit.h"
 #include "app/table.h"
 #include "data/dataset.h"
+#include "store/sqlite.h"
 #include "sweeps/describe.h"
 #include "sweeps/number.h"
 #include "sweeps/plan.h"
+#include "sweeps/read_calibration.h"
 #include "sweeps/schema.h"
 #include "trainer/spec/parse.h"
 #include "trainer/spec/stage_settings.h"
@@ -44,7 +52,9 @@ absl::StatusOr<sweeps::CorpusInfo> LookUp(const std::string& root, const std::st
         .vocab_size = m.vocab_size,
         .train_tokens = m.split(data::Split::kTrain).tokens,
         .overlap_13gram_test = m.overlap_13gram[static_cast<int>(data::Split::kTest)],
-        .parts = std::move(parts)};
+        .parts = std::move(parts),
+        .splits = {m.split(data::Split::kTune).tokens, m.split(data::Split::kVal).tokens,
+                   m.split(data::Split::kTest).tokens}};
   } catch (const std::exception& e) {  // the data room throws; statuses begin here
     return absl::FailedPreconditionError(e.what());
   }
@@ -67,7 +77,8 @@ absl::StatusOr<sweeps::CorpusInfo> Assumed(const std::string& text, const std::s
   return info;
 }
 
-// The median rate of a trial alone that this database has measured; 0 where there is none.
+}  // namespace
+
 double MeasuredFlopsPerSecond(const std::string& db_path) {
   if (!std::filesystem::exists(db_path)) return 0;
   absl::StatusOr<store::Database> db = OpenResults(db_path);
@@ -80,6 +91,50 @@ double MeasuredFlopsPerSecond(const std::string& db_path) {
   for (auto row = rates->Step(); row.ok() && *row; row = rates->Step())
     values.push_back(rates->Double(0));
   return values.empty() ? 0 : values[values.size() / 2];
+}
+
+namespace {
+
+absl::StatusOr<double> GiB(double given) {
+  if (given < 0 || given > 1e6 || !std::isfinite(given))
+    return absl::InvalidArgumentError("--memory-gib: expected the memory of one device, as 24");
+  return given * 1073741824.0;
+}
+
+}  // namespace
+
+sweeps::CorpusLookup CorporaOf(const std::string& data_root, const std::string& assume_tokens) {
+  const std::string root = data_root.empty() ? data::DefaultRoot() : data_root;
+  return [root, assume_tokens](const std::string& c, const std::string& t) {
+    absl::StatusOr<sweeps::CorpusInfo> info = LookUp(root, c, t);
+    const bool assume = absl::IsNotFound(info.status()) && !assume_tokens.empty();
+    return assume ? Assumed(assume_tokens, t) : info;
+  };
+}
+
+namespace {
+
+// Some prices, where any will do that refuse nothing: evaluations are free.
+sweeps::Prices Guess(int64_t threads) {
+  sweeps::Prices p{.device = "any", .threads = threads};
+  p.seconds[static_cast<size_t>(sweeps::Unit::kStepFlops)] = 2e-11;
+  return p;
+}
+
+absl::Status Calibrate(const Context& context, const SweepArgs& args, const sweeps::SweepPlan& plan) {
+  if (!(args.calibrate_seconds > 0 && args.calibrate_seconds <= 600))
+    return absl::InvalidArgumentError("--calibrate-seconds: from above 0 to 600");
+  if (args.calibrate_shapes < 3 || args.calibrate_shapes > 200)
+    return absl::InvalidArgumentError("--calibrate-shapes: from 3 to 200");
+  const auto shapes = ShapesToMeasure(plan, static_cast<size_t>(args.calibrate_shapes));
+  if (shapes.empty()) return absl::FailedPreconditionError("nothing is trained here that could be measured");
+  const std::string trainer = args.trainer.empty()
+                                  ? (std::filesystem::path(ThisProgram()).parent_path() / "plumb-trainer").string()
+                                  : args.trainer;
+  absl::StatusOr<std::vector<ShapeRun>> runs = MeasureShapes(trainer, shapes, args.calibrate_seconds);
+  if (!runs.ok()) return runs.status();
+  const absl::StatusOr<std::string> path = DatabasePath(context);
+  return AddShapeRuns(CalibrationPath(path.ok() ? *path : context.db), *runs);
 }
 
 constexpr char kInitFile[] =
@@ -107,24 +162,45 @@ limits: {trials: 50}
 absl::StatusOr<sweeps::SweepPlan> PlanText(const std::string& yaml, const std::string& file,
                                            const std::string& data_root,
                                            const std::string& assume_tokens) {
-  const std::string root = data_root.empty() ? data::DefaultRoot() : data_root;
-  return sweeps::PlanSweep(yaml, file, [&](const std::string& c, const std::string& t) {
-    absl::StatusOr<sweeps::CorpusInfo> info = LookUp(root, c, t);
-    const bool assume = absl::IsNotFound(info.status()) && !assume_tokens.empty();
-    return assume ? Assumed(assume_tokens, t) : info;
-  });
+  return sweeps::PlanSweep(yaml, file, CorporaOf(data_root, assume_tokens));
 }
 
 int PlanSweepCommand(const Context& context, const SweepArgs& args) {
   absl::StatusOr<Format> format = ParseFormat(context.format);
   if (!format.ok()) return Finish(format.status());
+  absl::StatusOr<double> memory = GiB(args.memory_gib);
+  if (!memory.ok()) return Finish(memory.status());
   absl::StatusOr<std::string> yaml = ReadSweepFile(args.file);
   if (!yaml.ok()) return Finish(yaml.status());
-  auto plan = PlanText(*yaml, args.file, args.data_root, args.assume_tokens);
+  const sweeps::CorpusLookup corpora = CorporaOf(args.data_root, args.assume_tokens);
+  if (args.calibrate) {
+    // A file that counts in seconds cannot be planned before; its shapes do not depend on how long they take, unless
+    // they are solved for that.
+    const auto wanted = sweeps::WantsPrices(*yaml);
+    const auto shapes = sweeps::PlanSweep(wanted ? sweeps::WithPrices(*yaml, Guess(wanted->threads)) : *yaml,
+                                          args.file, corpora);
+    if (!shapes.ok()) return Finish(shapes.status());
+    if (const absl::Status done = Calibrate(context, args, *shapes); !done.ok()) return Finish(done);
+  }
+  yaml = WithCalibration(context, *yaml, corpora);
+  if (!yaml.ok()) return Finish(yaml.status());
+  auto plan = sweeps::PlanSweep(*yaml, args.file, corpora);
   if (!plan.ok()) return Finish(plan.status());
-  const double measured = args.flops_per_second > 0 ? 0 : MeasuredFlopsPerSecond(context.db);
-  const sweeps::PlanSummary summary =
-      sweeps::Summarize(*plan, args.flops_per_second > 0 ? args.flops_per_second : measured);
+  absl::StatusOr<sweeps::Surroundings> around = LookAround(context, corpora);
+  if (!around.ok()) return Finish(around.status());
+  around->memory_bytes = static_cast<int64_t>(*memory);
+  if (args.flops_per_second > 0) {  // said by hand: it is meant
+    around->prices.clear(), around->measured.clear();
+    around->flops_per_second = args.flops_per_second;
+  } else if (plan->prices) {  // what the file's seconds mean
+    std::erase_if(around->prices, [&](const sweeps::Prices& p) { return p.device == plan->prices->device; });
+    around->prices.insert(around->prices.begin(), *plan->prices);
+    around->device = plan->prices->device;
+  }
+  const sweeps::PlanSummary summary = sweeps::Summarize(*plan, *around);
+  if (!args.plane.empty()) {
+    if (const absl::Status drawn = DrawPlane(*plan, summary, args.plane); !drawn.ok()) return Finish(drawn);
+  }
   if (*format == Format::kJson || *format == Format::kJsonl) {
     std::string json = sweeps::SummaryJson(summary);
     if (json.empty() || json.back() != '\n') json += '\n';
@@ -139,25 +215,36 @@ int PlanSweepCommand(const Context& context, const SweepArgs& args) {
                             {"tokens"},
                             {"epochs"},
                             {"flops"},
-                            {"predicted_peak_bytes"}}};
+                            {"predicted_peak_bytes"},
+                            {"seconds"},
+                            {"seconds_band"},
+                            {"seconds_basis"},
+                            {"memory_bytes"},
+                            {"memory_basis"},
+                            {"disk_bytes"},
+                            {"known_trials"}}};
     for (const sweeps::CellCost& c : summary.cells) {
       table.rows.push_back({c.name, c.trials, c.params.total, c.params.non_embedding,
                             c.flops_per_token, c.steps, c.tokens, c.epochs, c.flops,
-                            c.predicted_peak_bytes});
+                            c.predicted_peak_bytes, c.seconds.value, c.seconds.band,
+                            std::string(sweeps::Name(c.seconds.basis)), c.memory.value,
+                            std::string(sweeps::Name(c.memory.basis)), c.disk_bytes, c.known_trials});
     }
     std::fputs(TableCsv(table).c_str(), stdout);
   } else {
     std::fputs(sweeps::SummaryText(summary).c_str(), stdout);
-    if (measured > 0) {
-      std::printf("\nTime: at the median rate of a trial alone in %s; evaluation not counted.\n",
-                  context.db.c_str());
-    } else if (args.flops_per_second <= 0) {
-      std::printf(
-          "\nTime: unknown; --db FILE of a sweep with `timing: true`, or --flops-per-second, "
-          "predicts it.\n");
+    const bool known = std::any_of(summary.cells.begin(), summary.cells.end(),
+                                   [](const sweeps::CellCost& c) { return c.seconds.basis != sweeps::Basis::kNone; });
+    if (!known && summary.total_flops > 0) {
+      std::printf("\nTime: unknown. `plumb sweep plan --calibrate %s` measures a few shapes on this machine; finished "
+                  "trials of --db count too.\n",
+                  args.file.c_str());
+    } else if (!summary.calibrated_device.empty()) {
+      std::printf("\nTime: of a slot while the machine's others are busy; evaluation, checkpoints and start included.\n");
     }
+    if (args.draw) std::printf("\n%s", PlaneText(*plan, summary).c_str());
   }
-  return kDone;
+  return Finish(sweeps::CheckRepeats(*plan));
 }
 
 int PrintTrialSchema(bool reference, const Context& context) {

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "app/tables.h"
 #include "domain/status_macros.h"
@@ -17,7 +18,10 @@ constexpr double kLevel = 0.9;
 
 std::string Label(const Cell& cell, const std::vector<std::string>& by) {
   return absl::StrJoin(by, " ", [&](std::string* out, const std::string& a) {
-    absl::StrAppend(out, LastWord(a), "=", ValueOf(cell, a));
+    const std::string value = ValueOf(cell, a);
+    double number = 0;
+    absl::StrAppend(out, LastWord(a), "=",
+                    IsNumber(value, &number) ? absl::StrFormat("%.10g", number) : value);
   });
 }
 

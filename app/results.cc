@@ -111,7 +111,7 @@ absl::StatusOr<v1::Trial> FetchTrial(const Context& context, int64_t id) {
     ASSIGN_OR_RETURN(store::Reader reader, OpenReader(context));
     ASSIGN_OR_RETURN(store::TrialView view, reader.Trial(TrialId{id}));
     v1::Trial trial;
-    coordinator::ToProto(view, &trial);
+    coordinator::ToProto(view, &trial, coordinator::TrialParts::kAll);
     return trial;
   }
   ASSIGN_OR_RETURN(Client client, Client::Connect(context));

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <thread>
 
 #include "absl/strings/numbers.h"
@@ -32,6 +33,36 @@ std::atomic<coordinator::Server*> server_to_stop = nullptr;
 
 std::string Absolute(const std::string& path) {
   return std::filesystem::absolute(path).lexically_normal().string();
+}
+
+// NAME=PATH among --trainer's values into `named`; the one without a name into `path`.
+absl::Status ReadTrainers(const std::vector<std::string>& given, std::string* path,
+                          std::map<std::string, std::string>* named) {
+  for (const std::string& text : given) {
+    const size_t at = text.find('=');
+    const std::string name = text.substr(0, at == std::string::npos ? 0 : at);
+    const std::string where = at == std::string::npos ? text : text.substr(at + 1);
+    if (at == std::string::npos || name.find('/') != std::string::npos) {
+      *path = text;
+      continue;
+    }
+    const bool plain = !name.empty() && name.size() <= 50 &&
+                       name.find_first_not_of(
+                           "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") ==
+                           std::string::npos;
+    if (!plain) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--trainer ", text, ": a name is 1 to 50 letters, digits, - _ ."));
+    }
+    if (access(where.c_str(), X_OK) != 0) {
+      return absl::NotFoundError(
+          absl::StrCat("--trainer ", text, ": ", where,
+                       " is no program (chmod +x it, with #! on its first line)"));
+    }
+    if (!named->emplace(name, Absolute(where)).second)
+      return absl::InvalidArgumentError(absl::StrCat("--trainer ", name, " is there twice"));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -103,7 +134,8 @@ int RunWorkersOfGpus(const Context& context, const WorkerArgs& args) {
     add("--name", absl::StrCat(name, "-gpu", gpu));
     add("--dir", absl::StrCat(dir, "/gpu", gpu));
     add("--data-root", args.data_root);
-    add("--trainer", args.trainer);
+    for (const std::string& trainer : args.trainers) add("--trainer", trainer);
+    if (args.allow_commands) words.push_back("--allow-commands");
     add("--until", args.until);
     if (args.slots > 0) add("--slots", absl::StrCat(args.slots));
     if (args.memory_gib > 0) add("--memory-gib", absl::StrCat(args.memory_gib));
@@ -141,6 +173,17 @@ int RunWorkerCommand(const Context& context, const WorkerArgs& args) {
   options.dir = args.dir.empty() ? DefaultWorkerDir(context.db) : args.dir;
   options.data_root = args.data_root;
   options.trainer_path = args.trainer;
+  if (absl::Status s = ReadTrainers(args.trainers, &options.trainer_path, &options.trainers);
+      !s.ok())
+    return Finish(s);
+  options.allow_commands = args.allow_commands;
+  for (const std::string& label : args.labels) {
+    if (label == "commands" || label.rfind("trainer=", 0) == 0) {
+      return Finish(absl::InvalidArgumentError(absl::StrCat(
+          "--label ", label, ": a worker says that of itself; write ",
+          label == "commands" ? std::string("--allow-commands") : "--trainer NAME=PATH")));
+    }
+  }
   options.slots = args.slots;
   options.labels = args.labels;
   options.shared_checkpoints = args.shared_checkpoints;
@@ -180,10 +223,11 @@ absl::Status StartCluster(const Context& context, const UpArgs& args, Children* 
     return absl::FailedPreconditionError(
         absl::StrCat("cannot make ", folder.string(), ": ", error.message()));
   }
-  const std::string trainer =
-      args.trainer.empty()
-          ? (std::filesystem::path(ThisProgram()).parent_path() / "plumb-trainer").string()
-          : args.trainer;
+  std::string trainer = args.trainer;
+  std::map<std::string, std::string> named;
+  if (absl::Status s = ReadTrainers(args.trainers, &trainer, &named); !s.ok()) return s;
+  if (trainer.empty())
+    trainer = (std::filesystem::path(ThisProgram()).parent_path() / "plumb-trainer").string();
   if (access(trainer.c_str(), X_OK) != 0) {
     return absl::FailedPreconditionError(absl::StrCat(
         "no trainer at ", trainer,
@@ -195,6 +239,9 @@ absl::Status StartCluster(const Context& context, const UpArgs& args, Children* 
   const bool had = stat(address_file.c_str(), &before) == 0;
   std::vector<std::string> server = {"server", "--db", context.db, "--listen", args.listen};
   std::vector<std::string> worker = {"worker", "start", "--db", context.db, "--trainer", trainer};
+  for (const auto& [name, path] : named)
+    worker.insert(worker.end(), {"--trainer", absl::StrCat(name, "=", path)});
+  if (args.allow_commands) worker.push_back("--allow-commands");
   // One machine: whoever else comes is better served by `plumb server`.
   worker.push_back("--shared-checkpoints");
   worker.insert(worker.end(),

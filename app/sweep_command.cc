@@ -17,6 +17,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
+#include "app/calibration.h"
 #include "app/client.h"
 #include "app/commands.h"
 #include "app/exit_code.h"
@@ -127,6 +128,8 @@ int SubmitSweep(const Context& context, const SweepArgs& args) {
   if (!yaml.ok()) return Finish(yaml.status());
   absl::StatusOr<Client> client = Client::Connect(context);
   if (!client.ok()) return Finish(client.status());
+  yaml = WithCalibration(context, *yaml, CorporaOf(args.data_root, args.assume_tokens));
+  if (!yaml.ok()) return Finish(yaml.status());
   auto response = Submit(*client, *yaml, args.file, NewRequestId());
   if (!response.ok()) return Finish(response.status());
   if (*format == Format::kTable) {

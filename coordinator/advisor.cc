@@ -67,7 +67,7 @@ absl::StatusOr<core::AdviseSweep::Addition> Add(const SweepPlan& plan, const cha
 
 absl::StatusOr<std::map<int64_t, Tuning>> ReadTunings(
     const SweepPlan& plan, const std::vector<PlannedTrial>& added, const std::vector<bool>& decided,
-    const std::vector<store::TrialProgress>& trials, store::Reader& reader) {
+    const std::vector<store::TrialProgress>& trials, store::Results& results) {
   std::map<int64_t, Tuning> out;
   const auto planned = std::ssize(plan.trials);
   const auto of = [&](const store::TrialProgress& t) -> const PlannedTrial& {
@@ -83,7 +83,7 @@ absl::StatusOr<std::map<int64_t, Tuning>> ReadTunings(
     if (!counts(of(t)) || out[of(t).cell].running > 0) continue;
     sweeps::TuneResult result{.values = of(t).tune_values};
     if (t.state == StageState::kSucceeded) {
-      ASSIGN_OR_RETURN(const auto points, reader.Points(t.stage, plan.tune->metric));
+      ASSIGN_OR_RETURN(const auto points, results.Points(t.stage, plan.tune->metric, -1));
       std::vector<double> values;
       for (const store::StepValue& p : points) values.push_back(p.value);
       result.value = sweeps::ValueAt(plan.tune->metric_at, values);
@@ -96,14 +96,14 @@ absl::StatusOr<std::map<int64_t, Tuning>> ReadTunings(
 // What the cells whose tune trials have ended come to.
 absl::Status Tune(const SweepPlan& plan, const std::vector<PlannedTrial>& added,
                   const std::vector<AdditionRow>& additions,
-                  const std::vector<store::TrialProgress>& trials, store::Reader& reader,
+                  const std::vector<store::TrialProgress>& trials, store::Results& results,
                   core::AdviseSweep* out) {
   std::vector<bool> decided(plan.cells.size());
   for (const AdditionRow& a : additions) {
     const json payload = json::parse(a.payload_json);
     if (payload.at("kind") == kWinner) decided.at(payload.at("cell").get<size_t>()) = true;
   }
-  ASSIGN_OR_RETURN(const auto tunings, ReadTunings(plan, added, decided, trials, reader));
+  ASSIGN_OR_RETURN(const auto tunings, ReadTunings(plan, added, decided, trials, results));
   for (const auto& [cell, tuning] : tunings) {
     if (tuning.running > 0) continue;
     const sweeps::TuneDecision decision = sweeps::ChooseWinner(*plan.tune, tuning.results);
@@ -157,14 +157,14 @@ absl::StatusOr<std::vector<PlannedTrial>> TrialsOf(const SweepPlan& plan,
 absl::StatusOr<core::AdviseSweep> Advise(const SweepPlan& plan,
                                          const std::vector<PlannedTrial>& added,
                                          const std::vector<AdditionRow>& additions, SweepId sweep,
-                                         Contest& contest, store::Reader& reader) {
+                                         Contest& contest, store::Results& results) {
   core::AdviseSweep out{.sweep = sweep};
-  ASSIGN_OR_RETURN(const std::vector<store::TrialProgress> trials, reader.Progress(sweep));
+  ASSIGN_OR_RETURN(const std::vector<store::TrialProgress> trials, results.Progress(sweep));
   if (!contest.empty()) {
-    RETURN_IF_ERROR(contest.Look(trials, reader, &out));
+    RETURN_IF_ERROR(contest.Look(trials, results, &out));
     out.open = contest.IsOn(trials);
   }
-  if (plan.tune != nullptr) RETURN_IF_ERROR(Tune(plan, added, additions, trials, reader, &out));
+  if (plan.tune != nullptr) RETURN_IF_ERROR(Tune(plan, added, additions, trials, results, &out));
   return out;
 }
 

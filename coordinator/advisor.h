@@ -1,6 +1,6 @@
 // What becomes of a sweep that decides as it goes: which values its cells' tuning chose, what then
-// runs, and which trials go on. A function of its plan and of what the database says, so that it
-// comes out the same after a restart.
+// runs, and which trials go on. A function of its plan and of what its trials have shown, so that
+// it comes out the same after a restart.
 #pragma once
 
 #include <vector>
@@ -21,10 +21,10 @@ absl::StatusOr<std::vector<sweeps::PlannedTrial>> TrialsOf(const sweeps::SweepPl
                                                            const AdditionRow& addition);
 
 // `added`: the trials of `additions`, in order. `contest` has all of them and the looks that the
-// database has.
+// database has; `results` is that database, or a simulated one.
 absl::StatusOr<core::AdviseSweep> Advise(const sweeps::SweepPlan& plan,
                                          const std::vector<sweeps::PlannedTrial>& added,
                                          const std::vector<AdditionRow>& additions, SweepId sweep,
-                                         Contest& contest, store::Reader& reader);
+                                         Contest& contest, store::Results& results);
 
 }  // namespace plumb::coordinator

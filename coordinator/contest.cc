@@ -39,6 +39,7 @@ void Contest::Join(const std::vector<sweeps::PlannedTrial>& trials) {
     if (place.rules >= 0) {
       sweeps::Stopping& stopping = rules_[place.rules].stopping;
       place.contestant = stopping.contestants();
+      rules_[place.rules].trials.push_back(std::ssize(places_));
       const bool apart = place.rules == tune_ || !across_;
       stopping.Add({.group = apart ? t.cell * kJoins + joins_ : 0,
                     .cell = t.cell,
@@ -59,7 +60,7 @@ bool Contest::Judges(int64_t idx) const { return places_[idx].rules >= 0; }
 
 void Contest::Take(int64_t idx, int64_t step, std::optional<double> value) {
   Place& p = places_[idx];
-  p.looked = step;
+  p.looked = std::max(p.looked, step);
   ++looks_;
   rules_[p.rules].stopping.Take({p.contestant, step, value});
 }
@@ -76,7 +77,34 @@ absl::Status Contest::Take(const std::vector<LookRow>& looks) {
   return absl::OkStatus();
 }
 
-absl::Status Contest::Look(const std::vector<store::TrialProgress>& trials, store::Reader& reader,
+// A place is spare for a group when none of its trials waits for one, or none runs (what waits then
+// cannot have the places that there are). What is promoted waits itself, so that one at a time goes
+// on, until the next is looked for when it has got its place.
+void Contest::Spare(const std::vector<store::TrialProgress>& trials, core::AdviseSweep* out) {
+  std::vector<const store::TrialProgress*> by_idx(places_.size());
+  for (const store::TrialProgress& t : trials) by_idx[t.idx] = &t;
+  for (Rules& rules : rules_) {
+    for (const sweeps::Stopping::Held& held : rules.stopping.HeldBack()) {
+      bool waits = false, runs = false;
+      for (const int64_t contestant : *held.group) {
+        const store::TrialProgress* t = by_idx[rules.trials[contestant]];
+        if (t == nullptr) continue;
+        const int64_t until = rules.stopping.Of(contestant).until_step;
+        const bool promoted = until < 0 || until > t->until_step;
+        waits |= t->state == StageState::kPending ||
+                 (t->state == StageState::kPaused && promoted && t->until_step >= 0);
+        runs |= t->state == StageState::kRunning;
+      }
+      if (waits && runs) continue;
+      const int64_t idx = rules.trials[held.trial];
+      const int64_t step = -1 - looks_;  // a look of its own
+      out->looks.push_back({.trial_idx = idx, .step = step});
+      Take(idx, step, std::nullopt);
+    }
+  }
+}
+
+absl::Status Contest::Look(const std::vector<store::TrialProgress>& trials, store::Results& results,
                            core::AdviseSweep* out) {
   out->looks_before = looks_;
   for (const store::TrialProgress& t : trials) {
@@ -89,7 +117,7 @@ absl::Status Contest::Look(const std::vector<store::TrialProgress>& trials, stor
       Take(t.idx, step, value);
     };
     ASSIGN_OR_RETURN(const std::vector<store::StepValue> points,
-                     reader.Points(t.stage, rules_[p.rules].series, p.looked));
+                     results.Points(t.stage, rules_[p.rules].series, p.looked));
     for (const store::StepValue& point : points) {
       if (!stopping.Wants(p.contestant, point.step)) continue;
       look(point.step, std::isfinite(point.value) ? std::optional(point.value) : std::nullopt);
@@ -100,6 +128,7 @@ absl::Status Contest::Look(const std::vector<store::TrialProgress>& trials, stor
     if (IsTerminal(t.state)) look(std::max(p.looked + 1, p.steps), std::nullopt);
     if (t.state == StageState::kPaused && p.looked < t.until_step) look(t.until_step, std::nullopt);
   }
+  Spare(trials, out);
   for (const store::TrialProgress& t : trials) {
     const Place& p = places_[t.idx];
     if (p.rules < 0 || IsTerminal(t.state)) continue;

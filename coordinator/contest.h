@@ -30,7 +30,7 @@ class Contest {
   // Looks of the database, in their order.
   absl::Status Take(const std::vector<LookRow>& looks);
   // What the trials have shown since: looks and the verdicts that follow.
-  absl::Status Look(const std::vector<store::TrialProgress>& trials, store::Reader& reader,
+  absl::Status Look(const std::vector<store::TrialProgress>& trials, store::Results& results,
                     core::AdviseSweep* out);
   // Whether a trial that the sweep's own rules judge has not ended.
   bool IsOn(const std::vector<store::TrialProgress>& trials) const;
@@ -39,6 +39,7 @@ class Contest {
   struct Rules {
     std::string series;
     sweeps::Stopping stopping;
+    std::vector<int64_t> trials = {};  // by contestant: its place in the sweep
   };
   struct Place {
     int rules = -1;  // none: no rule judges it
@@ -47,6 +48,7 @@ class Contest {
     int64_t looked = -1;  // step of its last look
   };
   void Take(int64_t idx, int64_t step, std::optional<double> value);
+  void Spare(const std::vector<store::TrialProgress>& trials, core::AdviseSweep* out);
 
   int tune_ = -1, main_ = -1;  // places among rules_
   bool across_ = false;

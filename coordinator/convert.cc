@@ -284,7 +284,7 @@ void ToProto(const store::SweepView& v, v1::Sweep* out) {
   out->set_imported(v.row.imported);
 }
 
-void ToProto(const store::TrialView& v, v1::Trial* out) {
+void ToProto(const store::TrialView& v, v1::Trial* out, TrialParts parts) {
   out->set_id(v.row.id.value);
   out->set_cell_id(v.cell_id);
   out->set_cell(v.cell.name);
@@ -305,6 +305,11 @@ void ToProto(const store::TrialView& v, v1::Trial* out) {
     stage->set_checkpoint_path(s.row.checkpoint_path);
     stage->set_branch_trial_id(s.branch_trial.value);
     stage->set_branch_step(s.row.branch_step);
+    if (parts == TrialParts::kAll) {
+      stage->set_settings_json(s.row.settings_json);
+      stage->set_reason(s.row.reason);
+      stage->set_labels(s.row.labels);
+    }
     for (size_t i = 0; i < s.attempts.size(); ++i) {
       const AttemptRow& a = s.attempts[i];
       v1::Attempt* attempt = stage->add_attempts();

@@ -25,7 +25,9 @@ void ToProto(const store::EventView& v, v1::Event* out);
 void ToProto(const store::EventView& view, v1::Event* out);
 void ToProto(const core::Core::UserView& view, v1::User* out);
 void ToProto(const store::SweepView& view, v1::Sweep* out);
-void ToProto(const store::TrialView& view, v1::Trial* out);
+// A list leaves out what a stage's line can do without.
+enum class TrialParts { kList, kAll };
+void ToProto(const store::TrialView& view, v1::Trial* out, TrialParts parts = TrialParts::kList);
 void ToProto(const core::Core::WorkerView& view, v1::Worker* out);
 
 }  // namespace plumb::coordinator

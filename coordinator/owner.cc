@@ -363,6 +363,7 @@ bool Owner::NeedsLookup(const Item& item) const {
   const bool looks_up = std::holds_alternative<core::MaterializeSlice>(item.event) ||
                         std::holds_alternative<core::CancelTrial>(item.event) ||
                         std::holds_alternative<core::RetryTrial>(item.event) ||
+                        std::holds_alternative<core::AddStage>(item.event) ||
                         std::holds_alternative<core::Annotate>(item.event) ||
                         std::holds_alternative<core::ImportTrials>(item.event) ||
                         std::holds_alternative<core::RemoveTrial>(item.event);
@@ -402,6 +403,9 @@ absl::Status Owner::LookUp(core::Event& event) {
     ASSIGN_OR_RETURN(retry->known, store_->Find(retry->trial));
     ASSIGN_OR_RETURN(retry->links, store_->LinksOf(retry->trial));
     ASSIGN_OR_RETURN(retry->trunks, store_->FindTrunks(PrefixKeysOf(*retry)));
+  } else if (auto* add = std::get_if<core::AddStage>(&event)) {
+    ASSIGN_OR_RETURN(add->known, store_->Find(add->trial));
+    ASSIGN_OR_RETURN(add->links, store_->LinksOf(add->trial));
   } else if (auto* annotate = std::get_if<core::Annotate>(&event)) {
     ASSIGN_OR_RETURN(annotate->known, store_->Find(annotate->trial));  // of none: none
   } else if (auto* import = std::get_if<core::ImportTrials>(&event)) {

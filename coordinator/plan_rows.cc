@@ -12,16 +12,18 @@
 #include "trainer/spec/cost.h"
 #include "trainer/spec/parse.h"
 #include "trainer/spec/sha256.h"
+#include "trainer/spec/stage_settings.h"
 
 namespace plumb::coordinator {
 namespace {
 
-// The labels that its sweep asks for, and "cuda" for a trial on a GPU: every worker with one has
-// that label (worker/devices.h).
-std::string LabelsOf(const std::string& asked, const spec::TrialSpec& config) {
-  if (config.numerics.device != spec::DeviceKind::kCuda) return asked;
+// The labels that its sweep asks for, one that its stage needs ("": none), and "cuda" for a trial
+// on a GPU: every worker with one has that label (worker/devices.h).
+std::string LabelsOf(const std::string& asked, const spec::TrialSpec& config,
+                     const std::string& stage) {
   std::set<std::string> all = absl::StrSplit(asked, ',', absl::SkipEmpty());
-  all.insert("cuda");
+  if (config.numerics.device == spec::DeviceKind::kCuda) all.insert("cuda");
+  if (!stage.empty()) all.insert(stage);
   return absl::StrJoin(all, ",");
 }
 
@@ -77,14 +79,20 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
   if (t.aa && !prefix.empty()) prefix = spec::Sha256Hex(prefix + "\naa " + request_id);
   for (const sweeps::PlannedStage& s : t.stages) {
     const bool shares = s.kind == "pretrain" && s.parent.empty() && !prefix.empty();
+    const nlohmann::json settings = nlohmann::json::parse(s.settings_json);
+    const bool external = s.kind == "external";
     out.stages.push_back({.name = s.name,
                           .kind = s.kind,
                           .settings_json = s.settings_json,
                           .priority = s.priority,
                           .target_step = s.target_step,
                           .threads = threads * processes(s.kind),
-                          .memory_bytes = t.predicted_peak_bytes * processes(s.kind),
-                          .labels = LabelsOf(labels, t.config),
+                          // The prediction is of all of the training's processes.
+                          .memory_bytes = external ? settings.value("memory_mib", int64_t{0}) << 20
+                                                   : t.predicted_peak_bytes /
+                                                         std::max<int64_t>(1, train.ranks) *
+                                                         processes(s.kind),
+                          .labels = LabelsOf(labels, t.config, spec::WorkerLabel(s.kind, settings)),
                           .bundle = fuses(s.kind) ? bundle : 1,
                           .ranks = processes(s.kind),
                           .prefix_key = shares ? prefix : "",

@@ -79,6 +79,10 @@ void Planner::SubmitNow(const std::string& request_id, const std::string& yaml,
     done(plan.status());
     return;
   }
+  if (const absl::Status read_once = sweeps::CheckRepeats(*plan); !read_once.ok()) {
+    done(read_once);
+    return;
+  }
   if (plan->trials.empty()) {
     std::string why = "the sweep has no trials";
     for (size_t i = 0; i < plan->refused.size() && i < 5; ++i) {

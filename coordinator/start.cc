@@ -29,7 +29,9 @@ absl::StatusOr<sweeps::CorpusInfo> LookUpCorpus(const std::string& root, const s
         .vocab_size = m.vocab_size,
         .train_tokens = m.split(data::Split::kTrain).tokens,
         .overlap_13gram_test = m.overlap_13gram[static_cast<int>(data::Split::kTest)],
-        .parts = std::move(parts)};
+        .parts = std::move(parts),
+        .splits = {m.split(data::Split::kTune).tokens, m.split(data::Split::kVal).tokens,
+                   m.split(data::Split::kTest).tokens}};
   } catch (const std::exception& e) {  // the data room throws; statuses begin here
     return absl::FailedPreconditionError(e.what());
   }

@@ -8,6 +8,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "coordinator/add_stages.h"
 #include "coordinator/convert.h"
 #include "coordinator/services.h"
 #include "coordinator/suggestion_desk.h"
@@ -225,7 +226,7 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
     return Read(context, [this, request, response]() -> absl::Status {
       absl::StatusOr<store::TrialView> view = reader_.Trial(TrialId{request->trial_id()});
       if (!view.ok()) return view.status();
-      ToProto(*view, response->mutable_trial());
+      ToProto(*view, response->mutable_trial(), TrialParts::kAll);
       return absl::OkStatus();
     });
   }
@@ -240,8 +241,27 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
   grpc::ServerUnaryReactor* RetryTrial(grpc::CallbackServerContext* context,
                                        const v1::RetryTrialRequest* request,
                                        v1::RetryTrialResponse* response) override {
-    return Count(context, core::RetryTrial{.trial = TrialId{request->trial_id()}},
+    return Count(context,
+                 core::RetryTrial{.trial = TrialId{request->trial_id()},
+                                  .known = std::nullopt,
+                                  .links = {},
+                                  .stage = request->stage()},
                  [response](int64_t n) { response->set_retried_stages(n); });
+  }
+
+  grpc::ServerUnaryReactor* AddStages(grpc::CallbackServerContext* context,
+                                      const v1::AddStagesRequest* request,
+                                      v1::AddStagesResponse* response) override {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    const bool posted = c_.reads->Post([this, reactor, request, response] {
+      coordinator::AddStages(*request, reader_, *c_.owner, response,
+                             [reactor](const absl::Status& s) { reactor->Finish(ToGrpc(s)); });
+    });
+    if (!posted) {
+      reactor->Finish(
+          grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server is busy or stopping; try again"));
+    }
+    return reactor;
   }
 
   grpc::ServerUnaryReactor* ExplainTrial(grpc::CallbackServerContext* context,

@@ -99,7 +99,17 @@ struct EventView {
   std::string stage, worker;
 };
 
-class Reader {
+// What decides on a sweep's trials asks of their results.
+class Results {
+ public:
+  virtual ~Results() = default;
+  virtual absl::StatusOr<std::vector<TrialProgress>> Progress(SweepId sweep) = 0;  // by idx
+  // Of the stage's series that is of no layer, in step order.
+  virtual absl::StatusOr<std::vector<StepValue>> Points(StageId stage, const std::string& series,
+                                                        int64_t after_step) = 0;
+};
+
+class Reader : public Results {
  public:
   static absl::StatusOr<Reader> Open(const std::string& path);
 
@@ -136,10 +146,9 @@ class Reader {
     std::map<std::string, StepValue> last;
   };
   absl::StatusOr<std::map<std::string, Held>> FindByKey(const std::vector<std::string>& keys);
-  absl::StatusOr<std::vector<TrialProgress>> Progress(SweepId sweep);  // by idx
-  // Of the stage's series that is of no layer, in step order.
+  absl::StatusOr<std::vector<TrialProgress>> Progress(SweepId sweep) override;
   absl::StatusOr<std::vector<StepValue>> Points(StageId stage, const std::string& series,
-                                                int64_t after_step = -1);
+                                                int64_t after_step = -1) override;
   absl::StatusOr<std::vector<LookRow>> Looks(SweepId sweep);  // by seq
   // read_search.cc
   absl::StatusOr<TrialSeries> Series(TrialId trial, const std::string& series);

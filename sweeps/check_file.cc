@@ -32,9 +32,11 @@ class Checker {
     Objectives();
     for (size_t v = 0; v < std::max<size_t>(1, file_.variants.size()); ++v) Budgets(v);
     Solved();
+    NeedsPrices();
     if (file_.search) Searching();
-    if (file_.stage_kind == "noop") return Noop();
-    NeedsData();
+    if (file_.stage_kind != "pretrain") NoTiming();
+    if (file_.stage_kind == "noop") return;
+    if (file_.stage_kind == "pretrain") NeedsData();
     NeedsValues();
   }
 
@@ -190,7 +192,7 @@ class Checker {
                    "variants beside a baseline");
     }
     for (const Match& m : file_.also_match) {
-      if (m.measure == "flops") continue;
+      if (m.measure == "flops" || m.measure == "seconds") continue;
       if (IsAxis(m.knob)) {
         Wrong(m.at, absl::StrCat(m.knob, " is an axis; name another knob, as {", m.measure,
                                  ": model.d_ff}"));
@@ -224,7 +226,7 @@ class Checker {
     if (budgets.size() == 1 && formula != nullptr && budgets[0].second != formula->at) {
       Wrong(budgets[0].second, "the trial computes this budget; give it in one place");
     }
-    if (budgets.empty() && file_.stage_kind != "noop" && HasTrial()) {
+    if (budgets.empty() && file_.stage_kind == "pretrain" && HasTrial()) {
       Wrong(file_.variants.empty() ? file_.trial_at : file_.variants[variant].at,
             file_.variants.empty()
                 ? absl::StrCat("no budget: give one of ", kBudgetNames, ", here or as an axis")
@@ -235,12 +237,13 @@ class Checker {
 
   void Solved() {
     for (const Axis& a : file_.axes) {
-      if (a.measure != "flops") continue;
+      if (a.measure != "flops" && a.measure != "seconds") continue;
+      const std::string budget = "train." + a.measure;
       for (size_t v = 0; v < std::max<size_t>(1, file_.variants.size()); ++v) {
-        if (FieldsOf(file_, v).at.count("train.flops") == 0 && !IsAxis("train.flops")) continue;
-        Wrong(a.at,
-              "the budget is given in FLOPs, whatever the shape; solve for flops with "
-              "train.tokens or train.steps, or for another measure");
+        if (FieldsOf(file_, v).at.count(budget) == 0 && !IsAxis(budget)) continue;
+        Wrong(a.at, absl::StrCat("the budget is given in ", a.measure == "flops" ? "FLOPs" : "seconds",
+                                 ", whatever the shape; solve for ", a.measure,
+                                 " with train.tokens or train.steps, or for another measure"));
         break;
       }
     }
@@ -319,10 +322,46 @@ class Checker {
     }
   }
 
-  void Noop() {
+  // What is counted in seconds needs to know how long anything takes.
+  void NeedsPrices() {
+    std::vector<Position> uses;
+    const auto expression = [&](const Constraint& c) {
+      for (const Expression::Name& n : c.expression.names()) {
+        const std::string name = *ResolveName(n.text, names_);
+        const auto reference = AsReference(name);
+        if ((reference ? reference->name : name) == "seconds") uses.push_back(c.at);
+      }
+    };
+    for (const Axis& a : file_.axes) {
+      if (a.measure == "seconds" || std::count(a.fields.begin(), a.fields.end(), "train.seconds") > 0)
+        uses.push_back(a.at);
+    }
+    for (const Match& m : file_.also_match) {
+      if (m.measure == "seconds") uses.push_back(m.at);
+    }
+    for (const Constraint& w : file_.where) expression(w);
+    const auto overlay = [&](const Overlay& o) {
+      if (const auto it = o.at.find("train.seconds"); it != o.at.end()) uses.push_back(it->second);
+      for (const auto& [field, formula] : o.computed) expression({formula.at, formula.text, formula.expression});
+    };
+    overlay(file_.trial);
+    for (const Variant& v : file_.variants) overlay(v.overlay);
+    file_.counts_seconds = !uses.empty();
+    if (uses.empty() || file_.prices) return;
+    if (!file_.calibration_device.empty()) {
+      return Wrong(file_.calibration_at,
+                   absl::StrCat("the calibration of ", file_.calibration_device,
+                                " was not written in; `plumb sweep plan` and `plumb sweep submit` do that where it is known"));
+    }
+    Wrong(*std::min_element(uses.begin(), uses.end()),
+          "seconds need a calibration of the machine that trains: run `plumb sweep plan --calibrate` there first");
+  }
+
+  void NoTiming() {
     if (file_.timing)
       Wrong(root_.Find("timing")->key.at,
-            "a noop stage trains nothing that could be timed; leave timing out");
+            absl::StrCat("a first stage of kind ", file_.stage_kind,
+                         " trains nothing here that could be timed; leave timing out"));
   }
 
   void NeedsData() {

@@ -42,6 +42,27 @@ std::string OffBy(const SolveResidual& r, int64_t value) {
                       FormatNumber(std::round(r.relative() * 1000) / 10), "%)");
 }
 
+// Takes out what spec::Parse does not know.
+OwnBudget TakeOwnBudget(json* flat) {
+  OwnBudget own;
+  const auto take = [&](const char* path, double* to) {
+    const auto it = flat->find(path);
+    if (it == flat->end()) return;
+    *to = it->get<double>();
+    flat->erase(it);
+  };
+  take("train.seconds", &own.seconds);
+  take("train.tokens_per_param", &own.tokens_per_param);
+  return own;
+}
+
+std::string OtherThreads(const Prices& prices, const spec::TrialSpec& s) {
+  const int64_t threads = std::max<int64_t>(1, s.execution.threads);
+  if (threads == prices.threads) return "";
+  return absl::StrCat("seconds: ", prices.device, " is calibrated for ", prices.threads, " thread(s) a trial, and execution.threads is ",
+                      threads);
+}
+
 // Why a condition says neither yes nor no.
 std::string NoCondition(const Constraint& c, const absl::StatusOr<Value>& value) {
   if (!value.ok()) return std::string(value.status().message());
@@ -110,7 +131,9 @@ std::optional<std::vector<bool>> Completer::ActiveAxes(size_t arm) {
     const Axis& axis = file_.axes[a];
     if (!axis.when) continue;
     spec::TrialSpec s;
-    if (!spec::Parse(flat, &s).empty()) return active;  // refused with its reason later
+    json known_fields = flat;
+    TakeOwnBudget(&known_fields);
+    if (!spec::Parse(known_fields, &s).empty()) return active;  // refused with its reason later
     const spec::TrialSpec known = ForNames(s);
     const auto holds = axis.when->expression.Evaluate(
         [&](const std::string& name) { return Lookup(name, arm, known); });
@@ -151,6 +174,7 @@ std::string Completer::ShapeOf(size_t arm, Work* work) {
       flat[axis.fields[0]] = json::parse(axis.points.front().front());
   }
   spec::TrialSpec raw;
+  work->own = TakeOwnBudget(&flat);
   if (const auto errors = spec::Parse(flat, &raw); !errors.empty()) return Reason(errors);
   if (solved_axis_) {
     const Axis& axis = file_.axes[*solved_axis_];
@@ -178,7 +202,7 @@ std::string Completer::ShapeOf(size_t arm, Work* work) {
     return wrong;
   }
   const Arm& a = arms_[arm];
-  if (a.match != nullptr && a.match->measure != "flops") {
+  if (a.match != nullptr && a.match->measure != "flops" && a.match->measure != "seconds") {
     if (const std::string wrong = MatchShape(a, raw, work); !wrong.empty()) return wrong;
   }
   if (arms_.size() == 1 && formulas_[v].rest.empty()) return "";  // nobody asks for counts
@@ -236,15 +260,27 @@ std::string Completer::BudgetOf(size_t arm, Work* work) {
       return absl::StrCat(file_.variants[0].name, ": ", baseline.refused);
     s.train.steps = 0, s.train.tokens = 0, s.train.epochs = 0;
     s.train.flops = spec::TotalTrainingFlops(baseline.resolved);
+    work->own = {};
   }
-  const bool noop = file_.stage_kind == "noop";
+  if (a.match != nullptr && a.match->measure == "seconds") {
+    const Work& baseline = Budget(0);
+    if (!baseline.refused.empty())
+      return absl::StrCat(file_.variants[0].name, ": ", baseline.refused);
+    const absl::StatusOr<double> seconds = SecondsOf(baseline.resolved);
+    if (!seconds.ok()) return std::string(seconds.status().message());
+    work_[arm].own = {.seconds = *seconds};
+  }
+  if (const std::string wrong = SetOwnBudget(work->own, &s); !wrong.empty()) return wrong;
+  const bool noop = file_.stage_kind == "noop", trains = file_.stage_kind == "pretrain";
   work->resolved = s;
   if (!noop && s.train.epochs > 0) {
+    if (s.data.corpus.empty()) return "train.epochs is of a corpus; name it, as data.corpus";
     const CorpusInfo* corpus = Corpus(s.data.corpus, s.data.tokenizer);
     if (corpus == nullptr) return "its corpus is not there";
     spec::ResolveEpochs(&work->resolved, corpus->train_tokens);
   }
-  if (noop && s.train.steps == 0 && s.train.tokens == 0 && s.train.flops == 0)
+  if (!trains && s.train.steps == 0 && s.train.tokens == 0 && s.train.flops == 0 &&
+      (noop || s.train.epochs == 0))
     work->resolved.train.steps = 1, work->resolved.train.epochs = 0;
   return Reason(spec::Resolve(&work->resolved));
 }
@@ -274,7 +310,9 @@ Candidate Completer::Finish(size_t arm) {
     if (!holds->boolean) return c;
     c.refused.clear();
   }
-  if (file_.stage_kind != "noop") c.refused = AddCorpus(&c.config, &c.cell);
+  if (file_.stage_kind == "pretrain" ||
+      (file_.stage_kind != "noop" && !c.config.data.corpus.empty()))
+    c.refused = AddCorpus(&c.config, &c.cell);
   if (!file_.tune || !c.refused.empty()) return c;
   c.recipe = work.spec;
   c.recipe.data.digest = c.config.data.digest;
@@ -305,11 +343,11 @@ absl::StatusOr<Value> Completer::Lookup(const std::string& given, size_t arm,
   if (*name == "variant") return Value::Text(variant);
   if (name->front() == '\'') return Value::Text(given);
   const auto reference = AsReference(*name);
-  if (!reference) return SpecValues(own)(*name);
+  if (!reference) return ValuesOf(own)(*name);
   // In the variant itself it is what it is there: of the unmatched arm, which comes first.
   size_t other = 0;
   while (arms_[other].name != reference->variant || arms_[other].match != nullptr) ++other;
-  if (other == arm) return SpecValues(own)(reference->name);
+  if (other == arm) return ValuesOf(own)(reference->name);
   const bool budget =
       KnownIn(reference->name) == Phase::kBudget ||
       (KnownIn(reference->name) == Phase::kFields && !IsShapeField(reference->name));
@@ -318,7 +356,7 @@ absl::StatusOr<Value> Completer::Lookup(const std::string& given, size_t arm,
     return absl::FailedPreconditionError(  // of this point, not of the file
         absl::StrCat("ref(", reference->variant, ") is no cell here: ", work.refused));
   }
-  return SpecValues(budget ? work.resolved : work.shape)(reference->name);
+  return ValuesOf(budget ? work.resolved : work.shape)(reference->name);
 }
 
 std::string Completer::ApplyFormulas(const std::vector<Computed>& formulas, size_t arm,
@@ -376,7 +414,7 @@ std::optional<Solution> Completer::SolveField(const std::string& field, int64_t 
     AnyBudget(&counted);
     if (const auto errors = spec::Resolve(&counted); !errors.empty())
       return invalid(Reason(errors));
-    if (measure != "flops") return Measure(measure, counted);
+    if (measure != "flops" && measure != "seconds") return Measure(measure, counted);
     if (const auto wrong = ApplyFormulas(formulas.rest, arm, &counted, &s); !wrong.empty())
       return invalid(wrong);
     if (s.train.epochs > 0) {
@@ -384,11 +422,49 @@ std::optional<Solution> Completer::SolveField(const std::string& field, int64_t 
       if (corpus == nullptr) return std::nullopt;
       spec::ResolveEpochs(&s, corpus->train_tokens);
     }
+    if (const auto wrong = SetOwnBudget(work_[arm].own, &s); !wrong.empty()) return invalid(wrong);
     if (const auto errors = spec::Resolve(&s); !errors.empty()) return invalid(Reason(errors));
-    return Measure(measure, s);
+    if (measure != "seconds") return Measure(measure, s);
+    const absl::StatusOr<double> seconds = SecondsOf(s);
+    return seconds.ok() ? std::optional(*seconds) : std::nullopt;
   };
   const auto low = std::max<int64_t>(1, static_cast<int64_t>(found.min));  // 0 means "derived"
   return SolveInteger(low, static_cast<int64_t>(found.max), multiple_of, target, measure_at);
+}
+
+absl::StatusOr<double> Completer::SecondsOf(const spec::TrialSpec& resolved) {
+  const CorpusInfo* corpus = Corpus(resolved.data.corpus, resolved.data.tokenizer);
+  if (corpus == nullptr || !file_.prices) return absl::FailedPreconditionError("its corpus is not there");
+  if (const std::string wrong = OtherThreads(*file_.prices, resolved); !wrong.empty())
+    return absl::FailedPreconditionError(wrong);
+  return PredictSeconds(*file_.prices, resolved, corpus->splits);
+}
+
+std::string Completer::SetOwnBudget(const OwnBudget& own, spec::TrialSpec* s) {
+  if (own.seconds == 0 && own.tokens_per_param == 0) return "";
+  s->train.steps = 0, s->train.tokens = 0, s->train.flops = 0, s->train.epochs = 0;
+  spec::TrialSpec counted = *s;
+  AnyBudget(&counted);
+  counted.train.steps = 1'000'000;  // as many evaluations as are asked for
+  if (const auto errors = spec::Resolve(&counted); !errors.empty()) return Reason(errors);
+  if (own.tokens_per_param > 0) {
+    const auto params = static_cast<double>(spec::CountParameters(counted.model).total);
+    s->train.tokens = std::max<int64_t>(1, std::llround(std::min(own.tokens_per_param * params, 9e17)));
+    return "";
+  }
+  const CorpusInfo* corpus = Corpus(s->data.corpus, s->data.tokenizer);
+  if (corpus == nullptr || !file_.prices) return "its corpus is not there";
+  if (const std::string wrong = OtherThreads(*file_.prices, counted); !wrong.empty()) return wrong;
+  const int64_t steps = StepsIn(*file_.prices, counted, corpus->splits, own.seconds);
+  if (steps == 0) {
+    counted.train.steps = std::max<int64_t>(1, counted.eval.points);
+    const double beside = PredictSeconds(*file_.prices, counted, corpus->splits);
+    return absl::StrCat("train.seconds: ", FormatNumber(RoundToFourDigits(own.seconds)),
+                        " s are not enough for its evaluations, which with a step each take ",
+                        FormatNumber(RoundToFourDigits(beside)), " s; give more, or eval.points: 1 and fewer eval.tokens");
+  }
+  s->train.steps = steps;
+  return "";
 }
 
 std::string Completer::SetField(spec::TrialSpec* s, const std::string& field,

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "sweeps/field_values.h"
 #include "sweeps/formulas.h"
 #include "sweeps/plan.h"
 #include "sweeps/solve.h"
@@ -63,6 +64,7 @@ class Completer {
     spec::TrialSpec resolved;  // with its budget
     std::vector<SolveResidual> residuals;
     std::string solved;  // the solved axis's value
+    OwnBudget own;       // not in `spec` yet
   };
 
   void Wrong(Position at, std::string message) { problems_->push_back({at, std::move(message)}); }
@@ -81,6 +83,13 @@ class Completer {
   std::optional<Solution> SolveField(const std::string& field, int64_t multiple_of,
                                      const std::string& measure, double target, size_t arm,
                                      const spec::TrialSpec& raw);
+  // By the file's prices; FailedPrecondition without the trial's corpus.
+  absl::StatusOr<double> SecondsOf(const spec::TrialSpec& resolved);
+  SpecValues ValuesOf(const spec::TrialSpec& resolved) {
+    return SpecValues(resolved, [this, &resolved] { return SecondsOf(resolved); });
+  }
+  // Sets the steps or tokens that a budget of the sweep file's own means for the trial's shape.
+  std::string SetOwnBudget(const OwnBudget& own, spec::TrialSpec* s);
   std::string SetField(spec::TrialSpec* s, const std::string& field, const FieldValue& value);
 
   std::string AddCorpus(spec::TrialSpec* s, PlannedCell* cell);

@@ -1,5 +1,7 @@
 #include "sweeps/corpus_use.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "trainer/spec/cost.h"
 #include "trainer/spec/mixture.h"
@@ -42,13 +44,21 @@ std::string Mixture(const CorpusInfo& corpus, spec::TrialSpec* s, PlannedCell* c
 
 }  // namespace
 
+int64_t MappedBytes(const PlannedCell& cell, const spec::TrialSpec& s) {
+  constexpr int64_t kMost = 64 << 20;
+  const SplitTokens& e = cell.splits;
+  const int64_t tokens = cell.train_tokens + e.tune + e.val + e.test;
+  const int64_t width = s.model.vocab_size > 65536 ? 4 : 2;  // bytes of a token
+  return std::min(kMost, tokens > kMost ? kMost : tokens * width);
+}
+
 std::string UseCorpus(const CorpusInfo& corpus, spec::TrialSpec* s, PlannedCell* cell) {
   if (corpus.vocab_size > s->model.vocab_size) {
     return absl::StrCat("model.vocab_size: ", s->model.vocab_size, " is less than the corpus's ",
                         corpus.vocab_size);
   }
   s->data.digest = corpus.digest;
-  cell->train_tokens = corpus.train_tokens;
+  cell->train_tokens = corpus.train_tokens, cell->splits = corpus.splits;
   if (const std::string wrong = Mixture(corpus, s, cell); !wrong.empty()) return wrong;
   if (corpus.overlap_13gram_test > kOverlapFlag) cell->flags.push_back("test_overlap");
   return "";

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "sweeps/calibration.h"
 #include "sweeps/draw.h"
 #include "sweeps/number.h"
 #include "sweeps/search.h"
@@ -75,49 +76,6 @@ std::string More(size_t all, int64_t shown) {
   return rest > 0 ? absl::StrCat("  … and ", rest, " more\n") : "";
 }
 
-std::string Percent(double fraction) {
-  return FormatNumber(RoundToFourDigits(fraction * 100)) + "%";
-}
-
-std::string Fraction(const Rational& r) {
-  return absl::StrCat(r.numerator(), "/", r.denominator());
-}
-
-// "asha at 10%, 30%, keep 1/3, promote; divergence at 3 x its best"
-std::string InWords(const StopSpec& stop) {
-  std::vector<std::string> rules;
-  const auto mode = [](RungMode m) { return m == RungMode::kStop ? "stop" : "promote"; };
-  if (stop.asha) {
-    rules.push_back(absl::StrCat(
-        "asha at ",
-        absl::StrJoin(
-            stop.asha->rungs, ", ",
-            [](std::string* out, const Rational& rung) { *out += Percent(rung.ToDouble()); }),
-        ", keep ", Fraction(stop.asha->keep), ", ", mode(stop.asha->mode)));
-  }
-  if (stop.hyperband) {
-    rules.push_back(absl::StrCat("hyperband from ", Percent(stop.hyperband->from.ToDouble()),
-                                 ", keep ", Fraction(stop.hyperband->keep),
-                                 stop.hyperband->brackets > 0
-                                     ? absl::StrCat(", ", stop.hyperband->brackets, " brackets")
-                                     : "",
-                                 ", ", mode(stop.hyperband->mode)));
-  }
-  if (stop.median) {
-    rules.push_back(absl::StrCat("median from ", Percent(stop.median->from.ToDouble()), " of ",
-                                 stop.median->min_trials, " trials or more"));
-  }
-  if (stop.divergence)
-    rules.push_back(
-        absl::StrCat("divergence at ", FormatNumber(stop.divergence->factor), " x its best"));
-  if (stop.racing) {
-    rules.push_back(absl::StrCat("racing at alpha ", FormatNumber(stop.racing->alpha), " from ",
-                                 stop.racing->min_replicates, " replicates"));
-  }
-  return absl::StrJoin(rules, "; ") +
-         (stop.across_cells ? "; across cells: a search, barred from fits" : "");
-}
-
 TuneSummary InWords(const TunePlan& tune) {
   TuneSummary out{.points = static_cast<int64_t>(tune.points()),
                   .seeds = tune.seeds,
@@ -130,12 +88,19 @@ TuneSummary InWords(const TunePlan& tune) {
   return out;
 }
 
+// null where nothing is known.
+json ToJson(const Figure& f) {
+  if (f.basis == Basis::kNone) return nullptr;
+  return {{"value", f.value}, {"band", f.band}, {"basis", Name(f.basis)}};
+}
+
 json ToJson(const Range& r) { return {{"low", r.low}, {"high", r.high}}; }
 
 // What any trial of the cell costs.
 void Describe(const PlannedCell& cell, const PlannedTrial& t, CellCost* out) {
   CellCost& c = *out;
   c.name = cell.name, c.flags = cell.flags;
+  c.axes = json::parse(cell.axes_json), c.model = t.config.model;
   c.params = t.params, c.flops_per_token = t.flops_per_token, c.flops = t.flops;
   c.steps = t.config.train.steps, c.tokens = spec::TotalTokens(t.config);
   c.unique_tokens = cell.train_tokens > 0 ? std::min(c.tokens, cell.train_tokens) : c.tokens;
@@ -152,9 +117,144 @@ void Describe(const PlannedCell& cell, const PlannedTrial& t, CellCost* out) {
   c.predicted_peak_bytes = t.predicted_peak_bytes;
 }
 
+// Prices each trial and counts what is there already; shapes are priced once.
+class Pricing {
+ public:
+  Pricing(const SweepPlan& plan, const Surroundings& around, PlanSummary* out)
+      : plan_(plan), around_(around), s_(*out) {
+    int64_t largest = 0;
+    for (const Machine& m : around.machines) {
+      if (!Takes(m)) continue;
+      machines_.push_back(m);
+      largest = std::max(largest, m.memory_bytes);
+      s_.slots += m.slots;
+    }
+    s_.machines = std::ssize(machines_);
+    s_.device_memory_bytes = around.memory_bytes > 0 ? around.memory_bytes : largest;
+  }
+
+  void Add(const PlannedTrial& t) {
+    threads_ = std::max<int64_t>(1, t.config.execution.threads);
+    CellCost& c = s_.cells[t.cell];
+    const std::vector<Figure>& seconds = SecondsOf(t);
+    if (c.seconds.basis == Basis::kNone) {
+      c.seconds = seconds.front(), c.training_seconds = c.seconds.value;
+      const Prices* prices = PricesOf(around_, "", threads_);
+      if (prices != nullptr && c.seconds.basis == Basis::kCalibrated) {
+        Work around{};
+        around[static_cast<size_t>(Unit::kTrial)] = 1;
+        around[static_cast<size_t>(Unit::kTrialParameters)] = static_cast<double>(t.params.total);
+        c.training_seconds -= Seconds(*prices, around) * (prices->kinds.empty() ? 1 : KindFactor(*prices, KindOf(t.config)));
+      }
+    }
+    if (c.memory.basis == Basis::kNone) {
+      c.memory = TrialMemory(t, around_);
+      c.disk_bytes = t.stages.front().kind == "noop" ? 0 : PredictDiskBytes(t.config);
+    }
+    const auto known = around_.trials.find(t.key);
+    // A/A members are never shared between sweeps.
+    if (known != around_.trials.end() && t.role != TrialRole::kAa) {
+      ++c.known_trials, ++s_.known_trials;
+      s_.finished_trials += known->second == "succeeded";
+      if (known->second == "succeeded") {
+        s_.saved_seconds += seconds.front().value;
+        return;
+      }
+    }
+    s_.total_disk_bytes += static_cast<double>(c.disk_bytes);
+    const double after = StageSeconds(t, &s_.unpriced_stages);
+    s_.device_seconds += seconds.front().value + after;
+    error_ += seconds.front().value * seconds.front().band;
+    basis_ = std::min(basis_, seconds.front().basis);
+    Placing p{.slots = std::max<int64_t>(1, t.config.train.ranks) * threads_, .memory_bytes = c.memory.value};
+    for (size_t m = 0; m < machines_.size(); ++m) p.seconds.push_back(seconds[m + 1].value + after);
+    placings_.push_back({t.replicate, std::move(p)});
+  }
+
+  void Finish() {
+    s_.device_basis = placings_.empty() ? Basis::kNone : basis_;
+    if (s_.device_basis == Basis::kNone) s_.device_seconds = 0;
+    if (s_.device_seconds > 0) s_.device_band = error_ / s_.device_seconds;
+    const Prices* prices = PricesOf(around_, "", threads_);
+    if (prices != nullptr) s_.calibrated_device = prices->device, s_.calibrated_shapes = prices->shapes;
+    if (s_.device_basis != Basis::kNone && !machines_.empty()) {
+      // As the scheduler takes them: each cell once before any a second time.
+      std::stable_sort(placings_.begin(), placings_.end(),
+                       [](const auto& a, const auto& b) { return a.first < b.first; });
+      std::vector<Placing> all;
+      for (auto& [replicate, p] : placings_) all.push_back(std::move(p));
+      s_.calendar_seconds = MakeSpan(all, machines_);
+    }
+    if (s_.device_memory_bytes > 0) Fit();
+  }
+
+ private:
+  bool Takes(const Machine& m) const {
+    return std::includes(m.labels.begin(), m.labels.end(), plan_.labels.begin(), plan_.labels.end());
+  }
+
+  // Of the default device, then on each machine.
+  const std::vector<Figure>& SecondsOf(const PlannedTrial& t) {
+    const auto [it, is_new] = seconds_.try_emplace(t.fusion_key + (t.stages.front().kind == "noop" ? " noop" : ""));
+    if (is_new) {
+      const SplitTokens& splits = plan_.cells[t.cell].splits;
+      it->second.push_back(TrialSeconds(t, splits, around_, ""));
+      for (const Machine& m : machines_) it->second.push_back(TrialSeconds(t, splits, around_, m.device));
+    }
+    return it->second;
+  }
+
+  void Fit() {
+    std::vector<CellNumbers> cells;
+    std::string smallest;
+    double least = 0;
+    for (CellCost& c : s_.cells) {
+      c.fits = c.memory.value <= static_cast<double>(s_.device_memory_bytes);
+      s_.cells_that_do_not_fit += !c.fits;
+      if (!c.fits && (smallest.empty() || c.memory.value < least)) smallest = c.name, least = c.memory.value;
+      CellNumbers n{.fits = c.fits};
+      // Axes first, as the file names them; then what they make.
+      for (const auto& [path, value] : c.axes.items()) {
+        if (value.is_number()) n.values.push_back({path.substr(path.rfind('.') + 1), value.get<double>()});
+      }
+      n.values.push_back({"n_layers", static_cast<double>(c.model.n_layers)});
+      n.values.push_back({"d_model", static_cast<double>(c.model.d_model)});
+      n.values.push_back({"params_total", static_cast<double>(c.params.total)});
+      cells.push_back(std::move(n));
+    }
+    // Conditional axes: cells then have other names.
+    for (const CellNumbers& n : cells) {
+      const bool same = std::equal(n.values.begin(), n.values.end(), cells.front().values.begin(),
+                                   cells.front().values.end(), [](const auto& a, const auto& b) { return a.first == b.first; });
+      if (same) continue;
+      for (CellNumbers& m : cells) m.values.erase(m.values.begin(), m.values.end() - 3);
+      break;
+    }
+    s_.which_do_not_fit = WhichDoNotFit(cells);
+    if (s_.which_do_not_fit.empty() && s_.cells_that_do_not_fit > 0)
+      s_.which_do_not_fit = absl::StrCat("the smallest of them is ", smallest);
+  }
+
+  const SweepPlan& plan_;
+  const Surroundings& around_;
+  PlanSummary& s_;
+  std::vector<Machine> machines_;
+  std::map<std::string, std::vector<Figure>> seconds_;
+  std::vector<std::pair<int64_t, Placing>> placings_;
+  double error_ = 0;
+  int64_t threads_ = 1;
+  Basis basis_ = Basis::kMeasured;
+};
+
+std::string Off(double band) { return band > 0 ? absl::StrFormat(" ±%.0f%%", 100 * band) : ""; }
+
 }  // namespace
 
 PlanSummary Summarize(const SweepPlan& plan, double flops_per_second) {
+  return Summarize(plan, Surroundings{.flops_per_second = flops_per_second});
+}
+
+PlanSummary Summarize(const SweepPlan& plan, const Surroundings& around) {
   PlanSummary s;
   s.name = plan.name, s.objective = plan.objective, s.objective_at = plan.objective_at;
   s.objectives = plan.objectives;
@@ -169,6 +269,7 @@ PlanSummary Summarize(const SweepPlan& plan, double flops_per_second) {
                      search.parallel, " at once, from what has been found");
   }
   s.cells.resize(plan.cells.size());
+  Pricing pricing(plan, around, &s);
   const auto count = [&](const PlannedTrial& t) {
     CellCost& c = s.cells[t.cell];
     if (c.trials++ == 0) Describe(plan.cells[t.cell], t, &c);
@@ -180,6 +281,7 @@ PlanSummary Summarize(const SweepPlan& plan, double flops_per_second) {
     s.total_flops += t.flops;
     if (s.tune && t.role == TrialRole::kTune) s.tune->flops += t.flops;
     s.predicted_peak_bytes = std::max(s.predicted_peak_bytes, t.predicted_peak_bytes);
+    pricing.Add(t);
   };
   for (const PlannedTrial& t : plan.trials) count(t);
   for (size_t cell = 0; plan.tune && cell < plan.cells.size(); ++cell) {
@@ -213,8 +315,8 @@ PlanSummary Summarize(const SweepPlan& plan, double flops_per_second) {
   s.tokens = RangeOf(s.cells, [](const CellCost& c) { return c.tokens; });
   s.unique_tokens = RangeOf(s.cells, [](const CellCost& c) { return c.unique_tokens; });
   s.epochs = RangeOf(s.cells, [](const CellCost& c) { return c.epochs; });
-  s.flops_per_second = flops_per_second;
-  if (flops_per_second > 0) s.device_seconds = s.total_flops / flops_per_second;
+  pricing.Finish();
+  s.flops_per_second = s.calibrated_device.empty() ? around.flops_per_second : 0;
   return s;
 }
 
@@ -277,12 +379,41 @@ std::string SummaryText(const PlanSummary& s, int64_t max_rows) {
                            stage.name == stage.kind ? "" : absl::StrCat(" (", stage.kind, ")"));
          })});
   }
-  if (peak > 0)
-    facts.push_back(
-        {"memory of the largest trial", Bytes(s.predicted_peak_bytes) + " (predicted)"});
-  if (s.flops_per_second > 0) {
-    facts.push_back({"time on one device", absl::StrCat(Duration(s.device_seconds), " at ",
-                                                        Short(s.flops_per_second), " FLOP/s")});
+  if (peak > 0) {
+    const auto largest = std::max_element(s.cells.begin(), s.cells.end(), [](const CellCost& a, const CellCost& b) {
+      return a.memory.value < b.memory.value;
+    });
+    facts.push_back({"memory of the largest trial", absl::StrCat(Bytes(std::llround(largest->memory.value)), Off(largest->memory.band),
+                                                                 " (", Name(largest->memory.basis), ")")});
+    facts.push_back({"disk, all trials", Bytes(std::llround(s.total_disk_bytes))});
+  }
+  if (s.cells_that_do_not_fit > 0) {
+    facts.push_back({"does not fit", absl::StrCat(s.cells_that_do_not_fit, " of ", s.cells.size(), " cells on ",
+                                                  Bytes(s.device_memory_bytes), ": ", s.which_do_not_fit)});
+  } else if (s.device_memory_bytes > 0) {
+    facts.push_back({"fits", absl::StrCat("all cells on ", Bytes(s.device_memory_bytes))});
+  }
+  if (s.known_trials > 0) {
+    facts.push_back({"there already", absl::StrCat(s.known_trials, " of ", s.trials, " trials, ", s.finished_trials, " of them finished",
+                                                   s.saved_seconds > 0 ? ": saves " + Duration(s.saved_seconds) : "")});
+  }
+  if (s.device_seconds > 0) {
+    facts.push_back({"time on one device",
+                     absl::StrCat(Duration(s.device_seconds), Off(s.device_band), " (", Name(s.device_basis),
+                                  s.flops_per_second > 0 ? absl::StrCat(": ", Short(s.flops_per_second), " FLOP/s")
+                                  : s.calibrated_device.empty()
+                                      ? ""
+                                      : absl::StrCat(": ", s.calibrated_device, ", ", s.calibrated_shapes, " shapes"),
+                                  ")")});
+    if (!s.unpriced_stages.empty())
+      facts.push_back({"  without", absl::StrCat("the stages ", absl::StrJoin(s.unpriced_stages, ", "))});
+    if (s.calendar_seconds > 0) {
+      facts.push_back({"on the cluster now",
+                       std::isfinite(s.calendar_seconds)
+                           ? absl::StrCat(Duration(s.calendar_seconds), Off(s.device_band), " on ", s.slots, " slots of ",
+                                          s.machines, s.machines == 1 ? " worker" : " workers")
+                           : absl::StrCat("never: some trials have no worker with room for them")});
+    }
     if (s.limits.device_hours > 0 && s.device_seconds > 3600 * s.limits.device_hours) {
       facts.push_back({"limit", absl::StrCat("more than the ", FormatNumber(s.limits.device_hours),
                                              " device hours allowed")});
@@ -292,13 +423,14 @@ std::string SummaryText(const PlanSummary& s, int64_t max_rows) {
 
   std::vector<std::vector<std::string>> rows = {{"cell", "trials", "params", "non-emb",
                                                  "FLOP/token", "steps", "tokens", "FLOPs", "memory",
-                                                 "flags"}};
+                                                 "time", "basis", "flags"}};
   for (const CellCost& c : s.cells) {
     if (static_cast<int64_t>(rows.size()) > max_rows) break;
     rows.push_back({c.name, absl::StrCat(c.trials), Short(c.params.total),
                     Short(c.params.non_embedding), Short(c.flops_per_token), absl::StrCat(c.steps),
-                    Short(c.tokens), Short(c.flops), Bytes(c.predicted_peak_bytes),
-                    absl::StrJoin(c.flags, ",")});
+                    Short(c.tokens), Short(c.flops), Bytes(std::llround(c.memory.value)),
+                    c.seconds.basis == Basis::kNone ? "-" : Duration(c.seconds.value) + Off(c.seconds.band),
+                    c.seconds.basis == Basis::kNone ? "-" : Name(c.seconds.basis), absl::StrJoin(c.flags, ",")});
   }
   absl::StrAppend(&out, "\n", Table(rows), More(s.cells.size(), max_rows));
   if (!s.flags.empty()) {
@@ -356,6 +488,13 @@ std::string SummaryJson(const PlanSummary& s) {
                      {"parts", parts},
                      {"flops", c.flops},
                      {"predicted_peak_bytes", c.predicted_peak_bytes},
+                     {"memory_bytes", ToJson(c.memory)},
+                     {"seconds", ToJson(c.seconds)},
+                     {"training_seconds", c.training_seconds},
+                     {"axes", c.axes},
+                     {"disk_bytes", c.disk_bytes},
+                     {"known_trials", c.known_trials},
+                     {"fits", c.fits},
                      {"flags", c.flags}});
   }
   for (const RefusedCell& r : s.refused)
@@ -403,8 +542,24 @@ std::string SummaryJson(const PlanSummary& s) {
                    {"metric", s.tune->metric}, {"at", s.tune->metric_at},
                    {"stop", s.tune->stop},     {"flops", s.tune->flops}};
   }
-  if (s.flops_per_second > 0)
-    out["flops_per_second"] = s.flops_per_second, out["device_seconds"] = s.device_seconds;
+  if (s.flops_per_second > 0) out["flops_per_second"] = s.flops_per_second;
+  if (s.device_seconds > 0) {
+    out["device_seconds"] = s.device_seconds;
+    out["time"] = {{"seconds", s.device_seconds}, {"band", s.device_band}, {"basis", Name(s.device_basis)},
+                   {"device", s.calibrated_device}, {"shapes", s.calibrated_shapes}, {"without_stages", s.unpriced_stages}};
+  }
+  out["disk_bytes"] = s.total_disk_bytes;
+  out["known"] = {{"trials", s.known_trials}, {"finished", s.finished_trials}, {"saved_seconds", s.saved_seconds}};
+  if (s.device_memory_bytes > 0) {
+    out["fit"] = {{"memory_bytes", s.device_memory_bytes},
+                  {"cells_that_do_not_fit", s.cells_that_do_not_fit},
+                  {"which", s.which_do_not_fit}};
+  }
+  if (s.machines > 0) {
+    out["cluster"] = {{"workers", s.machines}, {"slots", s.slots}};
+    out["cluster"]["seconds"] =
+        s.calendar_seconds > 0 && std::isfinite(s.calendar_seconds) ? json(s.calendar_seconds) : json();
+  }
   return out.dump(2);
 }
 

@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "sweeps/outlook.h"
 #include "sweeps/plan.h"
 
 namespace plumb::sweeps {
@@ -34,7 +36,15 @@ struct CellCost {
   double epochs = 0;            // tokens / the corpus's; 0 without a corpus
   std::vector<PartCost> parts;  // of a mixed corpus
   double flops = 0;
-  int64_t predicted_peak_bytes = 0;
+  int64_t predicted_peak_bytes = 0;  // what the scheduler reserves
+  Figure seconds;                    // of a slot, of one trial's training and evaluation
+  double training_seconds = 0;       // of that, steps and evaluations: what time/cpu_seconds counts
+  Figure memory;                     // bytes
+  int64_t disk_bytes = 0;
+  int64_t known_trials = 0;  // of `trials`: the database has them already
+  bool fits = true;          // on the device asked about
+  nlohmann::json axes;       // its coordinates, as PlannedCell::axes_json
+  spec::ModelSpec model;     // of its first trial
   std::vector<std::string> flags;
 };
 
@@ -62,17 +72,34 @@ struct PlanSummary {
   std::map<std::string, Range> part_tokens, part_epochs;  // by part, of mixed corpora
   double total_flops = 0;                                 // training; evaluation is not counted
   int64_t predicted_peak_bytes = 0;                       // of the largest trial
-  double flops_per_second = 0;                            // of one device, as given; 0: unknown
-  double device_seconds = 0;             // total_flops / flops_per_second; 0: unknown
+  double flops_per_second = 0;  // of one slot, as given; 0: unknown
+  double device_seconds = 0;    // of all trials that are not there yet, one after another; 0: unknown
+  double device_band = 0;       // the fraction that it may be off by
+  Basis device_basis = Basis::kNone;        // the weakest of the trials'
+  std::string calibrated_device;            // whose prices; "" for none
+  int64_t calibrated_shapes = 0;
+  std::vector<std::string> unpriced_stages;  // whose time nothing predicts
+  double total_disk_bytes = 0;
+  // What the database has.
+  int64_t known_trials = 0, finished_trials = 0;
+  double saved_seconds = 0;  // of the finished ones
+  // What does not fit: of how much memory, how many cells, and which.
+  int64_t device_memory_bytes = 0;  // 0: not asked
+  int64_t cells_that_do_not_fit = 0;
+  std::string which_do_not_fit;  // "n_layers >= 32"; names where no threshold tells
+  // The cluster as it is.
+  int64_t machines = 0, slots = 0;
+  double calendar_seconds = 0;  // 0: not known; infinite: some trial has no machine
   std::map<std::string, int64_t> flags;  // flag -> cells
   std::vector<RefusedCell> refused;
   std::vector<SolveResidual> residuals;
   Limits limits;
 };
 
-// `flops_per_second`: of one device on shapes like these; 0 where unknown, and then no time is
-// predicted.
 // Of a plan that tunes: a cell's replicates are priced at the first value tried.
+PlanSummary Summarize(const SweepPlan& plan, const Surroundings& around);
+// With nothing known but the rate of one device on shapes like these; 0 where that is unknown too, and then no time is
+// predicted.
 PlanSummary Summarize(const SweepPlan& plan, double flops_per_second);
 
 // At most `max_rows` cells, refused cells and residuals each; what is left out is counted.

@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "sweeps/measures.h"
 #include "sweeps/number.h"
+#include "trainer/spec/field_table.h"
 
 namespace plumb::sweeps {
 namespace {
@@ -95,7 +96,20 @@ std::optional<std::string> PhasesAsText(const YamlNode& node, std::vector<Proble
 
 }  // namespace
 
-FieldTable::FieldTable() : fields_(spec::Fields(scratch_)) {}
+std::vector<spec::Field> SweepFields(spec::TrialSpec& spec, OwnBudget& own) {
+  spec::Table more;
+  more.Real("train.seconds", own.seconds, 1e-3, 1e12,
+            {"training and evaluation of one trial, by the file's calibration; one of the budgets", "s"});
+  more.Real("train.tokens_per_param", own.tokens_per_param, 1e-6, 1e9,
+            {"tokens for each of params_total; one of the budgets"});
+  std::vector<spec::Field> out = spec::Fields(spec);
+  auto at = std::find_if(out.begin(), out.end(), [](const spec::Field& f) { return f.path == "train.epochs"; });
+  if (at != out.end()) ++at;
+  out.insert(at, more.fields.begin(), more.fields.end());
+  return out;
+}
+
+FieldTable::FieldTable() : fields_(SweepFields(scratch_, own_)) {}
 
 const spec::Field* FieldTable::Find(const std::string& path) const {
   for (const spec::Field& f : fields_) {

@@ -12,6 +12,14 @@
 
 namespace plumb::sweeps {
 
+// Budgets that only sweep files know; each becomes steps when a cell is completed.
+struct OwnBudget {
+  double seconds = 0;           // of one trial, by the file's calibration
+  double tokens_per_param = 0;  // of params_total
+};
+// The fields of a trial and the budgets of `own`. Both must outlive the result.
+std::vector<spec::Field> SweepFields(spec::TrialSpec& spec, OwnBudget& own);
+
 class FieldTable {
  public:
   FieldTable();
@@ -25,6 +33,7 @@ class FieldTable {
 
  private:
   spec::TrialSpec scratch_;
+  OwnBudget own_;
   std::vector<spec::Field> fields_;
 };
 

@@ -45,7 +45,8 @@ const std::vector<std::string>& MeasureNames() {
                                                                 "flops_per_token",
                                                                 "tokens",
                                                                 "flops",
-                                                                "steps"};
+                                                                "steps",
+                                                                "seconds"};
   return *names;
 }
 
@@ -132,7 +133,7 @@ absl::StatusOr<std::string> ResolveName(const std::string& name, const NameConte
 
 Phase KnownIn(const std::string& name) {
   if (name == "tokens" || name == "flops" || name == "steps" || name == "train.tokens" ||
-      name == "train.flops" || name == "train.steps") {
+      name == "train.flops" || name == "train.steps" || name == "seconds") {
     return Phase::kBudget;
   }
   return IsMeasure(name) ? Phase::kCounts : Phase::kFields;
@@ -148,6 +149,11 @@ bool IsShapeField(const std::string& path) {
 absl::StatusOr<Value> SpecValues::operator()(const std::string& given) const {
   absl::StatusOr<std::string> name = ResolveName(given);
   if (!name.ok()) return name.status();
+  if (*name == "seconds") {
+    const absl::StatusOr<double> seconds = seconds_();
+    if (!seconds.ok()) return seconds.status();
+    return Value::Number(*seconds);
+  }
   if (IsMeasure(*name)) return Value::Number(Measure(*name, spec_));
   if (name->front() == '\'') return Value::Text(given);
   // Resolving turned the budget into steps; these two still mean what they say.

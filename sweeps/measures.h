@@ -1,7 +1,9 @@
 // What an expression may ask of a resolved trial: its fields and what is counted from them.
 #pragma once
 
+#include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -11,10 +13,11 @@
 namespace plumb::sweeps {
 
 // params_total, params_non_embedding, params_embedding, flops_per_token (of training), tokens,
-// flops, steps.
+// flops, steps, seconds.
 const std::vector<std::string>& MeasureNames();
 bool IsMeasure(const std::string& name);
-// Of a resolved spec; `name` must be a measure.
+// Of a resolved spec; `name` must be a measure other than seconds, which are a prediction
+// (sweeps/predict.h).
 double Measure(const std::string& name, const spec::TrialSpec& resolved);
 
 // The measure, the full path of a field ("model.d_model" for "d_model"), or a word that some field
@@ -40,11 +43,14 @@ bool IsShapeField(const std::string& path);
 // Evaluates names of an expression on one resolved spec.
 class SpecValues {
  public:
-  explicit SpecValues(const spec::TrialSpec& resolved) : spec_(resolved) {}
+  // `seconds`: what gives the measure of that name.
+  SpecValues(const spec::TrialSpec& resolved, std::function<absl::StatusOr<double>()> seconds)
+      : spec_(resolved), seconds_(std::move(seconds)) {}
   absl::StatusOr<Value> operator()(const std::string& name) const;
 
  private:
   const spec::TrialSpec& spec_;
+  const std::function<absl::StatusOr<double>()> seconds_;
 };
 
 }  // namespace plumb::sweeps

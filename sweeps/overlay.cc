@@ -108,6 +108,9 @@ class OverlayReader {
     if (field.path == "data.digest")
       return Wrong(e.key.at, "data.digest is set from the prepared corpus; leave it out");
     if (IsBudget(field.path)) DropOtherFilesBudgets(field.path, e.value.at.line);
+    if (LooksComputed(e.value, field) && IsOwnBudget(field.path)) {
+      return Wrong(e.value.at, absl::StrCat(field.path, " is a number; a formula is for train.tokens, train.steps or train.flops"));
+    }
     if (LooksComputed(e.value, field)) return Formula(e.value, field.path);
     if (e.value.kind == YamlNode::Kind::kNull) return Wrong(e.key.at, field.path + " has no value");
     if (const auto value = ReadFieldValue(e.value, field, problems_))
@@ -176,8 +179,13 @@ class OverlayReader {
 
 const std::vector<std::string>& BudgetFields() {
   static const auto* const fields =
-      new std::vector<std::string>{"train.steps", "train.tokens", "train.flops", "train.epochs"};
+      new std::vector<std::string>{"train.steps",  "train.tokens",  "train.flops",
+                                   "train.epochs", "train.seconds", "train.tokens_per_param"};
   return *fields;
+}
+
+bool IsOwnBudget(const std::string& path) {
+  return path == "train.seconds" || path == "train.tokens_per_param";
 }
 
 bool IsBudget(const std::string& path) {

@@ -35,8 +35,11 @@ struct Overlay {
 
 // The budgets, of which a trial has exactly one.
 const std::vector<std::string>& BudgetFields();
-constexpr char kBudgetNames[] = "train.steps, train.tokens, train.flops, train.epochs";
+constexpr char kBudgetNames[] =
+    "train.steps, train.tokens, train.flops, train.epochs, train.seconds, train.tokens_per_param";
 bool IsBudget(const std::string& path);
+// Of OwnBudget (sweeps/field_values.h).
+bool IsOwnBudget(const std::string& path);
 
 // A condition or formula at a node, every name in it checked; nullopt with problems otherwise.
 std::optional<Expression> ReadExpression(const YamlNode& node, const NameContext& names,

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "sweeps/complete.h"
+#include "sweeps/corpus_use.h"
 #include "sweeps/draw.h"
 #include "sweeps/number.h"
 #include "sweeps/search.h"
@@ -40,6 +41,8 @@ class Planner {
     plan_.priority = file_.priority;
     plan_.labels = file_.labels;
     plan_.bundle = file_.bundle;
+    plan_.prices = file_.prices;
+    plan_.repeats_allowed = file_.allowed.count("more_than_one_epoch") > 0 || AsksForEpochs();
     if (file_.random_points) {
       Random();
     } else {
@@ -56,6 +59,16 @@ class Planner {
 
  private:
   void Wrong(Position at, std::string message) { problems_->push_back({at, std::move(message)}); }
+
+  // A budget of epochs says itself how often the corpus is read.
+  bool AsksForEpochs() const {
+    const auto epochs = [](const Overlay& o) { return o.at.count("train.epochs") > 0; };
+    return epochs(file_.trial) ||
+           std::any_of(file_.variants.begin(), file_.variants.end(), [&](const Variant& v) { return epochs(v.overlay); }) ||
+           std::any_of(file_.axes.begin(), file_.axes.end(), [](const Axis& a) {
+             return std::count(a.fields.begin(), a.fields.end(), "train.epochs") > 0;
+           });
+  }
 
   // Of one point: a variant, and its matched arms.
   double Arms() const {
@@ -145,8 +158,35 @@ class Planner {
       plan_.residuals.push_back(r);
     }
     if (file_.search || (file_.stop && file_.stop->across_cells)) c.cell.flags.push_back("search");
+    CheckCooldown(c);
     plan_.cells.push_back(std::move(c.cell));
     (file_.tune ? recipes_ : configs_).push_back(std::move(file_.tune ? c.recipe : c.config));
+  }
+
+  // Rungs of a WSD run come before its cooldown, where a rate is not worth what it will be, and
+  // losses of different shapes cannot be compared at all.
+  void CheckCooldown(Candidate& c) {
+    const spec::TrainSpec& t = c.config.train;
+    if (t.schedule != spec::ScheduleKind::kWsd) return;
+    const double cooldown = 1 - t.decay_fraction;
+    const auto early = [&](const std::optional<StopSpec>& s) {
+      return s && ComparesBefore(*s, cooldown);
+    };
+    if (early(file_.stop) || (file_.tune && early(file_.tune->stop)))
+      c.cell.flags.push_back("uncooled_rungs");
+    if (!early(file_.stop)) return;
+    const std::string model =
+        spec::Canonical(c.config, spec::With::kResultOnly).value("model", json::object()).dump();
+    if (!first_model_) {
+      first_model_ = model;
+    } else if (*first_model_ != model && !models_differ_) {
+      models_differ_ = true;
+      Wrong(file_.stop->at,
+            absl::StrCat("under schedule: wsd a rung before ", FormatNumber(100 * cooldown),
+                         "% comes before the cooldown, where losses of different models are not "
+                         "comparable; put the rungs after it, take schedule: cosine or linear, or "
+                         "compare inside cells (tune:)"));
+    }
   }
 
   void NothingLeft() {
@@ -162,6 +202,13 @@ class Planner {
   }
 
   // ---- trials
+
+  // Its prediction with what its corpus takes, which is mapped.
+  PlannedTrial WithMapped(PlannedTrial t, size_t cell) const {
+    if (t.predicted_peak_bytes > 0)
+      t.predicted_peak_bytes += MappedBytes(plan_.cells[cell], configs_[cell]);
+    return t;
+  }
 
   void Trials() {
     size_t replicates = 0, control = 0;
@@ -195,9 +242,9 @@ class Planner {
       const bool controlled = file_.aa && InControl(plan_.cells[i]);
       const auto cell = static_cast<int64_t>(i);
       for (PlannedTrial& t : ReplicatesOf(file_, cell, configs_[i]))
-        plan_.trials.push_back(std::move(t));
+        plan_.trials.push_back(WithMapped(std::move(t), i));
       if (!controlled) continue;
-      const PlannedTrial first = TrialOf(cell, configs_[i], StagesOf(file_));
+      const PlannedTrial first = WithMapped(TrialOf(cell, configs_[i], StagesOf(file_)), i);
       for (int64_t r = 0; r < file_.replicates; ++r) {
         control.push_back(WithSeeds(first, r, kAaSeeds + r, file_.name));
         control.back().role = TrialRole::kAa, control.back().aa = true;
@@ -268,9 +315,30 @@ class Planner {
   std::vector<spec::TrialSpec> configs_, recipes_;  // by cell; the latter where something is tuned
   std::map<std::string, size_t> cell_of_key_;
   std::vector<SearchPoint> initial_;  // of a search, by cell
+  std::optional<std::string> first_model_;  // of a search under WSD
+  bool models_differ_ = false;
 };
 
 }  // namespace
+
+absl::Status CheckRepeats(const SweepPlan& plan) {
+  if (plan.repeats_allowed) return absl::OkStatus();
+  int64_t cells = 0;
+  const PlannedCell* first = nullptr;
+  for (const PlannedCell& cell : plan.cells) {
+    const bool repeats = std::any_of(cell.flags.begin(), cell.flags.end(), [](const std::string& f) {
+      return f.rfind("more_than_one_epoch", 0) == 0;
+    });
+    if (!repeats) continue;
+    if (++cells == 1) first = &cell;
+  }
+  if (cells == 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      cells, " of ", plan.cells.size(), plan.cells.size() == 1 ? " cell reads" : " cells read",
+      " the corpus more than once (", first->name, cells > 1 ? ", …" : "",
+      "): what is learnt twice is not compared at its price. Give fewer tokens or a larger corpus, or write "
+      "`allow: [more_than_one_epoch]`"));
+}
 
 absl::StatusOr<SweepPlan> PlanSweep(const std::string& yaml, const std::string& file_name,
                                     const CorpusLookup& corpora) {

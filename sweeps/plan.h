@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "sweeps/predict.h"
 #include "sweeps/stop_spec.h"
 #include "trainer/spec/cost.h"
 #include "trainer/spec/mixture.h"
@@ -24,6 +25,7 @@ struct CorpusInfo {
   int64_t train_tokens = 0;
   double overlap_13gram_test = 0;
   std::vector<spec::CorpusPart> parts;  // two or more, by name; empty: all is one part
+  SplitTokens splits;                   // that evaluation reads; 0 where not known
 };
 // NotFound names the command that prepares it.
 using CorpusLookup = std::function<absl::StatusOr<CorpusInfo>(const std::string& corpus,
@@ -45,6 +47,7 @@ struct PlannedCell {
                                    // "more_than_one_epoch:ja"), "test_overlap", …
   int64_t train_tokens = 0;        // of its corpus; 0 where there is none (noop)
   std::vector<PartUse> parts;      // of a mixed corpus
+  SplitTokens splits;              // of its corpus
 };
 
 struct PlannedStage {
@@ -129,6 +132,8 @@ struct SweepPlan {
   int64_t priority = 0;             // larger first
   std::vector<std::string> labels;  // of the workers it needs, sorted
   int64_t bundle = 1;               // trials of equal shape that a trainer may run at once
+  bool repeats_allowed = false;     // cells may read their corpus more than once: `allow:` or train.epochs says so
+  std::optional<Prices> prices;     // of the file's `calibration:`, which `seconds` are counted by
 };
 
 // Reads and plans a sweep file. On a bad file: InvalidArgument whose message holds every error,
@@ -136,5 +141,9 @@ struct SweepPlan {
 // only for messages.
 absl::StatusOr<SweepPlan> PlanSweep(const std::string& yaml, const std::string& file_name,
                                     const CorpusLookup& corpora);
+
+// OK, or InvalidArgument where cells read their corpus, or a part of it, more than once and the file does not allow
+// it. Asked before a sweep is taken; a sweep that was taken once is planned again without it.
+absl::Status CheckRepeats(const SweepPlan& plan);
 
 }  // namespace plumb::sweeps

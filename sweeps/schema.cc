@@ -6,8 +6,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "sweeps/field_values.h"
 #include "sweeps/measures.h"
 #include "sweeps/overlay.h"
+#include "sweeps/predict.h"
 #include "sweeps/search_spec.h"
 #include "sweeps/shape_names.h"
 #include "trainer/spec/fields.h"
@@ -100,7 +102,7 @@ bool IsNumeric(const spec::Field& f) {
 
 class SchemaWriter {
  public:
-  SchemaWriter() : fields_(spec::Fields(scratch_)) {
+  SchemaWriter() : fields_(SweepFields(scratch_, own_)) {
     std::map<std::string, int> count;
     for (const spec::Field& f : fields_) ++count[spec::ShortName(f.path)];
     for (const spec::Field& f : fields_) {
@@ -129,7 +131,7 @@ class SchemaWriter {
       if (f.path == "data.digest") continue;
       defs_[f.path] = ValueOf(f);
       defs_[f.path]["description"] = absl::StrCat(f.doc, f.unit.empty() ? "" : " [" + f.unit + "]");
-      const json value = IsNumeric(f) ? Any({Ref(f.path), Pattern(kFormulaText)}) : Ref(f.path);
+      const json value = IsNumeric(f) && !IsOwnBudget(f.path) ? Any({Ref(f.path), Pattern(kFormulaText)}) : Ref(f.path);
       const size_t dot = f.path.find('.');
       sections[f.path.substr(0, dot)][f.path.substr(dot + 1)] = value;
       dotted[f.path] = value;
@@ -183,7 +185,7 @@ class SchemaWriter {
       forms.push_back(Object({{"solve",
                                {{"enum",
                                  {"params_total", "params_non_embedding", "params_embedding",
-                                  "flops_per_token", "flops"}}}},
+                                  "flops_per_token", "flops", "seconds"}}}},
                               {"target", Any({target, ListOf(target)})},
                               {"multiple_of", Integer(1, 1 << 20)},
                               {"tolerance", Number(0, 1)}},
@@ -257,8 +259,12 @@ class SchemaWriter {
       kinds[kind] = Object(settings);
       kinds[kind]["type"] = {"object", "null"};
     }
-    json stage = Object(kinds);
-    stage["minProperties"] = 1, stage["maxProperties"] = 1;
+    const json name = {{"type", "string"}, {"pattern", "^[A-Za-z0-9_.:-]+$"}};
+    const json from = Described(Any({name, {{"type", "array"}, {"items", name}, {"minItems", 1}}}),
+                                "the stage it starts from; of a list, a stage for each");
+    json stage = {{"anyOf", json::array()}};
+    for (const auto& [kind, settings] : kinds.items())
+      stage["anyOf"].push_back(Object({{"from", from}, {kind, settings}}, {kind}));
     return {{"type", "object"},
             {"minProperties", 1},
             {"propertyNames", {{"pattern", "^[A-Za-z0-9_.-]{1,64}$"}}},
@@ -301,13 +307,25 @@ class SchemaWriter {
 
   static json AlsoMatch() {
     const json settings = {{"multiple_of", Integer(1, 1 << 20)}, {"tolerance", Number(0, 1)}};
-    std::vector<json> forms = {{{"enum", {"flops", "params_total", "params_non_embedding"}}}};
+    std::vector<json> forms = {{{"enum", {"flops", "params_total", "params_non_embedding", "seconds"}}}};
     for (const char* measure : {"params_total", "params_non_embedding"}) {
       json properties = settings;
       properties[measure] = {{"type", "string"}};
       forms.push_back(Object(properties, {measure}));
     }
     return ListOf(Any(std::move(forms)));
+  }
+
+  static json Calibration() {
+    json seconds = json::object();
+    for (size_t i = 0; i < kUnits; ++i) seconds[Name(static_cast<Unit>(i))] = AnyNumber();
+    return Any({Text(), Object({{"device", Text()},
+                                {"threads", Integer(1, 4096)},
+                                {"band", AnyNumber()},
+                                {"shapes", Integer(1, 1000000)},
+                                {"seconds", Object(seconds)},
+                                {"kinds", {{"type", "object"}, {"additionalProperties", AnyNumber()}}}},
+                               {"device", "seconds"})});
   }
 
   json Root() const {
@@ -339,6 +357,9 @@ class SchemaWriter {
                         {{"type", "object"},
                          {"additionalProperties", {{"type", {"string", "number", "boolean"}}}}}}),
                    "cells that run once more on other seeds: the noise floor")},
+        {"allow", Described({{"type", "array"}, {"items", {{"enum", {"more_than_one_epoch"}}}}},
+                            "flags that refuse no sweep")},
+        {"calibration", Described(Calibration(), "what a unit of work takes on a device; the client writes it in")},
         {"timing", Described({{"type", "boolean"}}, "measure each cell's speed alone")},
         {"objective", Described(objective, "what cells are judged by")},
         {"report", Described(objective, "another word for objective")},
@@ -354,6 +375,7 @@ class SchemaWriter {
   }
 
   spec::TrialSpec scratch_;
+  OwnBudget own_;
   std::vector<spec::Field> fields_;
   std::map<std::string, std::string> short_;  // path -> the name that only it has
   json defs_ = json::object();

@@ -8,7 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "sweeps/include.h"
+#include "sweeps/positions.h"
 #include "sweeps/problem.h"
+#include "sweeps/read_stages.h"
 #include "sweeps/sweep_file.h"
 #include "sweeps/yaml_reader.h"
 #include "trainer/spec/sha256.h"
@@ -17,42 +19,11 @@
 namespace plumb::sweeps {
 namespace {
 
-// Where a position's character begins, in bytes.
-size_t Offset(const std::string& text, Position at) {
-  size_t i = 0;
-  for (int line = 1; line < at.line && i < text.size(); ++line) i = text.find('\n', i) + 1;
-  for (int column = 1; column < at.column && i < text.size(); ++column) {
-    do {
-      ++i;
-    } while (i < text.size() && (static_cast<unsigned char>(text[i]) & 0xC0) == 0x80);
-  }
-  return i;
-}
-
-// The end of a scalar that begins at `begin`; npos where it is not on one line.
-size_t EndOfScalar(const std::string& text, size_t begin, const YamlNode& node) {
-  if (!node.quoted)
-    return text.compare(begin, node.text.size(), node.text) == 0 ? begin + node.text.size()
-                                                                 : std::string::npos;
-  const char quote = text[begin];
-  for (size_t i = begin + 1; i < text.size() && text[i] != '\n'; ++i) {
-    if (quote == '"' && text[i] == '\\') {
-      ++i;
-    } else if (text[i] == quote && quote == '\'' && i + 1 < text.size() && text[i + 1] == quote) {
-      ++i;
-    } else if (text[i] == quote) {
-      return i + 1;
-    }
-  }
-  return std::string::npos;
-}
-
-// The scalars that stand where a stage wants a file.
-std::vector<const YamlNode*> Files(const YamlNode& root) {
+// The scalars that stand where one of these stages wants a file.
+std::vector<const YamlNode*> Files(const YamlNode& stages) {
   std::vector<const YamlNode*> out;
-  const YamlEntry* stages = root.is_map() ? root.Find("stages") : nullptr;
-  if (stages == nullptr || !stages->value.is_map()) return out;
-  for (const YamlEntry& stage : stages->value.entries) {
+  if (!stages.is_map()) return out;
+  for (const YamlEntry& stage : stages.entries) {
     if (!stage.value.is_map()) continue;
     for (const YamlEntry& kind : stage.value.entries) {
       if (!kind.key.is_scalar() || !kind.value.is_map()) continue;
@@ -75,16 +46,11 @@ std::filesystem::path FolderOf(const std::string& yaml, int line) {
   return out;
 }
 
-}  // namespace
-
-absl::StatusOr<std::string> PinFiles(const std::string& yaml, const std::string& file_name,
-                                     const std::string& folder) {
-  std::vector<Problem> problems;
-  const auto root = ReadTree(yaml, &problems);
-  const std::vector<const YamlNode*> files = root ? Files(*root) : std::vector<const YamlNode*>();
-  if (files.empty() || !problems.empty()) return yaml;
+// `problems`: of the text as it is.
+absl::StatusOr<std::string> Pin(const std::string& yaml, const std::vector<const YamlNode*>& files,
+                                std::vector<Problem> problems, const std::string& file_name,
+                                const std::string& folder) {
   // Other errors are told first: afterwards columns would be those of the changed text.
-  (void)ReadSweepFile(yaml, &problems);
   std::erase_if(problems, [&](const Problem& p) {
     return std::any_of(files.begin(), files.end(),
                        [&](const YamlNode* f) { return f->at == p.at; });
@@ -97,7 +63,7 @@ absl::StatusOr<std::string> PinFiles(const std::string& yaml, const std::string&
   };
   std::vector<Change> changes;
   for (const YamlNode* node : files) {
-    const size_t begin = Offset(yaml, node->at), end = EndOfScalar(yaml, begin, *node);
+    const size_t begin = OffsetOf(yaml, node->at), end = EndOfScalar(yaml, begin, *node);
     if (end == std::string::npos || node->text.empty()) {
       problems.push_back({node->at, "write the path of the file on one line, in quotes"});
       continue;
@@ -125,6 +91,31 @@ absl::StatusOr<std::string> PinFiles(const std::string& yaml, const std::string&
   std::string out = yaml;
   for (const Change& c : changes) out.replace(c.begin, c.end - c.begin, c.text);
   return out;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> PinFiles(const std::string& yaml, const std::string& file_name,
+                                     const std::string& folder) {
+  std::vector<Problem> problems;
+  const auto root = ReadTree(yaml, &problems);
+  const YamlEntry* stages = root && root->is_map() ? root->Find("stages") : nullptr;
+  if (stages == nullptr || !problems.empty()) return yaml;
+  const std::vector<const YamlNode*> files = Files(stages->value);
+  if (files.empty()) return yaml;
+  (void)ReadSweepFile(yaml, &problems);
+  return Pin(yaml, files, std::move(problems), file_name, folder);
+}
+
+absl::StatusOr<std::string> PinStageFiles(const std::string& yaml, const std::string& file_name,
+                                          const std::string& folder) {
+  std::vector<Problem> problems;
+  const auto stage = ReadYaml(yaml, &problems);
+  if (!stage || !problems.empty()) return yaml;
+  const std::vector<const YamlNode*> files = Files(*stage);
+  if (files.empty()) return yaml;
+  (void)ReadLoneStage(yaml, &problems);
+  return Pin(yaml, files, std::move(problems), file_name, folder);
 }
 
 }  // namespace plumb::sweeps

@@ -14,5 +14,8 @@ namespace plumb::sweeps {
 // that names one; any other text comes back as it is, for planning to judge.
 absl::StatusOr<std::string> PinFiles(const std::string& yaml, const std::string& file_name,
                                      const std::string& folder);
+// The same of a stage by itself, `{NAME: {KIND: {…}}}` (sweeps/read_stages.h).
+absl::StatusOr<std::string> PinStageFiles(const std::string& yaml, const std::string& file_name,
+                                          const std::string& folder);
 
 }  // namespace plumb::sweeps

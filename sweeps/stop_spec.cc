@@ -3,7 +3,10 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "sweeps/draw.h"
 #include "sweeps/field_values.h"
+#include "sweeps/number.h"
 
 namespace plumb::sweeps {
 namespace {
@@ -183,11 +186,56 @@ class StopReader {
   StopSpec out_;
 };
 
+std::string Fraction(const Rational& r) {
+  return absl::StrCat(r.numerator(), "/", r.denominator());
+}
+std::string Percent(const Rational& r) {
+  return FormatNumber(RoundToFourDigits(r.ToDouble() * 100)) + "%";
+}
+
 }  // namespace
 
 std::optional<StopSpec> ReadStop(const YamlEntry& entry, StopScope scope,
                                  std::vector<Problem>* problems) {
   return StopReader(scope, problems).Run(entry);
+}
+
+bool ComparesBefore(const StopSpec& stop, double part) {
+  return (stop.asha && stop.asha->rungs.front().ToDouble() < part) ||
+         (stop.hyperband && stop.hyperband->from.ToDouble() < part) ||
+         (stop.median && stop.median->from.ToDouble() < part);
+}
+
+std::string InWords(const StopSpec& stop) {
+  std::vector<std::string> rules;
+  const auto mode = [](RungMode m) { return m == RungMode::kStop ? "stop" : "promote"; };
+  if (stop.asha) {
+    rules.push_back(absl::StrCat(
+        "asha at ",
+        absl::StrJoin(stop.asha->rungs, ", ",
+                      [](std::string* out, const Rational& rung) { *out += Percent(rung); }),
+        ", keep ", Fraction(stop.asha->keep), ", ", mode(stop.asha->mode)));
+  }
+  if (stop.hyperband) {
+    rules.push_back(absl::StrCat(
+        "hyperband from ", Percent(stop.hyperband->from), ", keep ", Fraction(stop.hyperband->keep),
+        stop.hyperband->brackets > 0 ? absl::StrCat(", ", stop.hyperband->brackets, " brackets")
+                                     : "",
+        ", ", mode(stop.hyperband->mode)));
+  }
+  if (stop.median) {
+    rules.push_back(absl::StrCat("median from ", Percent(stop.median->from), " of ",
+                                 stop.median->min_trials, " trials or more"));
+  }
+  if (stop.divergence)
+    rules.push_back(
+        absl::StrCat("divergence at ", FormatNumber(stop.divergence->factor), " x its best"));
+  if (stop.racing) {
+    rules.push_back(absl::StrCat("racing at alpha ", FormatNumber(stop.racing->alpha), " from ",
+                                 stop.racing->min_replicates, " replicates"));
+  }
+  return absl::StrJoin(rules, "; ") +
+         (stop.across_cells ? "; across cells: a search, barred from fits" : "");
 }
 
 }  // namespace plumb::sweeps

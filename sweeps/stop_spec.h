@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "sweeps/problem.h"
@@ -64,6 +65,9 @@ struct StopSpec {
   bool across_cells = false;  // cells are compared with each other: the sweep is a search
 };
 
+// Whether some rule compares trials with each other before this part of their steps.
+bool ComparesBefore(const StopSpec& stop, double part);
+
 // Where a `stop:` stands.
 enum class StopScope {
   kTune,   // inside `tune:`: among the trials of one cell
@@ -72,5 +76,8 @@ enum class StopScope {
 // nullopt, with problems, where it makes no rule.
 std::optional<StopSpec> ReadStop(const YamlEntry& entry, StopScope scope,
                                  std::vector<Problem>* problems);
+
+// "asha at 10%, 30%, keep 1/3, promote; divergence at 3 x its best"
+std::string InWords(const StopSpec& stop);
 
 }  // namespace plumb::sweeps

@@ -87,6 +87,7 @@ void Stopping::Add(const Contestant& c) {
   }
   Ladder& ladder = ladders_[{c.group, bracket}];
   ladder.rungs.resize(std::max(ladder.rungs.size(), run.rungs.size()));
+  ladder.waiting.resize(ladder.rungs.size());
   ladder.trials.push_back(trial);
   ++ladder.running;
   run.ladder = &ladder;
@@ -106,6 +107,10 @@ bool Stopping::Wants(int64_t trial, int64_t step) const {
 void Stopping::Take(const Look& look) {
   ++looks_;
   Run& r = At(look.trial);
+  if (look.step < 0) {
+    if (const auto rung = Ready(*r.ladder)) Promote(*r.ladder, *rung);
+    return;
+  }
   if (r.out) return;
   const bool failed = !look.value || !std::isfinite(*look.value);
   const bool last = failed || look.step >= r.is.steps;
@@ -116,7 +121,7 @@ void Stopping::Take(const Look& look) {
   }
   // A run that was further than a rung when it was first seen has been there all the same.
   while (!r.out && r.passed < r.rungs.size() && (failed || look.step >= r.rungs[r.passed])) {
-    Record(look.trial, value);
+    Record(look.trial, look.step, value);
     if (failed) break;
   }
   if (last && !r.out) Leave(look.trial, !failed);
@@ -132,7 +137,11 @@ void Stopping::Take(const Look& look) {
   if (r.ladder->running == 0) Close(*r.ladder);
 }
 
-void Stopping::Record(int64_t trial, double value) {
+int64_t Stopping::KeptOf(const std::vector<Entry>& board) const {
+  return Kept(spec_.asha ? spec_.asha->keep : spec_.hyperband->keep, std::ssize(board));
+}
+
+void Stopping::Record(int64_t trial, int64_t step, double value) {
   Run& r = At(trial);
   const bool waited = Waits(r);
   const size_t rung = r.passed++;
@@ -143,38 +152,58 @@ void Stopping::Record(int64_t trial, double value) {
   const auto place = inserted - board.begin();
   const auto n = std::ssize(board);
   if (value == kInfinity) return;  // it is out by itself
-  const Rational keep = spec_.asha ? spec_.asha->keep : spec_.hyperband->keep;
-  const RungMode mode = spec_.asha ? spec_.asha->mode : spec_.hyperband->mode;
-  const int64_t kept = Kept(keep, n);
-  const auto where = [&](int64_t t) {
-    return absl::StrCat("rung ", rung + 1, " (step ", At(t).rungs[rung], "): ");
-  };
-  if (mode == RungMode::kStop) {
-    const int64_t best = std::max<int64_t>(1, kept);
-    if (place < best) {
-      if (r.allowed > rung) return;
-      Allow(trial, rung + 1,
-            absl::StrCat(where(trial), Shown(value), " is among the best ", best, " of ", n));
-      return;
+  if (Mode() == RungMode::kPromote) {
+    if (step > r.rungs[rung]) {  // it has gone on already, for another sweep
+      Allow(trial, std::max(r.allowed, rung + 1), r.verdict.reason);
+    } else {
+      r.entry = entry;
+      if (Waits(r)) r.ladder->waiting[rung].insert(entry);
     }
-    Stop(trial, absl::StrCat(where(trial), Shown(value), " is not among the best ", best, " of ", n,
-                             "; the last of them has ",
-                             Shown(board[static_cast<size_t>(best - 1)].value)));
     return;
   }
-  // Who may have come among the best: it, and the one that the longer list now reaches.
-  for (const int64_t p : {static_cast<int64_t>(place), kept - 1}) {
-    if (p < 0 || p >= kept) continue;
-    const Entry& e = board[static_cast<size_t>(p)];
-    if (e.value == kInfinity || At(e.trial).allowed > rung || At(e.trial).out) continue;
-    Allow(e.trial, rung + 1,
-          absl::StrCat(where(e.trial), Shown(e.value), " is among the best ", kept, " of ", n));
+  const int64_t best = std::max<int64_t>(1, KeptOf(board));
+  const std::string where = absl::StrCat("rung ", rung + 1, " (step ", r.rungs[rung], "): ");
+  if (place < best) {
+    if (r.allowed > rung) return;
+    Allow(trial, rung + 1,
+          absl::StrCat(where, Shown(value), " is among the best ", best, " of ", n));
+    return;
   }
+  Stop(trial,
+       absl::StrCat(where, Shown(value), " is not among the best ", best, " of ", n,
+                    "; the last of them has ", Shown(board[static_cast<size_t>(best - 1)].value)));
+}
+
+std::optional<size_t> Stopping::Ready(const Ladder& ladder) const {
+  for (size_t rung = 0; rung < ladder.rungs.size(); ++rung) {
+    if (ladder.waiting[rung].empty()) continue;
+    const std::vector<Entry>& board = ladder.rungs[rung];
+    const auto best = std::lower_bound(board.begin(), board.end(), *ladder.waiting[rung].begin());
+    if (best - board.begin() < KeptOf(board)) return rung;
+  }
+  return std::nullopt;
+}
+
+void Stopping::Promote(Ladder& ladder, size_t rung) {
+  const Entry e = *ladder.waiting[rung].begin();
+  const std::vector<Entry>& board = ladder.rungs[rung];
+  Allow(e.trial, rung + 1,
+        absl::StrCat("rung ", rung + 1, " (step ", At(e.trial).rungs[rung], "): ", Shown(e.value),
+                     " is among the best ", KeptOf(board), " of ", board.size()));
+}
+
+std::vector<Stopping::Held> Stopping::HeldBack() const {
+  std::vector<Held> out;
+  for (const auto& [key, ladder] : ladders_) {
+    if (Ready(ladder)) out.push_back({ladder.trials.front(), &ladder.trials});
+  }
+  return out;
 }
 
 void Stopping::Allow(int64_t trial, size_t rungs, std::string reason) {
   Run& r = At(trial);
   const bool waited = Waits(r);
+  if (waited) r.ladder->waiting[r.passed - 1].erase(r.entry);
   r.allowed = std::max(r.allowed, rungs);
   if (waited && !Waits(r)) ++r.ladder->running;
   r.verdict.until_step = r.allowed < r.rungs.size() ? r.rungs[r.allowed] : -1;
@@ -183,7 +212,11 @@ void Stopping::Allow(int64_t trial, size_t rungs, std::string reason) {
 
 void Stopping::Leave(int64_t trial, bool finished) {
   Run& r = At(trial);
-  if (!Waits(r)) --r.ladder->running;
+  if (Waits(r)) {
+    r.ladder->waiting[r.passed - 1].erase(r.entry);
+  } else {
+    --r.ladder->running;
+  }
   r.ladder->finished += finished;
   r.out = true;
   r.verdict.until_step = -1;
@@ -191,28 +224,29 @@ void Stopping::Leave(int64_t trial, bool finished) {
 
 void Stopping::Stop(int64_t trial, std::string reason) {
   Run& r = At(trial);
-  if (!Waits(r)) --r.ladder->running;
+  if (Waits(r)) {
+    r.ladder->waiting[r.passed - 1].erase(r.entry);
+  } else {
+    --r.ladder->running;
+  }
   r.out = true;
   r.verdict.stop = true;
   r.verdict.reason = std::move(reason);
 }
 
-// Nobody runs any more, so no further promotion follows by itself: if none has come to the end, the
+// Nobody runs any more: of the lowest rung at which some are among the best, all of those go on.
+// Where there are none, no further promotion follows by itself: if none has come to the end, the
 // best of the furthest goes on, so that a group has a result; else the rest ends.
 void Stopping::Close(Ladder& ladder) {
-  const int64_t* first = nullptr;
-  size_t rung = ladder.rungs.size();
-  while (ladder.finished == 0 && first == nullptr && rung-- > 0) {
-    for (const Entry& e : ladder.rungs[rung]) {
-      if (Waits(At(e.trial)) && At(e.trial).passed == rung + 1) {
-        first = &e.trial;
-        break;
-      }
-    }
+  if (const auto rung = Ready(ladder)) {
+    while (Ready(ladder) == rung) Promote(ladder, *rung);
+    return;
   }
-  if (first != nullptr) {
-    Allow(*first, rung + 1,
-          absl::StrCat("rung ", rung + 1, " (step ", At(*first).rungs[rung],
+  for (size_t rung = ladder.rungs.size(); ladder.finished == 0 && rung-- > 0;) {
+    if (ladder.waiting[rung].empty()) continue;
+    const int64_t first = ladder.waiting[rung].begin()->trial;
+    Allow(first, rung + 1,
+          absl::StrCat("rung ", rung + 1, " (step ", At(first).rungs[rung],
                        "): the best that is left, and none has come to its end"));
     return;
   }
@@ -222,11 +256,10 @@ void Stopping::Close(Ladder& ladder) {
     const size_t at = r.passed - 1;
     r.out = true;
     r.verdict.stop = true;
-    r.verdict.reason = absl::StrCat(
-        "rung ", at + 1, " (step ", r.rungs[at],
-        "): all others have come as far as they go, and it is not among the best ",
-        Kept(spec_.asha ? spec_.asha->keep : spec_.hyperband->keep, std::ssize(ladder.rungs[at])),
-        " of ", ladder.rungs[at].size());
+    r.verdict.reason =
+        absl::StrCat("rung ", at + 1, " (step ", r.rungs[at],
+                     "): all others have come as far as they go, and it is not among the best ",
+                     KeptOf(ladder.rungs[at]), " of ", ladder.rungs[at].size());
   }
 }
 

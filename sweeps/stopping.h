@@ -6,9 +6,14 @@
 // stands, and so does a stop.
 //
 //   asha       L. Li et al., "A system for massively parallel hyperparameter tuning", MLSys 2020.
-//              promote: algorithm 2, whenever a trial is among the best floor(n * keep) of the n
-//              that a rung has seen it goes on. stop: a trial goes on if it is among the best
-//              max(1, floor(n * keep)) at the moment it comes there, and ends otherwise.
+//              stop: a trial goes on if it is among the best max(1, floor(n * keep)) of the n that
+//              the rung has seen at the moment it comes there, and ends otherwise.
+//              promote: algorithm 2, but new trials first. A trial that is among the best
+//              floor(n * keep) goes on, the lowest rung first, when there is a place that no other
+//              of its group waits for (a spare place), or when nobody of it runs. Since a sweep
+//              knows its candidates beforehand, all of them are computed to the first rung anyway:
+//              promoting before that, as the algorithm does on an endless stream, keeps no place
+//              busier and takes on trials that better ones push out.
 //   hyperband  L. Li et al., "Hyperband", JMLR 2018: asha in brackets, each with a later first rung
 //              than the one before. A trial joins the bracket that is furthest behind its share; of
 //              S brackets, the one with r rungs has the share keep^-r * S / (r + 1), rounded up.
@@ -26,6 +31,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -36,7 +42,7 @@ namespace plumb::sweeps {
 
 struct Look {
   int64_t trial = 0;  // place among the contestants
-  int64_t step = 0;
+  int64_t step = 0;   // below 0: no value is seen, but that a place is spare for the trial's group
   std::optional<double> value;  // none: it diverged, failed or was cancelled; it has no further
 };
 
@@ -72,6 +78,13 @@ class Stopping {
   // Whether a value at this step has a part in any rule: each evaluation for `median` and
   // `divergence`, else the first at or after a rung and the last.
   bool Wants(int64_t trial, int64_t step) const;
+  // Trials of which a spare place would have one more go on: one of each group that holds any
+  // back, with all the trials that are compared with it.
+  struct Held {
+    int64_t trial = 0;
+    const std::vector<int64_t>* group = nullptr;
+  };
+  std::vector<Held> HeldBack() const;
 
  private:
   struct Entry {
@@ -83,6 +96,7 @@ class Stopping {
   // One group's bracket.
   struct Ladder {
     std::vector<std::vector<Entry>> rungs;  // best first
+    std::vector<std::set<Entry>> waiting;   // of those, who waits there to be promoted
     std::vector<int64_t> trials;
     int64_t running = 0, finished = 0;
   };
@@ -93,6 +107,7 @@ class Stopping {
     size_t passed = 0;                             // rungs at which it was seen
     size_t allowed = 0;                            // rungs that it may go beyond
     bool out = false;                              // it has ended, or will
+    Entry entry;                                   // at the rung where it waits
     double best = 0;                               // with `seen`
     std::vector<std::pair<int64_t, double>> seen;  // step, value: for median and divergence
     Verdict verdict;
@@ -102,7 +117,12 @@ class Stopping {
   int64_t BracketFor(int64_t group);
   bool Waits(const Run& r) const { return !r.out && r.passed > r.allowed; }
   void Climb(int64_t trial, double value, bool is_last);
-  void Record(int64_t trial, double value);
+  void Record(int64_t trial, int64_t step, double value);
+  RungMode Mode() const { return spec_.asha ? spec_.asha->mode : spec_.hyperband->mode; }
+  int64_t KeptOf(const std::vector<Entry>& board) const;
+  // The lowest rung at which somebody waits who is among the best; nullopt: there is none.
+  std::optional<size_t> Ready(const Ladder& ladder) const;
+  void Promote(Ladder& ladder, size_t rung);
   void Allow(int64_t trial, size_t rungs, std::string reason);
   void Leave(int64_t trial, bool finished);
   void Stop(int64_t trial, std::string reason);

@@ -13,6 +13,7 @@
 #include "sweeps/include.h"
 #include "sweeps/measures.h"
 #include "sweeps/number.h"
+#include "sweeps/read_calibration.h"
 #include "sweeps/read_stages.h"
 #include "sweeps/read_tune.h"
 
@@ -54,6 +55,8 @@ class Reader {
         {"limits", [&](const YamlEntry& e) { ReadLimits(e.value); }},
         {"priority", [&](const YamlEntry& e) { Priority(e.value); }},
         {"resources", [&](const YamlEntry& e) { Resources(e.value); }},
+        {"allow", [&](const YamlEntry& e) { Allow(e.value); }},
+        {"calibration", [&](const YamlEntry& e) { ReadCalibration(e, &file_, problems_); }},
         {"timing", [&](const YamlEntry& e) { file_.timing = Flag(e.value); }},
         {"stages", [&](const YamlEntry& e) { ReadStages(e.value, &file_, problems_); }},
         {"aa", [&](const YamlEntry& e) { aa_ = &e; }},
@@ -74,7 +77,7 @@ class Reader {
     if (root.Find("sweep") == nullptr) Wrong({}, "`sweep: NAME` is missing");
     if (root.Find("trial") == nullptr) {
       file_.trial_at = root.at;
-      if (file_.stage_kind != "noop")
+      if (file_.stage_kind == "pretrain")
         Wrong({}, "`trial:` is missing: the base trial, as {model: {…}, data: {…}, train: {…}}");
     }
     if (root.Find("objective") != nullptr && root.Find("report") != nullptr) {
@@ -210,19 +213,15 @@ class Reader {
       }
       match.measure = measure->text;
       static const std::vector<std::string> kMeasures = {"flops", "params_total",
-                                                         "params_non_embedding"};
-      if (match.measure == "seconds") {
-        Wrong(
-            measure->at,
-            "seconds: not supported yet, since no rate is calibrated for each shape; match flops");
-      } else if (match.measure == "params") {
+                                                         "params_non_embedding", "seconds"};
+      if (match.measure == "params") {
         Wrong(measure->at,
               "bare `params` is ambiguous: write params_total or params_non_embedding");
       } else if (std::find(kMeasures.begin(), kMeasures.end(), match.measure) == kMeasures.end()) {
         Wrong(measure->at,
               absl::StrCat("cannot match ", Describe(*measure), Suggest(match.measure, kMeasures)));
-      } else if (match.measure == "flops" && item.is_map()) {
-        Wrong(item.at, "flops are matched by the budget; write flops alone");
+      } else if ((match.measure == "flops" || match.measure == "seconds") && item.is_map()) {
+        Wrong(item.at, absl::StrCat(match.measure, " are matched by the budget; write ", match.measure, " alone"));
       }
       for (const Match& m : file_.also_match) {
         if (m.measure == match.measure) Wrong(item.at, m.measure + " is matched already");
@@ -385,6 +384,18 @@ class Reader {
     YamlNode whole = *metric;
     whole.text = split.text + "/" + metric->text;
     ReadMetric(whole, &out->metric, problems_);
+  }
+
+  // allow: [more_than_one_epoch]
+  void Allow(const YamlNode& v) {
+    if (!v.is_list()) return Wrong(v.at, absl::StrCat("expected a list, as [more_than_one_epoch]; got ", Describe(v)));
+    static const std::vector<std::string> kKnown = {"more_than_one_epoch"};
+    for (const YamlNode& item : v.items) {
+      if (!item.is_scalar() || std::find(kKnown.begin(), kKnown.end(), item.text) == kKnown.end()) {
+        Wrong(item.at, absl::StrCat("nothing is called ", Describe(item), Suggest(item.text, kKnown)));
+      }
+      file_.allowed.insert(item.text);
+    }
   }
 
   void Priority(const YamlNode& v) {

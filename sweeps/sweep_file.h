@@ -4,12 +4,14 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "sweeps/expression.h"
 #include "sweeps/overlay.h"
 #include "sweeps/plan.h"
+#include "sweeps/predict.h"
 #include "sweeps/problem.h"
 #include "sweeps/search_spec.h"
 #include "sweeps/stop_spec.h"
@@ -65,16 +67,17 @@ struct Tune {
 // A second arm of each variant but the baseline, equal to the baseline in this measure.
 struct Match {
   Position at;
-  std::string measure;  // "flops": by the budget; "params_total", "params_non_embedding": by `knob`
+  std::string measure;  // "flops", "seconds": by the budget; "params_total", "params_non_embedding": by `knob`
   std::string knob = "model.d_ff";
   int64_t multiple_of = 1;
   double tolerance = 0.05;  // relative
 };
 
-// A stage that follows the first one and starts from its last checkpoint.
+// A stage that follows another and starts from what that one left.
 struct ChildStage {
   Position at;
-  std::string name;
+  std::string name;           // "eval:cut" where several parents are named
+  std::string parent;         // the first stage, or one before it in SweepFile::children
   std::string kind;           // of spec::StageKinds()
   std::string settings_json;  // canonical
 };
@@ -106,10 +109,15 @@ struct SweepFile {
   bool aa = false;
   std::map<std::string, FieldValue>
       aa_cells;  // which cells: all of these values; empty for every cell
+  std::set<std::string> allowed;   // flags that refuse no sweep: "more_than_one_epoch"
+  std::optional<Prices> prices;    // `calibration:`, as the client wrote it in
+  std::string calibration_device;  // `calibration: NAME`, not written in yet
+  Position calibration_at;
+  bool counts_seconds = false;     // as a budget, a measure to solve for or to match, or in a condition
   std::string stage_name = "pretrain";
   std::string stage_kind = "pretrain";
   std::string stage_settings = "{}";
-  std::vector<ChildStage> children;  // in the order written
+  std::vector<ChildStage> children;  // parents before children, else in the order written
 };
 
 // Reads a file. Appends every problem found; the result is to be used only when there is none.

@@ -12,20 +12,40 @@ namespace {
 constexpr int64_t kTimingPriority = 1000000;  // after every pretraining
 constexpr double kTimingSeconds = 1;
 
+// An external stage is told its last step; `first`: whose is the trial's budget.
+void SetSteps(PlannedStage* stage, bool first, int64_t budget) {
+  nlohmann::json settings = nlohmann::json::parse(stage->settings_json);
+  if (!settings.contains("steps")) settings["steps"] = first ? budget : 1;
+  stage->target_step = settings["steps"];
+  stage->settings_json = settings.dump();
+}
+
+// What makes one external stage another than the next: a script by its bytes, wherever it lies.
+std::string Identity(const PlannedStage& external) {
+  nlohmann::json settings = nlohmann::json::parse(external.settings_json);
+  if (settings.contains("script")) settings["script"] = settings["script"]["sha256"];
+  for (const char* execution : {"timeout_seconds", "grace_seconds", "memory_mib"})
+    settings.erase(execution);
+  return settings.dump();
+}
+
 }  // namespace
 
 PlannedTrial TrialOf(int64_t cell, const spec::TrialSpec& s, std::vector<PlannedStage> stages) {
-  const bool noop = stages.front().kind == "noop";
+  const bool noop = stages.front().kind == "noop", trains = stages.front().kind == "pretrain";
   PlannedTrial t;
   t.cell = cell;
   t.config = s;
   t.fusion_key = spec::FusionKey(s);  // seeds differ from row to row
   t.stages = std::move(stages);
   t.stages.front().target_step = noop ? 1 : s.train.steps;
+  for (PlannedStage& stage : t.stages) {
+    if (stage.kind == "external") SetSteps(&stage, &stage == &t.stages.front(), s.train.steps);
+  }
   t.params = spec::CountParameters(s.model);
   t.flops_per_token = spec::TrainingFlopsPerToken(s.model, s.data.seq_len);
-  t.flops = noop ? 0 : spec::TotalTrainingFlops(s);
-  t.predicted_peak_bytes = noop ? 0 : spec::PredictedPeakBytes(s, 1);
+  t.flops = trains ? spec::TotalTrainingFlops(s) : 0;  // of a program of others: unknown
+  t.predicted_peak_bytes = trains ? spec::PredictedPeakBytes(s, 1) : 0;
   return t;
 }
 
@@ -40,6 +60,8 @@ PlannedTrial WithSeeds(PlannedTrial t, int64_t replicate, int64_t seed,
   if (t.stages.front().kind == "noop")
     t.key = spec::Sha256Hex(
         absl::StrCat("noop ", sweep_name, " ", t.stages.front().settings_json, " ", t.key));
+  if (t.stages.front().kind == "external")
+    t.key = spec::Sha256Hex(absl::StrCat("external ", Identity(t.stages.front()), " ", t.key));
   // The whole map once before any part of it twice; what follows a training, right after it.
   for (PlannedStage& stage : t.stages) stage.priority = replicate;
   return t;
@@ -51,7 +73,7 @@ std::vector<PlannedStage> StagesOf(const SweepFile& file) {
   for (const ChildStage& child : file.children) {
     out.push_back({.name = child.name,
                    .kind = child.kind,
-                   .parent = file.stage_name,
+                   .parent = child.parent,
                    .settings_json = child.settings_json,
                    .target_step = 1});
   }

@@ -10,7 +10,8 @@
 
 namespace plumb::sweeps {
 
-// A replicate's stages are `stages`; the first one's target is the config's steps, 1 of a noop.
+// A replicate's stages are `stages`; the first one's target is the config's steps, 1 of a noop,
+// what it says of an external.
 PlannedTrial TrialOf(int64_t cell, const spec::TrialSpec& resolved,
                      std::vector<PlannedStage> stages);
 

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "sweeps/corpus_use.h"
 #include "sweeps/number.h"
 #include "sweeps/trials.h"
 #include "trainer/spec/fields.h"
@@ -141,6 +142,7 @@ absl::StatusOr<PlannedTrial> CellTrial(const SweepPlan& plan, int64_t cell, cons
   if (plan.cells[static_cast<size_t>(cell)].parts.empty())
     s.data.mix.clear(), s.data.phases.clear();
   PlannedTrial t = TrialOf(cell, s, tune.stages);
+  t.predicted_peak_bytes += MappedBytes(plan.cells[cell], s);
   t.tune_values = values;
   return t;
 }

@@ -33,10 +33,11 @@ MAY = {
     "coordinator": ({"coordinator", "coordinator/core", "store", "domain", "sweeps", "trainer/spec", "data"},
                     {"absl", "boost", "json", "grpc", "proto", "spdlog", "sqlite"}),
     "sim": ({"sim", "coordinator/core", "store", "sweeps", "domain"}, {"absl"}),
+    "whatif": ({"whatif", "analysis", "coordinator", "coordinator/core", "sim", "store", "sweeps", "domain", "trainer/spec"}, {"absl", "json"}),
     "worker": ({"worker", "domain", "trainer/protocol", "trainer/spec", "data"}, {"absl", "json", "grpc", "proto", "spdlog"}),
     "analysis": ({"analysis", "domain"}, {"absl", "boost"}),
     # trainer/measure_plan.h and the like are Torch-free; the command line never links LibTorch.
-    "app": ({"app", "analysis", "interchange", "coordinator", "sim", "worker", "store", "sweeps", "domain", "data", "trainer/files", "trainer/spec", "trainer/protocol"},
+    "app": ({"app", "analysis", "interchange", "coordinator", "sim", "whatif", "worker", "store", "sweeps", "domain", "data", "trainer/files", "trainer/spec", "trainer/protocol"},
             {"absl", "json", "grpc", "proto", "cli", "spdlog", "sqlite", "boost"}),
 }
 ROOMS = sorted(MAY, key=len, reverse=True)

@@ -120,7 +120,6 @@ RowProgress LoadCheckpoint(const CheckpointRef& ref, Arena& arena, int64_t k,
                                ": holds weights alone (it was imported); a stage can start from it "
                                "but not be resumed");
     }
-    if (continues != nullptr) CheckContinues(manifest, *continues, ref.path);
     try {
       const auto number = [&](const char* name) {
         return std::strtod(manifest.at("progress").at(name).get<std::string>().c_str(), nullptr);
@@ -155,6 +154,7 @@ RowProgress LoadCheckpoint(const CheckpointRef& ref, Arena& arena, int64_t k,
     arena.v().select(0, k).zero_();
     return {};
   }
+  if (continues != nullptr) CheckContinues(manifest, *continues, ref.path);
   const TensorFile moments = read(optimizer, 2);
   Fill(arena.layout(), moments, "m.", arena.m().select(0, k), optimizer);
   Fill(arena.layout(), moments, "v.", arena.v().select(0, k), optimizer);

@@ -7,6 +7,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
+#include <malloc.h>
 #include <torch/headeronly/version.h>
 
 #include <chrono>
@@ -87,6 +88,8 @@ class TorchEngine : public Engine {
     at::set_num_threads(static_cast<int>(threads));
     threads_ = threads;
     name_ = bundle, capacity_ = capacity, data_dir_ = data_dir;
+    // What the bundle before left in the heap is no part of this one's peak.
+    malloc_trim(0);
     ResetPeak();
     residue_ = StatusBytes("VmRSS");
     open_ = true;

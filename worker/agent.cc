@@ -25,6 +25,7 @@
 #include "domain/status_macros.h"
 #include "spdlog/spdlog.h"
 #include "trainer/protocol/retention.h"
+#include "trainer/spec/stage_settings.h"
 #include "worker/attempt.h"
 #include "worker/blobs.h"
 #include "worker/coordinator_client.h"
@@ -152,7 +153,7 @@ class Agent {
         return absl::ResourceExhaustedError(
             absl::StrCat("cannot watch ", dir, ": ", std::strerror(errno)));
       }
-      slots_.push_back(std::make_unique<Slot>(i, dir, options_.guard_path, options_.trainer_path));
+      slots_.push_back(std::make_unique<Slot>(i, dir, options_.guard_path));
       folder_watch_[of_dir] = i;
       journal_watch_[of_journal] = i;
       Slot& slot = *slots_.back();
@@ -168,7 +169,7 @@ class Agent {
         slot.settled = false;
       } else {
         EndRowsOf(slot, "failed", "its trainer ended while no worker watched", std::nullopt);
-        if (i < std::min(options_.slots, kPrestart)) Launch(slot);
+        if (i < std::min(options_.slots, kPrestart)) Launch(slot, "");
       }
     }
     settle_deadline_ = Clock::now() + kHelloPatience;
@@ -229,9 +230,21 @@ class Agent {
 
   // ---- trainers ----
 
-  void Launch(Slot& slot) {
+  // A trainer by its name (ProgramOf); empty for one that this worker does not have.
+  std::vector<std::string> Program(const std::string& name) const {
+    if (name.empty()) return {options_.trainer_path};
+    if (name == spec::kCommandsLabel) {
+      if (!options_.allow_commands) return {};
+      return {options_.guard_path, "__commands"};
+    }
+    const auto it = options_.trainers.find(name.substr(std::strlen(spec::kTrainerLabel)));
+    return it == options_.trainers.end() ? std::vector<std::string>() : std::vector{it->second};
+  }
+
+  void Launch(Slot& slot, const std::string& program) {
     slot.bundle.clear();
-    const absl::Status status = slot.process.Launch();
+    slot.leaving = false;
+    const absl::Status status = slot.process.Launch(Program(program), program);
     if (!status.ok()) spdlog::error("{}", std::string(status.message()));
   }
 
@@ -335,6 +348,8 @@ class Agent {
     slot.process.SetAbsent();
     slot.bundle.clear();
     slot.settled = true;
+    if (slot.leaving) reconcile_ = true;  // what it left for
+    slot.leaving = false;
   }
 
   void EndRowsOf(Slot& slot, const std::string& outcome, const std::string& cause,
@@ -483,8 +498,11 @@ class Agent {
     });
     std::vector<LocalAttempt> local;
     std::vector<SlotView> slots(slots_.size());
-    for (int i = 0; i < static_cast<int>(slots_.size()); ++i)
+    for (int i = 0; i < static_cast<int>(slots_.size()); ++i) {
       slots[i].free = settled && i < options_.slots;
+      if (slots_[i]->process.state() != TrainerProcess::State::kAbsent && !slots_[i]->leaving)
+        slots[i].program = slots_[i]->process.program();
+    }
     for (const auto& [key, attempt] : attempts_) {
       local.push_back({key, attempt->phase, attempt->stop, attempt->slot});
       if (attempt->slot >= 0 &&
@@ -691,15 +709,37 @@ class Agent {
     const std::string dir = workspace_.CheckpointDir(attempt.key().stage);
     if (!trainer::WriteAcknowledged(dir, attempt.acked_checkpoint))
       spdlog::warn("cannot write {}/acknowledged; more checkpoints are kept", dir);
+    // Trainers of others need not know what may go.
+    if (attempt.assignment && attempt.assignment->kind() == "external" &&
+        attempt.acked_checkpoint > 0)
+      trainer::RetainCheckpoints(
+          dir, absl::StrCat("step-", absl::Dec(attempt.acked_checkpoint, absl::kZeroPad12)));
   }
 
   void Start(Attempt& attempt, Slot& slot) {
     const std::string row = attempt.key().RowName();
     if (!CorpusReady(attempt) || !CheckpointReady(attempt)) return;
+    const std::string program = ProgramOf(*attempt.assignment);
+    if (Program(program).empty()) {
+      EndAttempt(
+          attempt, "infeasible",
+          program == spec::kCommandsLabel
+              ? std::string("this worker runs no commands; start it with --allow-commands")
+              : absl::StrCat("this worker has no ", program, "; start it with --trainer NAME=PATH"),
+          std::nullopt, false);
+      return;
+    }
+    if (slot.process.state() != TrainerProcess::State::kAbsent &&
+        (slot.leaving || slot.process.program() != program)) {
+      // It waits until that one has left; the exit reconciles again.
+      if (!slot.leaving) slot.process.Command({{"command", "shutdown"}}, "");
+      slot.leaving = true;
+      return;
+    }
     attempt.slot = slot.index;
     if (slot.process.state() == TrainerProcess::State::kAbsent) {
       ++attempt.launches;
-      Launch(slot);
+      Launch(slot, program);
     }
     auto commands =
         CommandsFor(*attempt.assignment, row, slot.bundle, CorporaHere(),
@@ -709,7 +749,9 @@ class Agent {
                  false);
       return;
     }
-    if (attempt.assignment->kind() == "pretrain" && !attempt.member()) {  // what writes many
+    const bool writes_many =
+        attempt.assignment->kind() == "pretrain" || attempt.assignment->kind() == "external";
+    if (writes_many && !attempt.member()) {
       attempt.acked_checkpoint =
           attempt.assignment->resume() ? attempt.assignment->checkpoint_step() : 0;
       Acknowledged(attempt);
@@ -791,8 +833,11 @@ class Agent {
     for (const v1::Device& device : devices_) *request.add_devices() = device;
     request.set_memory_bytes(options_.memory_bytes > 0 ? options_.memory_bytes
                                                        : MemoryForTrials(devices_));
-    for (const std::string& label : options_.labels) request.add_labels(label);
-    if (CountGpus(devices_) > 0) request.add_labels(kCudaLabel);
+    std::set<std::string> labels(options_.labels.begin(), options_.labels.end());
+    if (CountGpus(devices_) > 0) labels.insert(kCudaLabel);
+    if (options_.allow_commands) labels.insert(spec::kCommandsLabel);
+    for (const auto& [name, path] : options_.trainers) labels.insert(spec::kTrainerLabel + name);
+    for (const std::string& label : labels) request.add_labels(label);
     if (!options_.gang_address.empty()) {
       // Who listens on loopback is reached from its own machine alone.
       const bool loopback = options_.gang_address.starts_with("127.") ||
@@ -919,11 +964,14 @@ class Agent {
     desired_.bundles.clear();
     desired_.members.clear();
     desired_.unready.clear();
+    desired_.programs.clear();
     assignments_.clear();
     for (const v1::Assignment& a : r.assignments()) {
       desired_.attempts.push_back(KeyOf(a));
       assignments_[KeyOf(a)] = a;
       if (a.bundle_rows() > 1) desired_.bundles[KeyOf(a)] = a.bundle();
+      if (std::string program = ProgramOf(a); !program.empty())
+        desired_.programs[KeyOf(a)] = std::move(program);
       if (a.first_rank() == 0) continue;
       desired_.members.insert(KeyOf(a));
       if (a.rendezvous().empty()) desired_.unready.insert(KeyOf(a));

@@ -10,8 +10,10 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <filesystem>
 #include <fstream>
 #include <string>
 
@@ -89,6 +91,28 @@ int Spawn(const std::string& dir, char** args, pid_t* pid) {
   return error;
 }
 
+// What the trainer has started and left behind: all of this session but the guard, which leads it.
+void EndSession() {
+  for (int round = 0; round < 50; ++round) {
+    bool any = false;
+    std::error_code ignored;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc", ignored)) {
+      const int pid = std::atoi(entry.path().filename().c_str());
+      if (pid <= 0 || pid == getpid() || getsid(pid) != getpid()) continue;
+      std::ifstream stat(entry.path() / "stat");
+      std::string line;
+      std::getline(stat, line);
+      const size_t name = line.rfind(')');
+      if (name == std::string::npos || line.compare(name, 3, ") Z") == 0) continue;
+      any = true;
+      kill(pid, SIGKILL);
+    }
+    if (!any) return;
+    const timespec pause = {0, 10'000'000};
+    nanosleep(&pause, nullptr);
+  }
+}
+
 int Guard(const std::string& dir, char** args) {
   setsid();
   sigset_t set;
@@ -125,6 +149,7 @@ int Guard(const std::string& dir, char** args) {
           WTERMSIG(status) == SIGKILL && kills_before >= 0 && kills > kills_before;
     }
   }
+  EndSession();
   unlink((dir + "/trainer.sock").c_str());
   trainer::JournalWriter(dir + "/journal").Append(event);
   return 0;

@@ -55,7 +55,17 @@ std::vector<Action> Reconcile(const Desired& desired, const std::vector<LocalAtt
     }
   }
   std::sort(waiting.begin(), waiting.end());
-  size_t slot = 0;
+  std::vector<SlotView> room = slots;
+  const auto take = [&](const std::string& program) {
+    int best = -1, worst = 3;
+    for (int i = 0; i < static_cast<int>(room.size()); ++i) {
+      if (!room[i].free) continue;
+      const int cost = !room[i].program ? 1 : *room[i].program == program ? 0 : 2;
+      if (cost < worst) best = i, worst = cost;
+    }
+    if (best >= 0) room[best].free = false;
+    return best;
+  };
   for (const AttemptKey& key : waiting) {
     if (desired.unready.contains(key)) continue;
     const int64_t bundle = bundle_of(key);
@@ -63,10 +73,11 @@ std::vector<Action> Reconcile(const Desired& desired, const std::vector<LocalAtt
       actions.push_back({Action::kStart, key, it->second});
       continue;
     }
-    while (slot < slots.size() && !slots[slot].free) ++slot;
-    if (slot == slots.size()) continue;
-    if (bundle != 0) at[bundle] = static_cast<int>(slot);
-    actions.push_back({Action::kStart, key, static_cast<int>(slot++)});
+    const auto program = desired.programs.find(key);
+    const int slot = take(program == desired.programs.end() ? "" : program->second);
+    if (slot < 0) continue;
+    if (bundle != 0) at[bundle] = slot;
+    actions.push_back({Action::kStart, key, slot});
   }
   return actions;
 }

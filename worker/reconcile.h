@@ -2,7 +2,9 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "worker/attempt.h"
@@ -18,7 +20,8 @@ struct Desired {
   std::map<AttemptKey, int64_t> bundles;  // of attempts that share a trainer
   // Parts of gangs whose rank 0 is elsewhere: they end with it, and are not asked to before.
   std::set<AttemptKey> members;
-  std::set<AttemptKey> unready;  // of those, where rank 0 is not known yet
+  std::set<AttemptKey> unready;                // of those, where rank 0 is not known yet
+  std::map<AttemptKey, std::string> programs;  // trainers that they need, by name; else ""
 };
 
 struct LocalAttempt {
@@ -30,6 +33,8 @@ struct LocalAttempt {
 
 struct SlotView {
   bool free = false;  // may take an attempt now
+  // The trainer that runs there, by name; absent: none.
+  std::optional<std::string> program = std::nullopt;
 };
 
 struct Action {
@@ -49,7 +54,8 @@ struct Action {
 
 // Rules: an attempt that is not desired is cancelled, and forgotten once it has ended; a desired
 // one that has ended is kept and reported; one that waits, and is not unready, starts where its
-// bundle runs, or else in the first free slot, in the order of its key.
+// bundle runs, or else, in the order of its key, in the first free slot where its trainer runs, or
+// none does, or another that is then to leave.
 std::vector<Action> Reconcile(const Desired& desired, const std::vector<LocalAttempt>& local,
                               const std::vector<SlotView>& slots);
 

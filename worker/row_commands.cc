@@ -6,6 +6,7 @@
 #include "data/dataset.h"
 #include "domain/status_macros.h"
 #include "trainer/spec/parse.h"
+#include "trainer/spec/stage_settings.h"
 #include "worker/blobs.h"
 
 namespace plumb::worker {
@@ -18,6 +19,11 @@ using nlohmann::json;
 constexpr char kNoopBundle[] = "noop";
 
 }  // namespace
+
+std::string ProgramOf(const v1::Assignment& a) {
+  const json settings = json::parse(a.stage_json().empty() ? "{}" : a.stage_json(), nullptr, false);
+  return settings.is_object() ? spec::WorkerLabel(a.kind(), settings) : "";
+}
 
 std::optional<CorpusName> CorpusOf(const v1::Assignment& a) {
   spec::TrialSpec spec;
@@ -70,8 +76,8 @@ absl::StatusOr<RowCommands> CommandsFor(const v1::Assignment& a, const std::stri
   if (config.is_discarded() || !stage.is_object()) {
     return absl::FailedPreconditionError("the assignment's config or settings are no JSON objects");
   }
-  if (a.checkpoint_path().empty() && a.kind() != "noop" && a.kind() != "pretrain" &&
-      a.kind() != "timing") {
+  const spec::StageKind* kind = spec::FindStageKind(a.kind());
+  if (a.checkpoint_path().empty() && kind != nullptr && !kind->first) {
     return absl::FailedPreconditionError(
         absl::StrCat("the stage before it left no checkpoint for a ", a.kind(), " to start from"));
   }
@@ -85,8 +91,10 @@ absl::StatusOr<RowCommands> CommandsFor(const v1::Assignment& a, const std::stri
     const auto errors = spec::ParseResolved(a.config_json(), &spec);
     if (!errors.empty())
       return absl::FailedPreconditionError(absl::StrCat("config: ", spec::Format(errors)));
-    ASSIGN_OR_RETURN(
-        data_dir, FindCorpus({spec.data.corpus, spec.data.tokenizer, spec.data.digest}, corpora));
+    if (a.kind() != "external" || !spec.data.corpus.empty()) {
+      ASSIGN_OR_RETURN(
+          data_dir, FindCorpus({spec.data.corpus, spec.data.tokenizer, spec.data.digest}, corpora));
+    }
     threads = spec.execution.threads;
   }
   if (open_bundle != out.bundle) {

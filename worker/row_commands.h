@@ -11,6 +11,10 @@
 
 namespace plumb::worker {
 
+// The trainer that the attempt needs: "" for plumb-trainer, "commands", or the name of another that
+// the worker was given (external: {trainer: NAME}), after "trainer=".
+std::string ProgramOf(const v1::Assignment& assignment);
+
 struct RowCommands {
   std::string bundle;                    // that will be open afterwards
   std::vector<nlohmann::json> commands;  // in order

@@ -15,10 +15,9 @@
 namespace plumb::worker {
 
 struct Slot {
-  Slot(int index, const std::string& dir, const std::string& guard_path,
-       const std::string& trainer_path)
+  Slot(int index, const std::string& dir, const std::string& guard_path)
       : index(index),
-        process(dir, guard_path, trainer_path),
+        process(dir, guard_path),
         mark(ReadMark(dir)),
         reader(dir + "/journal", mark.position) {}
 
@@ -26,9 +25,10 @@ struct Slot {
   TrainerProcess process;
   JournalMark mark;  // as written
   trainer::JournalReader reader;
-  std::string bundle;   // open at the trainer once what was sent is applied
-  bool settled = true;  // false: found alive, and not yet heard what it runs
-  bool unread = true;   // the journal may have grown
+  std::string bundle;    // open at the trainer once what was sent is applied
+  bool leaving = false;  // its trainer was asked to shut down: another program is wanted
+  bool settled = true;   // false: found alive, and not yet heard what it runs
+  bool unread = true;    // the journal may have grown
   std::chrono::steady_clock::time_point mark_time;
 };
 

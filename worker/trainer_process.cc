@@ -32,10 +32,10 @@ std::string Dump(const json& command) {
 
 }  // namespace
 
-TrainerProcess::TrainerProcess(std::string dir, std::string guard_path, std::string trainer_path)
-    : dir_(std::move(dir)),
-      guard_path_(std::move(guard_path)),
-      trainer_path_(std::move(trainer_path)) {}
+TrainerProcess::TrainerProcess(std::string dir, std::string guard_path)
+    : dir_(std::move(dir)), guard_path_(std::move(guard_path)) {
+  std::ifstream(dir_ + "/program") >> program_;
+}
 
 TrainerProcess::~TrainerProcess() { Disconnect(); }
 
@@ -47,10 +47,15 @@ bool TrainerProcess::FolderLocked() const {
   return locked;
 }
 
-absl::Status TrainerProcess::Launch() {
+absl::Status TrainerProcess::Launch(const std::vector<std::string>& program,
+                                    const std::string& name) {
   SetAbsent();
-  std::vector<std::string> args = {guard_path_,   "__guard", dir_, "--",
-                                   trainer_path_, "--dir",   dir_};
+  std::vector<std::string> args = {guard_path_, "__guard", dir_, "--"};
+  args.insert(args.end(), program.begin(), program.end());
+  args.insert(args.end(), {"--dir", dir_});
+  program_ = name;
+  // Before anything runs: a worker that is killed now finds what it has started.
+  std::ofstream(dir_ + "/program", std::ios::trunc) << name << "\n";
   std::vector<char*> argv;
   for (std::string& arg : args) argv.push_back(arg.data());
   argv.push_back(nullptr);

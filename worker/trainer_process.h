@@ -40,17 +40,21 @@ class TrainerProcess {
     std::string error;  // "" : done
   };
 
-  TrainerProcess(std::string dir, std::string guard_path, std::string trainer_path);
+  // `guard_path` has the "__guard" command.
+  TrainerProcess(std::string dir, std::string guard_path);
   ~TrainerProcess();  // leaves the processes alone
   TrainerProcess(const TrainerProcess&) = delete;
   TrainerProcess& operator=(const TrainerProcess&) = delete;
 
   State state() const { return state_; }
   const std::string& dir() const { return dir_; }
-  bool FolderLocked() const;  // a guard or a trainer lives
+  const std::string& program() const { return program_; }  // the name of what runs, or ran last
+  bool FolderLocked() const;                               // a guard or a trainer lives
 
-  absl::Status Launch();  // kAbsent → kStarting, by posix_spawn of the guard
-  void Adopt();           // kAbsent → kStarting, for a folder that is locked
+  // kAbsent → kStarting, by posix_spawn of the guard; `program`: the trainer and its first
+  // arguments. `name` says which one it is, also to a worker that finds it alive.
+  absl::Status Launch(const std::vector<std::string>& program, const std::string& name);
+  void Adopt();  // kAbsent → kStarting, for a folder that is locked
   // Connects once the socket is there. Cheap to call again.
   void TryConnect();
 
@@ -81,7 +85,8 @@ class TrainerProcess {
   void Flush();
   Answer OnLine(const std::string& line);
 
-  const std::string dir_, guard_path_, trainer_path_;
+  const std::string dir_, guard_path_;
+  std::string program_;
   State state_ = State::kAbsent;
   void Reap();
 

@@ -227,13 +227,11 @@ std::vector<Grant> Core::Desired(WorkerId worker) const {
       const int64_t batch = trial.row.batch_tokens / trial.row.seq_len;
       g.micro_batch = std::max<int64_t>(1, batch >> std::min<int64_t>(stage.row.ooms, 60));
     }
-    const StageRow* from = nullptr;
-    if (stage.row.checkpoint_step >= 0) {
-      from = &stage.row;
-      g.resume = true;
-    } else if (stage.row.parent && At(stage.row.parent).row.checkpoint_step >= 0) {
-      from = &At(stage.row.parent).row;
-    }
+    // Its own, or that of the nearest stage before it which has left one.
+    const StageRow* from = &stage.row;
+    g.resume = from->checkpoint_step >= 0;
+    while (from != nullptr && from->checkpoint_step < 0)
+      from = from->parent ? &At(from->parent).row : nullptr;
     if (from != nullptr) {
       g.checkpoint_path = from->checkpoint_path;
       g.checkpoint_digest = from->checkpoint_digest;

@@ -143,8 +143,9 @@ class Core {
   std::optional<Cursor> NextSlice() const;
   Cursor CursorOf(SweepId sweep) const;       // one that is there
   const SweepRow* Find(SweepId sweep) const;  // null: there is none
-  // An open sweep of which something has ended, paused or been evaluated since it was last looked
-  // at, and all of whose trials are there: its advisor may extend it, close it, or judge its
+  // An open sweep of which something has ended, paused, been evaluated or got a place on its way to
+  // a rung since it was last looked at, and all of whose trials are there: its advisor may extend
+  // it, close it, or judge its
   // trials.
   struct Due {
     SweepId sweep;
@@ -365,6 +366,7 @@ class Core {
   absl::StatusOr<Answer> On(const CancelSweep& e);
   absl::StatusOr<Answer> On(const CancelTrial& e);
   absl::StatusOr<Answer> On(const RetryTrial& e);
+  absl::StatusOr<Answer> On(const AddStage& e);
   absl::StatusOr<Answer> On(const EditSweep& e);
   // edit.cc
   absl::StatusOr<Answer> On(const ExtendSweep& e);
@@ -384,8 +386,19 @@ class Core {
   void EndIfDone(Sweep& sweep, absl::string_view why);
   void EndSweep(Sweep& sweep, SweepState state, absl::string_view why);
   int64_t CancelStages(Trial& trial, absl::string_view reason);
+  // stages.cc
   // The trial's stages that `wanted` asks for; those that it has not are made.
   std::set<StageId> GainStages(Trial& trial, const NewTrial& wanted);
+  // The stage that does what `wanted` does, with its parent; made where the trial has none.
+  StageId GainStage(Trial& trial, const StageRow& wanted);
+  // The trial, from memory or as it was found on disk; nullptr: it is nowhere.
+  Trial* Recall(TrialId trial, const std::optional<TrialTree>& known,
+                const std::vector<SweepTrialRow>& links, const std::vector<TrunkRow>& trunks);
+  // What was ended goes on: sweeps that have it and are not cancelled wait for it again.
+  void Revive(Trial& trial, const std::vector<SweepTrialRow>& links, absl::string_view why);
+  // Of one stage and of what was cancelled because of it.
+  absl::StatusOr<std::set<StageId>> ToRetry(const Trial& trial, const std::string& stage) const;
+  static const std::set<StageState>& NoResult();  // ends that are no result of the trial
   // A new budget for what ended as `from` says, of `among` or, where that is null, of all stages.
   int64_t Reopen(Trial& trial, absl::string_view reason, const std::set<StageState>& from,
                  const std::set<StageId>* among);

@@ -168,8 +168,18 @@ struct RetryTrial {
   std::vector<SweepTrialRow> links;  // the sweeps it belongs to
   std::vector<TrunkRow> trunks;      // of its prefix keys
   // Which ends are taken back; empty: failed, cancelled, stopped.
-  std::vector<StageState> from;
-  std::string user;
+  std::vector<StageState> from = {};
+  std::string user = "";
+  std::string stage = "";  // this one, and what was cancelled because of it; "": all that ended so
+};
+// A trial, finished or not, gains a stage, unless it has the same already.
+struct AddStage {
+  TrialId trial;
+  StageRow stage;  // name, kind, settings, target, memory, labels; what it needs beside that and
+                   // its place in line are those of the trial's first stage
+  std::string parent;  // the stage that it follows; "": the first
+  std::optional<TrialTree> known;
+  std::vector<SweepTrialRow> links;
 };
 
 // A user's edit of a sweep, running or over: trials that it gains, and cells that it loses, none of
@@ -257,9 +267,9 @@ std::set<std::string> PrefixKeysOf(const RetryTrial& retry);
 struct Tick {};
 
 using Event = std::variant<SubmitSweep, MaterializeSlice, AdviseSweep, AbandonSweep, RegisterWorker,
-                           Report, CancelSweep, CancelTrial, RetryTrial, EditSweep, EditWorker,
-                           EditUser, ExtendSweep, Annotate, ImportTrials, RemoveSweep, RemoveTrial,
-                           PurgeTrial, QuarantineAttempts, Tick>;
+                           Report, CancelSweep, CancelTrial, RetryTrial, AddStage, EditSweep,
+                           EditWorker, EditUser, ExtendSweep, Annotate, ImportTrials, RemoveSweep,
+                           RemoveTrial, PurgeTrial, QuarantineAttempts, Tick>;
 
 // ---- answers ----
 
@@ -284,12 +294,18 @@ struct Reported {
 struct Counted {
   int64_t stages = 0;
 };
+struct StageAdded {
+  std::string name;  // with -2 where another stage of the trial has its name
+  bool is_new = false;
+  bool retried = false;  // it was there, and had failed or was cancelled
+};
 struct Extended {
   int64_t trials = 0;            // gained
   int64_t cancelled_stages = 0;  // of cells that it lost
   bool repeated = false;
 };
-using Answer = std::variant<std::monostate, Submitted, Registered, Reported, Counted, Extended>;
+using Answer =
+    std::variant<std::monostate, Submitted, Registered, Reported, Counted, StageAdded, Extended>;
 
 struct Effects {
   std::vector<Change> changes;  // to be committed in one transaction, in order

@@ -93,7 +93,12 @@ std::vector<std::string> Core::Explain(TrialId trial, Now now) const {
       } else if (could == 0 && together < need.ranks) {
         absl::StrAppend(&line, ": no connected worker has all that it needs: ", need.slots,
                         need.slots == 1 ? " slot" : " slots");
-        if (need.labels != 0) absl::StrAppend(&line, ", labels ", labels_[need.labels]);
+        const std::string& labels = labels_[need.labels];
+        if (need.labels != 0) absl::StrAppend(&line, ", labels ", labels);
+        if (labels.find("commands") != std::string::npos)
+          absl::StrAppend(&line, " (`plumb worker start --allow-commands` has that one)");
+        if (labels.find("trainer=") != std::string::npos)
+          absl::StrAppend(&line, " (`plumb worker start --trainer NAME=PATH` has that one)");
         if (need.memory > 0) absl::StrAppend(&line, ", ", need.memory >> 20, " MiB of memory");
         absl::StrAppend(&line, " (`plumb worker list` shows what they have)");
       } else if (could_now == 0 && (need.ranks == 1 || FitsTogether(need) == 0)) {

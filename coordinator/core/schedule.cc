@@ -545,6 +545,7 @@ void Core::GrantTo(Worker& w, Stage& stage, int64_t into, const std::vector<Memb
        : bundle.rows.size() > 1 ? absl::StrCat("to worker ", w.row.name, " as one of ",
                                                bundle.rows.size(), " rows of bundle ", into)
                                 : absl::StrCat("to worker ", w.row.name));
+  if (stage.row.until_step >= 0) Tell(trials_.at(stage.row.trial));
   Move(stage, StageState::kRunning,
        absl::StrCat("attempt ", stage.row.attempts, " on worker ", w.row.name,
                     members.empty() ? "" : " and others"));

@@ -1,4 +1,4 @@
-// Sweeps and trials: how they come, are shared, cancelled and retried.
+// Sweeps and trials: how they come, are shared and cancelled.
 #include <algorithm>
 #include <utility>
 
@@ -6,13 +6,6 @@
 #include "coordinator/core/core.h"
 
 namespace plumb::core {
-namespace {
-
-// Ends that are no result of the trial.
-const std::set<StageState> kNoResult = {StageState::kFailed, StageState::kCancelled,
-                                        StageState::kStopped};
-
-}  // namespace
 
 absl::StatusOr<Answer> Core::On(const SubmitSweep& e) {
   if (const auto it = by_request_.find(e.sweep.request_id); it != by_request_.end()) {
@@ -76,7 +69,7 @@ absl::StatusOr<Answer> Core::On(const MaterializeSlice& e) {
       Trial& trial = trials_.at(id);
       const std::set<StageId> wanted = GainStages(trial, t);
       const std::string why = absl::StrCat("sweep ", e.sweep.value, " asks for it again");
-      Reopen(trial, why, kNoResult, &wanted);
+      Reopen(trial, why, NoResult(), &wanted);
       Raise(At(trial.stages.front()), t.stages.front().until_step, why);
     } else {
       TrialTree tree{.trial = t.trial, .stages = t.stages};
@@ -189,45 +182,6 @@ absl::StatusOr<Answer> Core::On(const CancelTrial& e) {
   return Counted{CancelStages(it->second, "cancelled on request")};
 }
 
-absl::StatusOr<Answer> Core::On(const RetryTrial& e) {
-  auto it = trials_.find(e.trial);
-  if (it == trials_.end()) {
-    if (!e.known)
-      return absl::NotFoundError(
-          absl::StrCat("no trial ", e.trial.value, "; `plumb trial list` shows them"));
-    KnowTrunks(e.trunks);
-    AddTrial(*e.known, e.links.empty() ? SweepId{} : e.links.front().sweep,
-             e.links.empty() ? 0 : e.links.front().idx);
-    ForgetTrunks(e.trunks);
-    it = trials_.find(e.trial);
-  }
-  Trial& trial = it->second;
-  const std::set<StageState> from(e.from.begin(), e.from.end());
-  const int64_t stages =
-      Reopen(trial, absl::StrCat("retried on request", e.user.empty() ? "" : " of ", e.user),
-             from.empty() ? kNoResult : from, nullptr);
-  if (stages > 0) {
-    for (const SweepTrialRow& link : e.links) {
-      if (!sweeps_.contains(link.sweep)) continue;  // removed since it was looked up
-      Sweep& sweep = sweeps_.at(link.sweep);
-      if (sweep.row.state == SweepState::kCompleted) {
-        sweep.row.state = SweepState::kRunning;
-        sweep.row.end_time_us = 0;
-        dirty_sweeps_.insert(link.sweep);
-        NoteSweep("sweep_reopened", link.sweep,
-                  absl::StrCat("trial ", e.trial.value, " is retried"));
-      }
-      if (sweep.row.state == SweepState::kRunning ||
-          sweep.row.state == SweepState::kMaterializing) {
-        sweep.live.insert(e.trial);
-        trial.sweeps.insert(link.sweep);
-      }
-    }
-    PlaceAll(trial);
-  }
-  return Counted{stages};
-}
-
 // Into memory; terminal ones stay until the next Evict.
 void Core::AddTrial(const TrialTree& tree, SweepId order_sweep, int64_t order_idx) {
   Trial& trial = trials_[tree.trial.id];
@@ -275,83 +229,6 @@ int64_t Core::CancelStages(Trial& trial, absl::string_view reason) {
     if (!IsTerminal(stage.row.state)) Move(stage, StageState::kCancelled, reason);
   }
   if (n > 0) Note("cancelled", &At(trial.stages.front()), {}, reason);
-  return n;
-}
-
-std::set<StageId> Core::GainStages(Trial& trial, const NewTrial& wanted) {
-  std::set<StageId> out;
-  std::map<std::string, StageId> by_wanted_name;
-  for (size_t i = 0; i < wanted.stages.size(); ++i) {
-    StageRow row = wanted.stages[i];
-    if (!wanted.parents[i].empty()) row.parent = by_wanted_name[wanted.parents[i]];
-    StageId found;
-    for (int suffix = 1; !found; ++suffix) {
-      row.name =
-          suffix == 1 ? wanted.stages[i].name : absl::StrCat(wanted.stages[i].name, "-", suffix);
-      const auto same_name = std::find_if(trial.stages.begin(), trial.stages.end(),
-                                          [&](StageId id) { return At(id).row.name == row.name; });
-      if (same_name == trial.stages.end()) break;
-      const StageRow& there = At(*same_name).row;
-      if (there.kind == row.kind && there.parent == row.parent &&
-          there.settings_json == row.settings_json)
-        found = there.id;
-    }
-    if (!found) {
-      found = row.id = StageId{++last_stage_.value};
-      row.trial = trial.row.id;
-      row.reason = "new";
-      effects_.changes.push_back(InsertStage{row});
-      Stage& stage = stages_[row.id];
-      stage.row = row;
-      Number(stage);
-      JoinTrunk(stage);
-      trial.stages.push_back(row.id);
-      if (row.parent) {
-        Stage& parent = At(row.parent);
-        parent.children.push_back(row.id);
-        // As Move does; a parent that Reopen is about to give a new budget brings it back with it.
-        if (IsTerminal(parent.row.state) && parent.row.state != StageState::kSucceeded)
-          Move(stage, StageState::kCancelled,
-               absl::StrCat("its parent stage ", parent.row.name, " ended as ",
-                            Name(parent.row.state)));
-      }
-      Place(stage);
-      PlaceOthers(stage);
-      Note(
-          "stage_added", &stage, {},
-          row.name == wanted.stages[i].name
-              ? std::string("the trial was there, without it")
-              : absl::StrCat("as ", row.name, ": ", wanted.stages[i].name, " does something else"));
-      Settle(trial);
-    }
-    by_wanted_name[wanted.stages[i].name] = found;
-    out.insert(found);
-  }
-  return out;
-}
-
-int64_t Core::Reopen(Trial& trial, absl::string_view reason, const std::set<StageState>& from,
-                     const std::set<StageId>* among) {
-  int64_t n = 0;
-  for (StageId id : trial.stages) {
-    if (among != nullptr && !among->contains(id)) continue;
-    Stage& stage = At(id);
-    if (!from.contains(stage.row.state)) continue;
-    // What its parent's result refuses stays refused.
-    if (stage.row.parent && IsTerminal(At(stage.row.parent).row.state) && !ParentSucceeded(stage))
-      continue;
-    stage.row.failures = stage.row.losses = stage.row.ooms = 0;
-    stage.failed_on.clear();
-    stage.row.not_before_ct = absl::ZeroDuration();
-    stage.row.state = StageState::kPending;
-    stage.row.reason = std::string(reason);
-    dirty_stages_.insert(id);
-    Place(stage);
-    PlaceOthers(stage);
-    Note("retried", &stage, {}, reason);
-    ++n;
-  }
-  if (n > 0) Settle(trial);
   return n;
 }
 

@@ -83,6 +83,11 @@ TEST_F(CliTest, EveryCommandsHelpLeadsWithAnExample) {
                               "trial routes",
                               "trial painters",
                               "trial finetune",
+                              "stage",
+                              "stage list",
+                              "stage show",
+                              "stage retry",
+                              "stage run",
                               "schema stages",
                               "plot",
                               "plot grid",
@@ -405,7 +410,7 @@ aa: plain
 
 TEST_F(CliTest, CompletionAsksTheProgram) {
   EXPECT_THAT(Plumb("completion bash").out, HasSubstr("__complete"));
-  EXPECT_EQ(Plumb("__complete sweep s").out, "show\nsubmit\n");
+  EXPECT_EQ(Plumb("__complete sweep s").out, "show\nsimulate\nsubmit\n");
   EXPECT_THAT(Plumb("__complete plot grid --s").out, HasSubstr("--series\n"));
   EXPECT_EQ(Plumb("completion fishh").code, 2);
 }

@@ -42,6 +42,7 @@ axes:
   model.n_layers: [1, 2]
   train.lr: [{low}, {high}]
 replicates: 5
+allow: [more_than_one_epoch]
 resources: {{bundle: {bundle}}}
 stages:
   probes: {{probe: {{prompts: ["The "], top_k: 3, generate: {{tokens: 8}}}}}}

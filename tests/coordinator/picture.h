@@ -45,7 +45,7 @@ class Picture {
 
   Effects Do(const Event& event) {
     if (std::holds_alternative<MaterializeSlice>(event) ||
-        std::holds_alternative<RetryTrial>(event))
+        std::holds_alternative<RetryTrial>(event) || std::holds_alternative<AddStage>(event))
       core_.Unpin();
     Effects effects = core_.Apply(event, Now{.cluster = now_, .wall_us = 7});
     for (const Change& change : effects.changes) {

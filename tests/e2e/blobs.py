@@ -29,6 +29,7 @@ trial:
   train: {steps: STEPS, batch_tokens: 256, lr: 3e-3, log_every: 10}
   eval: {points: 4, tokens: 2048, train_tokens: 1024, final_tokens: 4096}
   execution: {threads: 1, checkpoint_steps: 40}
+allow: [more_than_one_epoch]
 stages:
   again: {evaluate: {splits: [val]}}
 """

@@ -105,6 +105,7 @@ int main(int argc, char** argv) {
   const std::vector<std::string> args(argv, argv + argc);
   const std::string mode = argc > 1 ? args[1] : "";
   if (mode == "__guard") return plumb::worker::RunGuard(argc, argv);
+  if (mode == "__commands") return plumb::worker::RunCommands(argc, argv);
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);

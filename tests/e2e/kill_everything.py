@@ -44,6 +44,7 @@ trial:
   execution: {threads: 1, checkpoint_steps: 40}
 axes: {model.n_layers: [1, 2, 3]}
 replicates: 2
+allow: [more_than_one_epoch]
 """
 # Which trials there are follows from the results of the first ones.
 TUNE_SWEEP = TRAIN_SWEEP.replace("steps: 2500", "steps: 900").replace(", lr: 3e-3", "").replace("[1, 2, 3]", "[1, 2]") + """

@@ -34,9 +34,16 @@
 namespace {
 
 constexpr size_t kLongest = 16 << 10;
-constexpr double kHang = 10;  // seconds; a sweep of a million trials is planned in less
+constexpr double kStuck = 300;  // seconds that pass
+constexpr double kHang = 10;    // seconds; a sweep of a million trials is planned in less
 
 using Clock = std::chrono::steady_clock;
+// Of the whole process: a machine that is busy otherwise makes no input slow.
+double CpuSeconds() {
+  timespec now = {};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
 double Since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
@@ -472,9 +479,12 @@ int main(int argc, char** argv) {
     std::memcpy(room, text.data(), n);
     std::memset(room + n, 0, std::min(kRoom - n, size_t{64}));
     const auto start = Clock::now();
+    const double cpu = CpuSeconds();
     target(text);
-    Must(Since(start) < kHang, "an input is answered within 10 s");
-    return Since(start);
+    const double took = CpuSeconds() - cpu;
+    Must(took < kHang && Since(start) < kStuck,
+         "an input is answered within 10 s of processor time");
+    return took;
   };
   const auto start = Clock::now();
   for (const std::string& text : seeds) run(text);

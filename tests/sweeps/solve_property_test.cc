@@ -1,6 +1,7 @@
 // For every preset and random targets: the shape that is printed has the count that is printed, and
 // no admissible neighbour is nearer.
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "sweeps/draw.h"
@@ -45,6 +46,7 @@ TEST(Solve, EveryPresetsShapeIsTheNearestToItsTarget) {
   const char* const measures[] = {"params_total", "params_non_embedding", "flops_per_token"};
   const auto presets = spec::PresetNames();
   int64_t solved = 0, refused = 0;
+  std::map<std::string, int64_t> by_preset;
   for (uint64_t i = 0; i < 520; ++i) {
     const std::string& preset = presets[i % presets.size()];
     const Knob& knob = knobs[Mix(i) % 4];
@@ -62,7 +64,7 @@ TEST(Solve, EveryPresetsShapeIsTheNearestToItsTarget) {
       ++refused;
       continue;
     }
-    ++solved;
+    ++solved, ++by_preset[preset];
     ASSERT_EQ(plan->trials.size(), 1u);
     ASSERT_EQ(plan->residuals.size(), 1u);
     const PlannedTrial& t = plan->trials[0];
@@ -99,6 +101,7 @@ TEST(Solve, EveryPresetsShapeIsTheNearestToItsTarget) {
     }
   }
   EXPECT_GE(solved, 500);
+  for (const std::string& preset : presets) EXPECT_GE(by_preset[preset], 10) << preset;
   EXPECT_LE(refused, 20);
 }
 

@@ -81,6 +81,61 @@ TEST(Stages, FirstStageMayBeNamed) {
   EXPECT_EQ(p.trials[0].stages[1].parent, "base");
 }
 
+std::vector<std::string> Tree(const SweepPlan& p) {
+  std::vector<std::string> out;
+  for (const PlannedStage& s : p.trials[0].stages)
+    out.push_back(s.parent.empty() ? s.name : absl::StrCat(s.name, " < ", s.parent));
+  return out;
+}
+
+TEST(Stages, AreATreeInWhichAListOfParentsFansOut) {
+  const SweepPlan p = PlanOrDie(With(R"(stages:
+  eval: {from: [base, cut, "more"], external: {command: [python3, e.py]}}
+  last: {from: eval, external: {command: [python3, f.py]}}
+  one: {from: "eval:cut", external: {command: [python3, f.py]}}
+  base: {pretrain: {}}
+  cut: {external: {after: base, command: [python3, cut.py]}}
+  more: {from: cut, external: {command: [python3, cut.py], steps: 5, with: {heads: 2}}}
+  old: {evaluate: {after: base}}
+)"));
+  EXPECT_EQ(Tree(p),
+            (std::vector<std::string>{
+                "base", "cut < base", "more < cut", "eval:base < base", "eval:cut < cut",
+                "eval:more < more", "last:eval:base < eval:base", "last:eval:cut < eval:cut",
+                "last:eval:more < eval:more", "one < eval:cut", "old < base"}));
+  EXPECT_EQ(p.trials[0].stages[2].settings_json,
+            R"({"command":["python3","cut.py"],"steps":5,"with":{"heads":2}})");
+  EXPECT_EQ(p.trials[0].stages[2].target_step, 5);
+  EXPECT_EQ(p.trials[0].stages[3].target_step, 1);
+}
+
+TEST(Stages, AnExternalMayBeTheFirst) {
+  const std::string stages =
+      "stages: {run: {external: {trainer: nano, with: {x: 1}}}, then: {from: run, external: "
+      "{command: [true]}}}\n";
+  // With a budget it is the external's; without data no corpus is asked for.
+  const SweepPlan p = PlanOrDie("sweep: s\ntrial: {train: {steps: 7}}\n" + stages);
+  EXPECT_EQ(p.trials[0].stages[0].target_step, 7);
+  EXPECT_EQ(p.trials[0].stages[0].settings_json, R"({"steps":7,"trainer":"nano","with":{"x":1}})");
+  EXPECT_EQ(p.trials[0].stages[1].parent, "run");
+  EXPECT_EQ(p.trials[0].flops, 0);
+  EXPECT_EQ(p.trials[0].config.data.digest, "");
+  EXPECT_EQ(PlanOrDie("sweep: s\n" + stages).trials[0].stages[0].target_step, 1);
+  EXPECT_NE(PlanOrDie(With(stages)).trials[0].config.data.digest, "");
+  // What it does is what the trial is; what follows it is not.
+  const auto key = [](const std::string& text) {
+    return PlanOrDie("sweep: s\n" + text).trials[0].key;
+  };
+  EXPECT_EQ(key(stages), key("stages: {run: {external: {trainer: nano, with: {x: 1}}}}\n"));
+  EXPECT_NE(key(stages), key("stages: {run: {external: {trainer: nano, with: {x: 2}}}}\n"));
+  const auto script = [&](const std::string& path, char digit, const std::string& more) {
+    return key("stages: {run: {external: {command: [python3, \"{script}\"]" + more +
+               ", script: {path: " + path + ", sha256: \"" + std::string(64, digit) + "\"}}}}\n");
+  };
+  EXPECT_EQ(script("/a", '1', ""), script("/b", '1', ", timeout_seconds: 9"));
+  EXPECT_NE(script("/a", '1', ""), script("/a", '2', ""));
+}
+
 TEST(Stages, EveryErrorStandsAtItsPlace) {
   EXPECT_EQ(Errors(With(R"(stages:
   probes: {probe: {after: pretrian, prompts: ["a", [b]], topk: 5, generate: {tokens: many}}}
@@ -107,13 +162,40 @@ TEST(Stages, WhatCannotBeSaysWhatToWrite) {
   for (const auto& [stages, message] : std::vector<std::pair<std::string, std::string>>{
            {"{a: {pretrain: {}}, b: {noop: {}}}", "b: a second first stage; a is one already"},
            {"{a: {probe: {prompts: [x], top_k: 1}}, b: {evaluate: {after: a}}}",
-            "a leaves no model to start from; only pretrain does"},
+            "a (probe) leaves no model for an evaluate to start from"},
            {"{a: {noop: {}}, b: {evaluate: {}}}", "a is a noop, which leaves no model"},
            {"{b: {noop: {after: pretrain}}}", "a noop follows a noop"},
            {"{pretrain: {evaluate: {}}}", "the name pretrain is taken"},
            {"{timing: {evaluate: {}}}", "the name timing is taken"},
-           {"{a: {after: pretrain, evaluate: {}}}", "write it among the settings"},
+           {"{a: {after: pretrain, evaluate: {}}}",
+            "beside the kind the word is from: {from: pretrain, …}"},
            {"{a: {evaluate: {}, probe: {}}}", "a stage is of one kind"},
+           {"{a: {from: b, evaluate: {}}}", "no stage \"b\" to follow"},
+           {"{lin: {from: pretrain, evaluate: {}}, b: {from: lim, external: {command: [x]}}}",
+            "no stage \"lim\" to follow; did you mean lin?"},
+           {"{a: {from: b, external: {command: [x]}}, b: {from: c, external: {command: [x]}}, c: "
+            "{from: a, external: {command: [x]}}}",
+            "a circle: a from b from c from a; a stage cannot come from itself"},
+           {"{a: {from: a, evaluate: {}}}", "a circle: a from a"},
+           {"{a: {from: [pretrain, pretrain], evaluate: {}}}", "pretrain is there twice"},
+           {"{a: {from: [], evaluate: {}}}", "expected the name of a stage, or a list"},
+           {"{a: {from: {x: 1}, evaluate: {}}}", "expected the name of a stage, or a list"},
+           {"{a: {from: pretrain}}", "the stage's kind is missing"},
+           {"{a: {from: pretrain, evaluate: {after: pretrain}}}", "say the same; keep from:"},
+           {"{a: {evaluate: {from: pretrain}}}", "write it beside the kind"},
+           {"{b: {pretrain: {}}, a: {from: b, pretrain: {}}}", "is a trial's first stage"},
+           {"{a: {from: [pretrain], evaluate: {}}, b: {from: \"a:x\", external: {command: [x]}}}",
+            "no stage \"a:x\"; known are a:pretrain"},
+           {"{x: {external: {command: [x]}}, e: {from: x, evaluate: {}}}",
+            "x is external: what it leaves is no model of ours"},
+           {"{x: {external: {command: [x]}}, b: {pretrain: {}}}",
+            "x: a second first stage; b is one already. Write {from: b, …}"},
+           {"{x: {external: {}}}", "give a command, as command: [python3"},
+           {"{x: {external: {command: [x], trainer: y}}}", "one of them"},
+           {"{x: {external: {command: [\"{script}\"]}}}", "say which file it is"},
+           {"{x: {external: {command: python3}}}", "command: expected a list"},
+           {"{x: {external: {trainer: \"a b\"}}}", "the name of a trainer is"},
+           {"{x: {external: {trainer: a, with: [1]}}}", "with: expected a map"},
            {"{a: {evalute: {}}}", "unknown kind of stage \"evalute\"; did you mean evaluate?"},
            {"{a: {prune: {}}}", "stage kind prune: not supported yet"},
            {"{a: {evaluate: 3}}", "expected a map of settings"},
@@ -159,6 +241,7 @@ TEST_F(PinFilesTest, StagesOfTheReferencePageAreRead) {
   const size_t section = page.find("\n## stages\n"), fence = page.find("```yaml\n", section) + 8;
   ASSERT_NE(section, std::string::npos);
   std::ofstream(dir_ + "/task.jsonl") << "[0, \"a\"]\n";
+  for (const char* script : {"/cut.py", "/score.py"}) std::ofstream(dir_ + script) << "pass\n";
   const auto pinned =
       PinFiles(With(page.substr(fence, page.find("```", fence) - fence)), "f.yaml", dir_);
   ASSERT_TRUE(pinned.ok()) << pinned.status();
@@ -166,7 +249,8 @@ TEST_F(PinFilesTest, StagesOfTheReferencePageAreRead) {
   std::vector<std::string> kinds;
   for (const PlannedStage& s : p.trials[0].stages) kinds.push_back(s.kind);
   EXPECT_EQ(kinds,
-            (std::vector<std::string>{"pretrain", "probe", "painters", "finetune", "evaluate"}));
+            (std::vector<std::string>{"pretrain", "probe", "painters", "finetune", "evaluate",
+                                      "external", "external", "external"}));
 }
 
 TEST_F(PinFilesTest, MissingFileIsShownWhereItIsNamed) {

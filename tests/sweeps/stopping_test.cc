@@ -13,6 +13,8 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
 
 Rational Of(const std::string& text) { return *Rational::Parse(text); }
 
@@ -66,21 +68,32 @@ TEST(AshaStop, OfEqualValuesTheEarlierGoesOn) {
   EXPECT_EQ(Draw(s), "stop 30");
 }
 
-// Algorithm 2 by hand: keep 1/3, so the first of three, the second of six.
-TEST(AshaPromote, WaitsUntilItIsAmongTheBest) {
+// A place is spare for the trial's group.
+Look Spare(int64_t trial = 0) { return {.trial = trial, .step = -1}; }
+
+// Keep 1/3, so the first of three, the second of six.
+TEST(AshaPromote, WaitsUntilItIsAmongTheBestAndAPlaceIsSpare) {
   Stopping s = With(Asha(RungMode::kPromote), 6);
   s.Take({0, 10, 3.0});
   s.Take({1, 10, 2.0});
-  EXPECT_EQ(Draw(s), "10 10 10 10 10 10") << "the best third of two is nobody";
+  EXPECT_THAT(s.HeldBack(), IsEmpty()) << "the best third of two is nobody";
+  s.Take(Spare());
+  EXPECT_EQ(Draw(s), "10 10 10 10 10 10");
   s.Take({2, 10, 4.0});
-  EXPECT_EQ(Draw(s), "10 30 10 10 10 10");
-  EXPECT_EQ(s.Of(1).reason, "rung 1 (step 10): 2 is among the best 1 of 3");
-  s.Take({3, 10, 1.0});  // better than all, but the third is given away: it waits
-  EXPECT_EQ(Draw(s), "10 30 10 30 10 10") << "the best of four is another now";
+  EXPECT_THAT(s.HeldBack(), SizeIs(1));
+  EXPECT_EQ(Draw(s), "10 10 10 10 10 10") << "new trials first";
+  s.Take({3, 10, 1.0});
+  s.Take(Spare());
+  EXPECT_EQ(Draw(s), "10 10 10 30 10 10") << "trial 1 was among the best only while 3 had not come";
+  EXPECT_EQ(s.Of(3).reason, "rung 1 (step 10): 1 is among the best 1 of 4");
+  s.Take(Spare());
+  EXPECT_EQ(Draw(s), "10 10 10 30 10 10") << "the best of four has gone on";
   s.Take({4, 10, 5.0});
-  s.Take({5, 10, 6.0});  // the best two of six have gone on
+  s.Take({5, 10, 6.0});
+  s.Take(Spare(5));  // any of the group
   EXPECT_EQ(Draw(s), "10 30 10 30 10 10");
   s.Take({1, 30, 1.5});
+  EXPECT_EQ(Draw(s), "10 30 10 30 10 10");
   s.Take({3, 30, 1.4});
   // Nobody runs, the best third of two is nobody, and none has come to its end.
   EXPECT_EQ(Draw(s), "10 30 10 - 10 10");
@@ -88,6 +101,30 @@ TEST(AshaPromote, WaitsUntilItIsAmongTheBest) {
   s.Take({3, 100, 1.0});
   EXPECT_EQ(Draw(s), "stop stop stop - stop stop");
   EXPECT_THAT(s.Of(0).reason, HasSubstr("not among the best 2 of 6"));
+}
+
+TEST(AshaPromote, WhenNobodyRunsAllOfTheLowestRungThatAreAmongTheBestGoOn) {
+  Stopping s = With(Asha(RungMode::kPromote), 6);
+  for (int64_t t = 0; t < 6; ++t) s.Take({t, 10, 1.0 + static_cast<double>(t)});
+  EXPECT_EQ(Draw(s), "30 30 10 10 10 10");
+}
+
+TEST(AshaPromote, TheLowestRungComesFirst) {
+  Stopping s =
+      With(Asha(RungMode::kPromote, {"10%", "30%"}, "1/2"), 7);  // the last runs all the time
+  const auto comes = [&](int64_t t, double value) { s.Take({t, 10, value}); };
+  comes(0, 1), comes(1, 2), comes(2, 3), comes(3, 4);
+  s.Take(Spare()), s.Take(Spare()), s.Take(Spare());
+  EXPECT_EQ(Draw(s), "30 30 10 10 10 10 10");
+  s.Take({0, 30, 1.0});
+  s.Take({1, 30, 0.5});
+  comes(4, 1.5);
+  comes(5, 9);
+  // At rung 1 trial 4 is now among the best three of six, at rung 2 trial 1 the best of two.
+  s.Take(Spare());
+  EXPECT_EQ(Draw(s), "30 30 10 10 30 10 10");
+  s.Take(Spare());
+  EXPECT_EQ(Draw(s), "30 - 10 10 30 10 10");
 }
 
 TEST(AshaPromote, ARunThatFailsCountsAsTheWorstAtItsRungAndIsNeverPromoted) {
@@ -249,23 +286,29 @@ TEST_P(EveryRule, DecidesTheSameAfterARestartAtAnyPointAndTakesNothingBack) {
     for (int64_t i = 0; i < 30; ++i) start[i] = 2 + uniform(), slope[i] = uniform();
     std::vector<bool> ended(30, false);
     for (int guard = 0; guard < 5000; ++guard) {
+      const std::vector<Stopping::Held> held = live.HeldBack();
+      const bool spare = !held.empty() && uniform() < 0.2;
       std::vector<int64_t> can;
       for (int64_t i = 0; i < 30; ++i) {
         const Verdict& v = live.Of(i);
         if (!ended[i] && !v.stop && (v.until_step < 0 || v.until_step > at[i])) can.push_back(i);
       }
-      if (can.empty()) break;
-      const int64_t t = can[static_cast<size_t>(uniform() * static_cast<double>(can.size()))];
+      if (can.empty() && !spare) break;
+      const int64_t t = spare
+                            ? held[0].trial
+                            : can[static_cast<size_t>(uniform() * static_cast<double>(can.size()))];
       const int64_t until = live.Of(t).until_step;
-      at[t] = std::min({at[t] + 5, contestants[t].steps, until < 0 ? INT64_MAX : until});
+      if (!spare)
+        at[t] = std::min({at[t] + 5, contestants[t].steps, until < 0 ? INT64_MAX : until});
       const double share = static_cast<double>(at[t]) / static_cast<double>(contestants[t].steps);
-      const bool dies = uniform() < 0.01;
+      const bool dies = !spare && uniform() < 0.01;
       const double value = start[t] - slope[t] * std::sqrt(share) + 0.1 * uniform();
-      ended[t] = dies || at[t] == contestants[t].steps;
-      if (!dies && !live.Wants(t, at[t])) continue;
+      if (!spare) ended[t] = dies || at[t] == contestants[t].steps;
+      if (!dies && !spare && !live.Wants(t, at[t])) continue;
       std::vector<Verdict> before;
       for (int64_t i = 0; i < 30; ++i) before.push_back(live.Of(i));
-      record.push_back({t, at[t], dies ? std::nullopt : std::optional(value)});
+      record.push_back({t, spare ? -1 - std::ssize(record) : at[t],
+                        dies || spare ? std::nullopt : std::optional(value)});
       live.Take(record.back());
       Stopping again = fresh();
       for (const Look& look : record) again.Take(look);

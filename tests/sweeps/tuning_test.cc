@@ -1,5 +1,7 @@
 #include "sweeps/tuning.h"
 
+#include <gmock/gmock.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -44,6 +46,26 @@ std::vector<TuneResult> Results(const std::vector<std::pair<std::string, double>
 }
 
 const double kDiverged = std::nan("");
+
+TEST(Cooldown, RungsBeforeItAreFlagged) {
+  const auto flags = [](const std::string& train, const std::string& rungs) {
+    const std::string yaml = absl::StrCat(
+        "sweep: s\ntrial:\n  model: {d_model: 32, head_dim: 16}\n  data: {corpus: docs, seq_len: "
+        "32}\n"
+        "  train: {steps: 100, batch_tokens: 1024, ",
+        train,
+        "}\n"
+        "tune: {train.lr: [1e-3, 1e-2], stop: {asha: {rungs: ",
+        rungs, "}}}\n");
+    return PlanOrDie(yaml).cells[0].flags;
+  };
+  using ::testing::Contains;
+  using ::testing::Not;
+  EXPECT_THAT(flags("schedule: wsd, decay_fraction: 20%", "[50%]"), Contains("uncooled_rungs"));
+  EXPECT_THAT(flags("schedule: wsd, decay_fraction: 20%", "[80%]"),
+              Not(Contains("uncooled_rungs")));
+  EXPECT_THAT(flags("schedule: cosine", "[50%]"), Not(Contains("uncooled_rungs")));
+}
 
 TEST(Tune, ACellsValuesAreTriedOnSeedsThatNoReplicateHas) {
   const SweepPlan p = PlanOrDie(kTuned);

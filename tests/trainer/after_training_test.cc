@@ -11,10 +11,20 @@
 #include "trainer/measure_plan.h"
 #include "trainer/spec/cost.h"
 #include "trainer/spec/sha256.h"
+#include "trainer/spec/stage_settings.h"
 #include "trainer/stages/painters.h"
+#include "trainer/stages/stage.h"
 
 namespace plumb::trainer {
 namespace {
+
+// docs/how-to/add-a-stage.md: an entry there and a file here.
+TEST(StageRegistry, EveryKindOfTheRegistryIsRun) {
+  for (const spec::StageKind& kind : spec::StageKindTable()) {
+    const bool elsewhere = kind.name == "pretrain" || kind.name == "external" || kind.name == "noop";
+    EXPECT_NE(HasStage(kind.name), elsewhere) << kind.name;
+  }
+}
 
 using nlohmann::json;
 using ::testing::HasSubstr;

@@ -78,7 +78,7 @@ TEST(Guard, FolderStaysLockedWhenTheGuardIsKilledAndTheTrainerLives) {
   const int trainer = client.Hello()["pid"];
   guard.Signal(SIGKILL);
   EXPECT_EQ(guard.Wait(), -SIGKILL);
-  TrainerProcess seen(dir.path(), kWorker, kTrainer);
+  TrainerProcess seen(dir.path(), kWorker);
   EXPECT_TRUE(seen.FolderLocked());
   client.Call({{"n", 1}, {"command", "shutdown"}});
   EXPECT_TRUE(testing::WaitFor({dir.path()}, [&] { return !seen.FolderLocked(); })) << trainer;

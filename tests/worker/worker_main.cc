@@ -14,6 +14,8 @@
 
 int main(int argc, char** argv) {
   if (argc > 1 && std::strcmp(argv[1], "__guard") == 0) return plumb::worker::RunGuard(argc, argv);
+  if (argc > 1 && std::strcmp(argv[1], "__commands") == 0)
+    return plumb::worker::RunCommands(argc, argv);
   if (argc != 6) return 2;
   sigset_t set;
   sigemptyset(&set);

@@ -89,7 +89,8 @@ class NoopEngine : public Engine {
   }
 
   void ExtendRow(const std::string& row, int64_t until_step) override {
-    if (until_step >= 0) Find(row).target = until_step;
+    Row& found = Find(row);
+    if (until_step >= 0) found.target = until_step;
   }
   void CheckpointRow(const std::string& row) override { Find(row); }  // has nothing to keep
 

@@ -24,6 +24,9 @@ int64_t MixingFlops(const ModelSpec& m, int64_t seq_len) {
   return EvaluateShape(ReadBlockManifest(m.block_plugin).flops, m, seq_len);
 }
 
+// The scores are there as a matrix.
+bool DenseScores(const ModelSpec& m) { return m.attn_softcap > 0 || m.score_bias != ScoreBias::kNone; }
+
 }  // namespace
 
 ParameterCounts CountParameters(const ModelSpec& m) {
@@ -103,24 +106,38 @@ double TotalTrainingFlops(const TrialSpec& s) {
 }
 
 int64_t PredictedPeakBytes(const TrialSpec& s, int64_t rows) {
-  constexpr int64_t kProcess = 260 << 20;  // LibTorch's CPU library, mapped and touched
+  constexpr double kProcess = 128e6;   // LibTorch's CPU library as far as it is touched, and its products' buffers
+  constexpr double kEvaluated = 4096;  // positions of a pass of evaluation
   const ModelSpec& m = s.model;
   // Of each rank.
   const int64_t batch = std::max<int64_t>(1, s.train.batch_tokens / s.data.seq_len / s.train.ranks);
   const int64_t sequences =
       s.execution.micro_batch > 0 ? std::min(s.execution.micro_batch, batch) : batch;
-  const int64_t tokens = sequences * s.data.seq_len;
-  const int64_t qkv = (m.n_heads + 2 * m.n_kv_heads) * m.head_dim;
-  // What a block keeps for its backward pass, in floats per token: two norms' inputs and outputs,
-  // the residual twice, q, k, v before and after RoPE, the attention's output, and the MLP's hidden
-  // values.
-  const int64_t block =
-      6 * m.d_model + 2 * qkv + m.n_heads * m.head_dim + (Gated(m.mlp) ? 4 : 2) * m.d_ff;
-  // In floating point: absurd shapes are asked about too.
-  const double floats = static_cast<double>(m.n_layers * block + 4 * m.d_model + 2 * m.vocab_size);
-  const double activations = 4.0 * static_cast<double>(tokens) * floats;
-  const double row = 16.0 * static_cast<double>(LayoutOf(m).row_size) + activations;
-  const double process = static_cast<double>(kProcess) + static_cast<double>(rows) * row;
+  const auto tokens = static_cast<double>(sequences * s.data.seq_len);
+  // In floating point, and floats per position: absurd shapes are asked about too.
+  const auto d = static_cast<double>(m.d_model), ff = static_cast<double>(m.d_ff), v = static_cast<double>(m.vocab_size);
+  const auto qkv = static_cast<double>((m.n_heads + 2 * m.n_kv_heads) * m.head_dim);
+  const auto heads = static_cast<double>(m.n_heads * m.head_dim);
+  const double hidden = Gated(m.mlp) ? 3 * ff : 2 * ff;       // before and after the activation
+  const double kept = m.mlp == MlpKind::kRelu ? ff : hidden;  // a ReLU's gradient needs what came out alone
+  // What a block keeps for its backward pass: the stream and its norm before each branch, queries, keys and values, what
+  // attention made of them, and the MLP's hidden values; of norms of queries and keys what they made, of two maps both.
+  double block = 4 * d + qkv + heads + kept;
+  if (m.qk_norm != QkNorm::kNone) block += static_cast<double>((m.n_heads + m.n_kv_heads) * m.head_dim);
+  if (m.attn_matrix == AttentionMatrix::kDifferential) block += 2 * qkv + heads;
+  if (DenseScores(m)) block += 3 * static_cast<double>(s.data.seq_len * m.n_heads);
+  const double blocks = static_cast<double>(PlannedBlockEvaluations(m));
+  // Beside it the logits, and the gradients in a block's MLP.
+  const double training = 4.0 * tokens * static_cast<double>(rows) * (blocks * block + 2 * d + v + hidden + ff);
+  constexpr double kPass = 4.0 * kEvaluated;
+  const double evaluating = kPass * (hidden + 4 * d + v);
+  // What finds no room among what training gave back comes on top.
+  const double largest = kPass * std::max(v, Gated(m.mlp) ? 2 * ff : ff);
+  const double over = largest > training ? training + largest : 0;
+  const double row = 16.0 * static_cast<double>(LayoutOf(m).row_size);
+  const double drawn = 4.0 * static_cast<double>(LayoutOf(m).row_size);
+  const double at_work = std::max({drawn, training, evaluating, over});
+  const double process = kProcess + static_cast<double>(rows) * row + at_work;
   return static_cast<int64_t>(std::min(static_cast<double>(s.train.ranks) * process, 9e18));
 }
 

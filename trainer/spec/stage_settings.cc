@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -17,6 +16,7 @@ using Type = SettingType;
 
 constexpr double kAny = 9007199254740992;  // 2^53
 constexpr size_t kMaxItems = 256;
+constexpr size_t kMaxMapBytes = 64 << 10;
 
 using Words = std::vector<std::string>;
 enum class Many { kOne, kList };
@@ -41,69 +41,118 @@ const Words kSamplers = {"greedy", "temperature", "top_k", "top_p"};
 const Words kPainters = {"skip",     "middle_repeat",   "reverse",  "random",
                          "parallel", "looped_parallel", "skip_one", "switch_two"};
 
-// The table. A setting without a default must be given.
-const std::map<std::string, std::vector<StageSetting>>& Tables() {
-  static const std::map<std::string, std::vector<StageSetting>> kTables = {
-      {"probe",
-       {{"prompts", Type::kText, true, "", 1, 16384, {}, "Texts to go on from"},
-        Integer("top_k", "0", 0, 1000, "Likeliest next tokens of each prompt; 0: none"),
-        {"generate", Type::kGroup, false, "null", 0, 0, {}, "A continuation of each prompt"},
-        Integer("generate.tokens", "40", 1, 8192, "Tokens to generate"),
-        Choice("generate.sampler", "\"greedy\"", kSamplers, "How the next token is chosen"),
-        Number("generate.temperature", "1.0", 1e-3, 100, "Divides the logits; not for greedy"),
-        Integer("generate.top_k", "50", 1, 1e6, "Only so many candidates; sampler top_k"),
-        Number("generate.top_p", "0.9", 1e-6, 1,
-               "The fewest candidates with this mass; sampler top_p"),
-        Integer("generate.seed", "0", 0, kAny, "Of the draws"),
-        Flag("attention", "Attention maps of each prompt"),
-        Integer("attention_layer", "-1", -1, 4096, "Whose heads are mapped; -1: the last")}},
-      {"painters",
-       {Choice("variants", "", kPainters,
-               "How the middle layers are executed; the baseline is always measured too",
-               Many::kList),
-        Integer("start_layers", "[1]", 0, 4096,
+// The registry. A setting without a default must be given.
+const std::vector<StageKind>& Registry() {
+  static const std::vector<StageKind> kRegistry = {
+      {.name = "pretrain", .first = true, .leaves = Leaves::kModel},
+      {.name = "probe",
+       .from = {Leaves::kModel},
+       .settings =
+           {{"prompts", Type::kText, true, "", 1, 16384, {}, "Texts to go on from"},
+            Integer("top_k", "0", 0, 1000, "Likeliest next tokens of each prompt; 0: none"),
+            {"generate", Type::kGroup, false, "null", 0, 0, {}, "A continuation of each prompt"},
+            Integer("generate.tokens", "40", 1, 8192, "Tokens to generate"),
+            Choice("generate.sampler", "\"greedy\"", kSamplers, "How the next token is chosen"),
+            Number("generate.temperature", "1.0", 1e-3, 100, "Divides the logits; not for greedy"),
+            Integer("generate.top_k", "50", 1, 1e6, "Only so many candidates; sampler top_k"),
+            Number("generate.top_p", "0.9", 1e-6, 1,
+                   "The fewest candidates with this mass; sampler top_p"),
+            Integer("generate.seed", "0", 0, kAny, "Of the draws"),
+            Flag("attention", "Attention maps of each prompt"),
+            Integer("attention_layer", "-1", -1, 4096, "Whose heads are mapped; -1: the last")}},
+      {.name = "painters",
+       .from = {Leaves::kModel},
+       .settings =
+           {Choice("variants", "", kPainters,
+                   "How the middle layers are executed; the baseline is always measured too",
+                   Many::kList),
+            Integer(
+                "start_layers", "[1]", 0, 4096,
                 "Layers up to N, and from n_layers - N on, stay; skip_one, switch_two: the layer",
                 Many::kList),
-        Integer("repeats", "[3]", 1, 100, "Rounds of looped_parallel", Many::kList),
-        Integer("seeds", "[0]", 0, kAny, "Orders of random", Many::kList),
-        Choice("split", "\"val\"", kSplits, "What is scored"),
-        Integer("tokens", "0", 0, kAny, "Of it, at most; 0: all")}},
-      {"finetune",
-       {{"task", Type::kFile, false, "", 0, 0, {}, "Texts with labels, JSON lines"},
-        Integer("epochs", "3", 1, 10000, "Passes over the examples"),
-        Integer("batch", "32", 1, 65536, "Examples in a step"),
-        Number("lr", "0.0001", 0, 10, "Highest learning rate"),
-        Choice("schedule", "\"constant\"", {"constant", "linear", "cosine"},
-               "Rate after the warm-up; linear and cosine end at 0"),
-        Number("warmup_fraction", "0.0", 0, 1, "Share of the steps"),
-        Number("weight_decay", "0.0", 0, 10, "Of AdamW"),
-        Integer("seeds", "[0,1,2]", 0, kAny, "A run each: the head's init and the order",
-                Many::kList),
-        Integer("max_tokens", "128", 1, 1 << 20, "Longer texts are cut"),
-        Number("holdout", "0.2", 0, 0.9,
-               "Share kept for accuracy where the examples do not name their split")}},
-      {"evaluate",
-       {Choice("splits", "[\"test\"]", kSplits, "What is scored", Many::kList),
-        Integer("tokens", "0", 0, kAny, "Of each, at most; 0: all"),
-        Integer("documents", "0", 0, kAny, "Of each, at most; 0: all"),
-        Integer("from_position", "0", 0, 1 << 20,
-                "Score each text from here on, as a router with prefix pooling does"),
-        Flag("routes", "Record every text's way through a routed model")}},
-      {"noop",
-       {Number("seconds", "0.0", 0, 86400, "How long it lasts"),
-        Integer("records", "0", 0, 1e6, "Records that it says at its end"),
-        Integer("record_bytes", "0", 0, 1 << 22, "Padding of each record"),
-        {"bowl",
-         Type::kText,
-         false,
-         "\"\"",
-         0,
-         1000,
-         {},
-         "\"train.lr = 0.003, train.beta2 = 0.95\": the series noop/value is the sum of ln(field / "
-         "value)^2, and noop/size that of ln(field)"}}},
+            Integer("repeats", "[3]", 1, 100, "Rounds of looped_parallel", Many::kList),
+            Integer("seeds", "[0]", 0, kAny, "Orders of random", Many::kList),
+            Choice("split", "\"val\"", kSplits, "What is scored"),
+            Integer("tokens", "0", 0, kAny, "Of it, at most; 0: all")}},
+      {.name = "finetune",
+       .from = {Leaves::kModel},
+       .settings = {{"task", Type::kFile, false, "", 0, 0, {}, "Texts with labels, JSON lines"},
+                    Integer("epochs", "3", 1, 10000, "Passes over the examples"),
+                    Integer("batch", "32", 1, 65536, "Examples in a step"),
+                    Number("lr", "0.0001", 0, 10, "Highest learning rate"),
+                    Choice("schedule", "\"constant\"", {"constant", "linear", "cosine"},
+                           "Rate after the warm-up; linear and cosine end at 0"),
+                    Number("warmup_fraction", "0.0", 0, 1, "Share of the steps"),
+                    Number("weight_decay", "0.0", 0, 10, "Of AdamW"),
+                    Integer("seeds", "[0,1,2]", 0, kAny,
+                            "A run each: the head's init and the order", Many::kList),
+                    Integer("max_tokens", "128", 1, 1 << 20, "Longer texts are cut"),
+                    Number("holdout", "0.2", 0, 0.9,
+                           "Share kept for accuracy where the examples do not name their split")}},
+      {.name = "evaluate",
+       .from = {Leaves::kModel},
+       .settings = {Choice("splits", "[\"test\"]", kSplits, "What is scored", Many::kList),
+                    Integer("tokens", "0", 0, kAny, "Of each, at most; 0: all"),
+                    Integer("documents", "0", 0, kAny, "Of each, at most; 0: all"),
+                    Integer("from_position", "0", 0, 1 << 20,
+                            "Score each text from here on, as a router with prefix pooling does"),
+                    Flag("routes", "Record every text's way through a routed model")}},
+      {.name = "external",
+       .first = true,
+       .from = {Leaves::kModel, Leaves::kFiles, Leaves::kNothing},
+       .leaves = Leaves::kFiles,
+       .settings =
+           {{"command",
+             Type::kText,
+             true,
+             "[]",
+             1,
+             16384,
+             {},
+             "The program and its arguments, one each: no shell reads them. {script} is the "
+             "script"},
+            {"script",
+             Type::kFile,
+             false,
+             "null",
+             0,
+             0,
+             {},
+             "A file that the command runs, pinned by its digest"},
+            {"trainer",
+             Type::kText,
+             false,
+             "\"\"",
+             1,
+             50,
+             {},
+             "Instead of a command: a trainer program that workers have by this name (--trainer)"},
+            {"with", Type::kMap, false, "{}", 0, 0, {}, "Handed to it as it is"},
+            Integer("steps", "0", 0, 1e12,
+                    "Its last step; 0: of a first stage the trial's budget, of another 1"),
+            Number("timeout_seconds", "0.0", 0, 31536000,
+                   "An attempt that takes longer fails; 0: no limit"),
+            Number("grace_seconds", "30.0", 0, 3600,
+                   "To write a checkpoint and leave when it is asked to; then it is killed"),
+            Integer("memory_mib", "0", 0, 1e9, "That it needs, for the scheduler; 0: unknown")}},
+      {.name = "noop",
+       .first = true,
+       .from = {Leaves::kNoop},
+       .leaves = Leaves::kNoop,
+       .settings = {Number("seconds", "0.0", 0, 86400, "How long it lasts"),
+                    Integer("records", "0", 0, 1e6, "Records that it says at its end"),
+                    Integer("record_bytes", "0", 0, 1 << 22, "Padding of each record"),
+                    {"bowl",
+                     Type::kText,
+                     false,
+                     "\"\"",
+                     0,
+                     1000,
+                     {},
+                     "\"train.lr = 0.003, train.beta2 = 0.95\": the series noop/value is the sum of "
+                     "ln(field / value)^2, and noop/size that of ln(field)"}}},
   };
-  return kTables;
+  return kRegistry;
 }
 
 std::string TypeName(const StageSetting& s) {
@@ -121,6 +170,7 @@ std::string TypeName(const StageSetting& s) {
     case Type::kFile:
       return "a file";
     case Type::kGroup:
+    case Type::kMap:
       return "a map";
   }
   return "?";
@@ -184,6 +234,11 @@ std::string OneValue(const StageSetting& s, const json& v, json* out) {
         return "sha256 has 64 hexadecimal digits" + got;
       break;
     }
+    case Type::kMap:
+      if (!v.is_object()) return "expected a map" + got;
+      if (v.dump(-1, ' ', false, json::error_handler_t::replace).size() > kMaxMapBytes)
+        return "a map of at most 64 KiB";
+      break;
     case Type::kGroup:
       return "";
   }
@@ -231,6 +286,10 @@ class Read {
     if (it == map.end()) {
       if (s.default_json.empty()) return Wrong(s.path, "must be given: " + s.doc);
       full_[at] = json::parse(s.default_json);
+      return;
+    }
+    if (!s.default_json.empty() && json::parse(s.default_json) == *it) {
+      full_[at] = *it;
       return;
     }
     if (s.type == Type::kGroup) {
@@ -287,6 +346,20 @@ class Read {
       Wrong("", "nothing to probe: give top_k, generate or attention");
     if (kind == "noop" && !ReadBowl(full_["bowl"].get<std::string>()))
       Wrong("bowl", "expected numeric fields and values above 0, as \"train.lr = 0.003\"");
+    if (kind != "external") return;
+    const json& command = full_["command"];
+    const std::string trainer = full_["trainer"];
+    if (trainer.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "0123456789-_.") != std::string::npos)
+      Wrong("trainer", "the name of a trainer is letters, digits, - _ .");
+    const bool uses = std::find(command.begin(), command.end(), "{script}") != command.end();
+    if (command.empty() == (full_["trainer"] == ""))
+      Wrong("", "give a command, as command: [python3, \"{script}\"], or a trainer; one of them");
+    if (!command.empty() && uses != full_["script"].is_object())
+      Wrong("script", uses ? "the command names {script}; say which file it is"
+                           : "the command does not use it: write \"{script}\" among its words");
+    if (command.empty() && full_["script"].is_object())
+      Wrong("script", "a trainer runs its own program; leave the script out");
   }
 
   static std::string Slashed(std::string path) {
@@ -327,16 +400,72 @@ std::optional<std::vector<BowlSide>> ReadBowl(const std::string& text) {
   return out;
 }
 
+const std::vector<StageKind>& StageKindTable() { return Registry(); }
+
+const StageKind* FindStageKind(const std::string& kind) {
+  for (const StageKind& k : Registry()) {
+    if (k.name == kind) return &k;
+  }
+  return nullptr;
+}
+
+const std::vector<std::string>& PlannedStageKinds() {
+  static const std::vector<std::string> kPlanned = {"linearity", "prune", "replace", "distil"};
+  return kPlanned;
+}
+
+namespace {
+std::string A(const std::string& kind) {
+  return (std::string("aeiou").find(kind[0]) == std::string::npos ? "a " : "an ") + kind;
+}
+}  // namespace
+
+std::string CannotFollow(const std::string& kind, const std::string& parent,
+                         const std::string& parent_kind) {
+  const StageKind& is = *FindStageKind(kind);
+  const Leaves left = FindStageKind(parent_kind)->leaves;
+  if (std::find(is.from.begin(), is.from.end(), left) != is.from.end()) return "";
+  if (is.from.empty()) return A(kind) + " is a trial's first stage and follows none";
+  switch (left) {
+    case Leaves::kNothing:
+      return is.from.front() == Leaves::kNoop
+                 ? "a noop follows a noop; after another stage it would do nothing"
+                 : parent + " (" + parent_kind + ") leaves no model for " + A(kind) +
+                       " to start from; name the stage whose model it is to take";
+    case Leaves::kModel:
+      return "a noop follows a noop; after a training it would do nothing";
+    case Leaves::kFiles:
+      return kind == "noop" ? "a noop follows a noop; after another stage it would do nothing"
+                            : parent + " is external: what it leaves is no model of ours, which " +
+                                  A(kind) + " needs; only an external can follow it";
+    case Leaves::kNoop:
+      return parent + " is a noop, which leaves no model for " + A(kind) +
+             "; only a noop can follow it";
+  }
+  return "";
+}
+
+std::string WorkerLabel(const std::string& kind, const json& settings) {
+  if (kind != "external") return "";
+  const std::string trainer = settings.value("trainer", "");
+  return trainer.empty() ? kCommandsLabel : kTrainerLabel + trainer;
+}
+
 const std::vector<std::string>& StageKinds() {
-  static const std::vector<std::string> kKinds = {"probe", "painters", "finetune", "evaluate",
-                                                  "noop"};
+  static const std::vector<std::string> kKinds = [] {
+    std::vector<std::string> out;
+    for (const StageKind& k : Registry()) {
+      if (!k.settings.empty()) out.push_back(k.name);
+    }
+    return out;
+  }();
   return kKinds;
 }
 
 const std::vector<StageSetting>& StageSettings(const std::string& kind) {
   static const std::vector<StageSetting> kNone;
-  const auto it = Tables().find(kind);
-  return it == Tables().end() ? kNone : it->second;
+  const StageKind* k = FindStageKind(kind);
+  return k == nullptr ? kNone : k->settings;
 }
 
 const StageSetting* FindStageSetting(const std::string& kind, const std::string& path) {

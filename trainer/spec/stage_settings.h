@@ -1,5 +1,6 @@
-// What a stage beside pretraining is asked to do: one table of settings for each kind of stage,
-// read by the sweep file, the planner and the trainer. Torch-free.
+// Kinds of stages, and what each is asked to do: one table, read by the sweep file, the planner,
+// the schema, the server, the worker and the trainer. Torch-free. docs/how-to/add-a-stage.md adds
+// one.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -19,6 +20,7 @@ enum class SettingType {
   kChoice,
   kFile,   // {"path": absolute, "sha256": of its bytes}: whoever opens it checks the digest
   kGroup,  // a map of settings "group.name"; null where it is left out
+  kMap,    // a map of anything, as the program that the stage runs understands it
 };
 
 // One setting of a kind of stage.
@@ -32,7 +34,39 @@ struct StageSetting {
   std::string doc;
 };
 
-// "probe", "painters", "finetune", "evaluate", "noop".
+// What a stage leaves for another to start from.
+enum class Leaves {
+  kNothing,
+  kModel,  // a checkpoint of ours
+  kFiles,  // a checkpoint that only who wrote it understands
+  kNoop,   // nothing, but a no-op asks for nothing
+};
+
+struct StageKind {
+  std::string name;
+  bool first = false;        // it may be the first stage of a trial
+  std::vector<Leaves> from;  // what a stage before it must leave; empty: it follows none
+  Leaves leaves = Leaves::kNothing;
+  std::vector<StageSetting> settings;  // in the order of the reference page
+};
+// Every kind that a sweep file may name, "pretrain" first.
+const std::vector<StageKind>& StageKindTable();
+const StageKind* FindStageKind(const std::string& kind);  // nullptr for an unknown one
+// Kinds of later versions: an error that names one says so.
+const std::vector<std::string>& PlannedStageKinds();
+
+// Why a stage of this kind cannot follow one of that kind; "" where it can. Both are known kinds;
+// `parent` and `parent_kind` are of the stage that it would follow.
+std::string CannotFollow(const std::string& kind, const std::string& parent,
+                         const std::string& parent_kind);
+
+// A label that workers need for such a stage, whose settings are canonical: "commands" for one that
+// runs a command, "trainer=NAME" for one that runs another trainer; "" for none.
+std::string WorkerLabel(const std::string& kind, const nlohmann::json& settings);
+inline constexpr char kCommandsLabel[] = "commands";
+inline constexpr char kTrainerLabel[] = "trainer=";
+
+// The kinds that have settings: all but "pretrain".
 const std::vector<std::string>& StageKinds();
 // In the order of the reference page; empty for a kind without a table.
 const std::vector<StageSetting>& StageSettings(const std::string& kind);

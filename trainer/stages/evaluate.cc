@@ -5,7 +5,7 @@
 
 namespace plumb::trainer {
 
-StageWork PlanEvaluate(const StageContext& c) {
+static StageWork PlanEvaluate(const StageContext& c) {
   const bool routes = c.settings.at("routes").get<bool>();
   if (routes && !spec::Routed(c.spec.model))
     throw Infeasible("routes: the model has no router (router.gate is none)");
@@ -51,5 +51,7 @@ StageWork PlanEvaluate(const StageContext& c) {
   }
   return work;
 }
+
+static const RegisterStage kEvaluate("evaluate", PlanEvaluate);
 
 }  // namespace plumb::trainer

@@ -204,7 +204,7 @@ class Finetune {
 
 }  // namespace
 
-StageWork PlanFinetune(const StageContext& c) {
+static StageWork PlanFinetune(const StageContext& c) {
   const json& s = c.settings;
   const auto path = s.at("task").at("path").get<std::string>();
   const spec::ModelSpec& m = c.spec.model;
@@ -239,5 +239,7 @@ StageWork PlanFinetune(const StageContext& c) {
   }
   return work;
 }
+
+static const RegisterStage kFinetune("finetune", PlanFinetune);
 
 }  // namespace plumb::trainer

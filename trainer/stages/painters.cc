@@ -72,7 +72,7 @@ LayerSchedule PainterSchedule(const std::string& variant, int64_t T, int64_t N, 
   return schedule;
 }
 
-StageWork PlanPainters(const StageContext& c) {
+static StageWork PlanPainters(const StageContext& c) {
   using nlohmann::json;
   if (spec::Routed(c.spec.model))
     throw Infeasible("a routed model chooses its own order of layers; painters is for others");
@@ -124,5 +124,7 @@ StageWork PlanPainters(const StageContext& c) {
   }
   return work;
 }
+
+static const RegisterStage kPainters("painters", PlanPainters);
 
 }  // namespace plumb::trainer

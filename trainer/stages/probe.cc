@@ -186,7 +186,7 @@ class Probe {
 
 }  // namespace
 
-StageWork PlanProbe(const StageContext& c) {
+static StageWork PlanProbe(const StageContext& c) {
   const json& s = c.settings;
   if (!c.spec.model.causal && (s.at("top_k") != 0 || !s.at("generate").is_null())) {
     throw Infeasible("a model of the mlm objective has no next token; ask for attention alone");
@@ -203,5 +203,7 @@ StageWork PlanProbe(const StageContext& c) {
     work.push_back([probe, i] { probe->Ask(static_cast<int64_t>(i)); });
   return work;
 }
+
+static const RegisterStage kProbe("probe", PlanProbe);
 
 }  // namespace plumb::trainer

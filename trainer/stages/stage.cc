@@ -4,15 +4,16 @@
 
 namespace plumb::trainer {
 namespace {
-const std::map<std::string, StageWork (*)(const StageContext&)>& Plans() {
-  static const auto* const plans =
-      new std::map<std::string, StageWork (*)(const StageContext&)>{{"probe", PlanProbe},
-                                                                    {"painters", PlanPainters},
-                                                                    {"finetune", PlanFinetune},
-                                                                    {"evaluate", PlanEvaluate}};
+
+// Made at the first use, which is before main().
+std::map<std::string, StagePlan>& Plans() {
+  static auto* const plans = new std::map<std::string, StagePlan>;
   return *plans;
 }
+
 }  // namespace
+
+RegisterStage::RegisterStage(const char* kind, StagePlan plan) { Plans().emplace(kind, plan); }
 
 bool HasStage(const std::string& kind) { return Plans().count(kind) > 0; }
 

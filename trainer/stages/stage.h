@@ -42,15 +42,17 @@ struct StageContext {
 
 using StageWork = std::vector<std::function<void()>>;
 
-// Whether the trainer has stages of this kind ("probe", "painters", "finetune", "evaluate").
+using StagePlan = StageWork (*)(const StageContext&);
+
+// What a kind's own file says at namespace scope: const RegisterStage kProbe("probe", PlanProbe);
+// Its settings are in spec::StageKindTable(). docs/how-to/add-a-stage.md.
+struct RegisterStage {
+  RegisterStage(const char* kind, StagePlan plan);
+};
+
 bool HasStage(const std::string& kind);
 // The pieces, to be called in order. They share `context`, which must outlive them. Throws
 // Infeasible, also from a piece; std::exception where something fails.
 StageWork PlanStage(const std::string& kind, const StageContext& context);
-
-StageWork PlanProbe(const StageContext& context);
-StageWork PlanPainters(const StageContext& context);
-StageWork PlanFinetune(const StageContext& context);
-StageWork PlanEvaluate(const StageContext& context);
 
 }  // namespace plumb::trainer
