@@ -51,7 +51,8 @@ class Planner {
     if (problems_->empty() && plan_.cells.empty()) NothingLeft();
     if (problems_->empty() && CheckSize(static_cast<double>(plan_.cells.size()))) Trials();
     if (problems_->empty() && file_.search)
-      plan_.search = std::make_shared<Search>(file_, corpora_, std::move(initial_));
+      plan_.search = std::make_shared<Search>(file_, corpora_, std::move(initial_),
+                                              plan_.repeats_allowed);
     return std::move(plan_);
   }
   // Not OK when a corpus could not be had.

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "sweeps/corpus_use.h"
 #include "sweeps/draw.h"
 #include "sweeps/measures.h"
 #include "sweeps/number.h"
@@ -131,12 +132,14 @@ SearchPoint PointOf(const SweepFile& file, const SpacePoint& from, const Candida
   return out;
 }
 
-Search::Search(const SweepFile& file, const CorpusLookup& corpora, std::vector<SearchPoint> initial)
+Search::Search(const SweepFile& file, const CorpusLookup& corpora, std::vector<SearchPoint> initial,
+               bool repeats_allowed)
     : file_(file),
       corpora_(corpora),
       completer_(file_, corpora_, &problems_),
       axes_(SearchAxes(file_)),
-      initial_(std::move(initial)) {}
+      initial_(std::move(initial)),
+      repeats_allowed_(repeats_allowed) {}
 
 Search::Judged Search::Judge(const std::vector<double>& values, int64_t cell) {
   Judged out;
@@ -168,11 +171,19 @@ Search::Judged Search::Judge(const std::vector<double>& values, int64_t cell) {
     if (c.arm != arm) continue;
     out.refused = problems_.empty() ? c.refused : problems_.front().message;
     if (!out.refused.empty()) return out;
+    for (const std::string& flag : c.cell.flags) {
+      if (repeats_allowed_ || flag.rfind("more_than_one_epoch", 0) != 0) continue;
+      out.refused = "it reads the corpus more than once; `allow: [more_than_one_epoch]` takes it";
+      return out;
+    }
     out.point = PointOf(file_, point, c);
     out.key = spec::Key(c.config);
     out.cell = std::move(c.cell);
     out.cell.flags.push_back("search");
     out.trials = ReplicatesOf(file_, cell, c.config);
+    for (PlannedTrial& t : out.trials) {
+      if (t.predicted_peak_bytes > 0) t.predicted_peak_bytes += MappedBytes(out.cell, c.config);
+    }
     return out;
   }
   out.refused = "it makes no cell";

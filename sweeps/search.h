@@ -36,7 +36,9 @@ using SearchPoint = std::vector<std::optional<double>>;
 class Search {
  public:
   // `corpora` must stay callable for its life. `initial`: the points drawn at random, by cell.
-  Search(const SweepFile& file, const CorpusLookup& corpora, std::vector<SearchPoint> initial);
+  // `repeats_allowed`: a point may read its corpus more than once (SweepPlan).
+  Search(const SweepFile& file, const CorpusLookup& corpora, std::vector<SearchPoint> initial,
+         bool repeats_allowed);
   Search(const Search&) = delete;
   Search& operator=(const Search&) = delete;
 
@@ -67,6 +69,7 @@ class Search {
   Completer completer_;
   std::vector<SearchAxis> axes_;
   std::vector<SearchPoint> initial_;
+  const bool repeats_allowed_;
 };
 
 // The axes of a search of this file.

@@ -68,6 +68,7 @@ TEST(Search, ADrawnPointJudgedAgainIsItsOwnCell) {
     ASSERT_THAT(judged.trials, SizeIs(2));
     for (size_t r = 0; r < 2; ++r) {
       EXPECT_EQ(judged.trials[r].key, plan.trials[2 * c + r].key);
+      EXPECT_EQ(judged.trials[r].predicted_peak_bytes, plan.trials[2 * c + r].predicted_peak_bytes);
       EXPECT_EQ(judged.trials[r].cell, static_cast<int64_t>(c));
     }
     EXPECT_EQ(point[3].has_value(), plan.cells[c].name.find("leaky_slope") != std::string::npos);
@@ -106,6 +107,19 @@ TEST_F(Judging, WhatIsNotInTheSpaceIsRefusedInWords) {
   EXPECT_THAT(Refused({0.001, 0, 0.5, 64}), HasSubstr("model.d_model = 0.5 is no place"));
   EXPECT_THAT(Refused({0.001, 0, 0, 64.5}), HasSubstr("model.d_ff = 64.5 is no whole number"));
   EXPECT_EQ(Refused({0.001, 7, 2, 64}), "where: n_layers * d_model <= 256");
+}
+
+// As a grid with such a cell is refused at its submit.
+TEST(Search, APointThatReadsItsCorpusTwiceIsRefusedUnlessThatIsAllowed) {
+  const std::string file =
+      "sweep: s\ntrial:\n  data: {corpus: small, seq_len: 32}\n  train: {batch_tokens: 1024}\n"
+      "axes: {train.steps: {range: [1, 100]}, train.lr: {log: [1e-4, 1e-2]}}\n"
+      "search: {tpe: {trials: 20}}\n";
+  const SweepPlan plan = PlanOrDie(file);
+  EXPECT_EQ(plan.search->Judge({10, 0.001}, 0).refused, "");
+  EXPECT_THAT(plan.search->Judge({99, 0.001}, 0).refused, HasSubstr("more than once"));
+  const SweepPlan allowed = PlanOrDie(file + "allow: [more_than_one_epoch]\n");
+  EXPECT_EQ(allowed.search->Judge({99, 0.001}, 0).refused, "");
 }
 
 TEST_F(Judging, AxesSayWhatTheyAre) {
