@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <sstream>
 #include <thread>
+#include <tuple>
 
 #include "absl/strings/str_cat.h"
 #include "trainer/spec/sha256.h"
@@ -119,9 +121,24 @@ grpc::Status ScriptedWorker::TryPoll(int64_t wait_ms) {
 }
 
 const std::vector<v1::Assignment>& ScriptedWorker::Poll(int64_t wait_ms) {
-  const grpc::Status s = TryPoll(wait_ms);
-  EXPECT_TRUE(s.ok()) << s.error_message();
-  return assignments;
+  const auto wanted = [this] {
+    std::vector<std::tuple<int64_t, int64_t, bool>> all;
+    for (const v1::Assignment& a : assignments) all.emplace_back(a.stage_id(), a.attempt(), true);
+    for (const int64_t stage : preempt) all.emplace_back(stage, 0, false);
+    return all;
+  };
+  const auto before = wanted();
+  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(wait_ms);
+  // A new generation may say what the last one said, as when a stage ends that nobody holds any
+  // more.
+  for (;;) {
+    const int64_t left = std::chrono::duration_cast<std::chrono::milliseconds>(
+                             end - std::chrono::steady_clock::now())
+                             .count();
+    const grpc::Status s = TryPoll(std::max<int64_t>(left, 0));
+    EXPECT_TRUE(s.ok()) << s.error_message();
+    if (!s.ok() || left <= 0 || wanted() != before) return assignments;
+  }
 }
 
 grpc::Status ScriptedWorker::Report(const v1::ReportRequest& request,

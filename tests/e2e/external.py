@@ -142,11 +142,12 @@ class Cluster:
                           "JOIN stage g ON g.id = s.stage_id ORDER BY 1, 2, 3, 4")
 
     def pids(self, word):
+        """Processes of this cluster with `word` in their command line; not guards, and not the worker, whose options name the trainer."""
         found = []
         for entry in pathlib.Path("/proc").iterdir():
             try:
                 text = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                if entry.name.isdigit() and str(self.folder) in " ".join(text) and any(word in t for t in text) and "__guard" not in text:
+                if entry.name.isdigit() and str(self.folder) in " ".join(text) and any(word in t for t in text) and not {"__guard", "worker"} & set(text):
                     found.append(int(entry.name))
             except OSError:
                 pass
