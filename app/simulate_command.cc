@@ -283,6 +283,11 @@ absl::Status Run(const Context& context, const WhatIfArgs& args) {
   ASSIGN_OR_RETURN(yaml, WithCalibration(context, yaml, corpora));
   ASSIGN_OR_RETURN(SweepPlan plan, PlanText(yaml, name, args.data_root, args.assume_tokens));
   RETURN_IF_ERROR(sweeps::NotYetServed(plan));
+  if (plan.population != nullptr) {
+    return absl::UnimplementedError(
+        "a population cannot be simulated: no curve is known of a run whose values change on the "
+        "way. Its cost is that of its members, which `plumb sweep plan` shows");
+  }
   plan = whatif::TrainingsOf(std::move(plan));
 
   std::vector<std::string> notes;

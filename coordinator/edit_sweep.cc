@@ -121,6 +121,11 @@ absl::StatusOr<core::ExtendSweep> Planner::ExtendNow(const Extend& request,
       const sweeps::SweepPlan newer,
       plan_(request.yaml, request.file_name.empty() ? "sweep.yaml" : request.file_name));
   ASSIGN_OR_RETURN(const Kept* kept, PlanOf(at));
+  if (kept->plan.population != nullptr || newer.population != nullptr) {
+    return absl::InvalidArgumentError(
+        "a population is not edited: its members are compared as they are. Submit the new text as a "
+        "sweep of its own");
+  }
   if (kept->plan.search != nullptr || newer.search != nullptr) {
     return absl::InvalidArgumentError(
         absl::StrCat("a search is not edited: its points follow from what it finds. Submit the new "

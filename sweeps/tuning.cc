@@ -290,9 +290,10 @@ std::string StoppingSeries(const SweepPlan& plan) {
 }
 
 absl::Status NotYetServed(const SweepPlan& plan) {
-  if (plan.stop && (StoppingSeries(plan).empty() || plan.objectives.front().maximize)) {
+  if ((plan.stop || plan.population != nullptr) && (StoppingSeries(plan).empty() || plan.objectives.front().maximize)) {
     return absl::UnimplementedError(absl::StrCat(
-        plan.name, ": stop: compares the objective on the tune split, where smaller is better; ",
+        plan.name, plan.stop ? ": stop:" : ": a population",
+        " compares the objective on the tune split, where smaller is better; ",
         plan.objective,
         " is not of a split or is to be large. Set objective: to test/loss or "
         "test/bits_per_byte"));
