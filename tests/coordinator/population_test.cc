@@ -12,7 +12,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/advisor.h"
+#include "coordinator/blobs.h"
 #include "coordinator/plan_rows.h"
+#include "store/store.h"
+#include "tests/coordinator/cluster.h"
 #include "tests/sweeps/corpora.h"
 
 namespace plumb::coordinator {
@@ -322,6 +325,40 @@ TEST(PopulationLog, MembersAreRowsThatPauseShareNothingAndSayWhereTheyBegin) {
     EXPECT_EQ(s.branch_step, i < 6 ? 0 : i < 8 ? 10 : i < 10 ? 20 : 30);
     EXPECT_EQ(bool(s.branch_stage), i >= 6);
   }
+}
+
+// Its parent may be far beyond by the time a fork gets a place.
+TEST(NeededBlobs, WhatAForkThatHasNotBegunBeginsWithStays) {
+  TempDir dir;
+  const std::string digest(64, 'a');
+  auto store = store::Store::Open(dir / "plumb.db", 0);
+  ASSERT_TRUE(store.ok()) << store.status();
+  const auto execute = [&](const std::string& sql) {
+    const absl::Status s = (*store)->database().Execute(sql);
+    ASSERT_TRUE(s.ok()) << s;
+  };
+  execute(absl::StrCat(
+      "INSERT INTO trial VALUES (1, 'k', 'f', '{\"init\":{\"digest\":\"", digest,
+      "\",\"step\":10}}', 'pending', 4, 64, 1, 1, 16, 64, 256, 'rmsnorm', 'rope', 'swiglu', 0, 'c', "
+      "'bytes', 64, 1024, 100, 0.001, 0, 0, 1000, 500, 500, 3000, 102400, 3.072e8, 0); "
+      "INSERT INTO stage (id, trial_id, name, kind, settings_json, state, priority, target_step, "
+      "step, attempts, failures, not_before_ct_us, threads, checkpoint_step, reason) VALUES (1, 1, "
+      "'pretrain', 'pretrain', '{}', 'pending', 0, 30, 0, 0, 0, 0, 1, -1, 'new')"));
+  const auto blobs = store::Blobs::Open(dir / "blobs", {});
+  ASSERT_TRUE(blobs.ok()) << blobs.status();
+  const auto needed = [&] {
+    const auto out = NeededBlobs(dir / "plumb.db", **blobs);
+    EXPECT_TRUE(out.ok()) << out.status();
+    return out.ok() ? *out : std::set<std::string>{};
+  };
+  EXPECT_THAT(needed(), ElementsAre(digest));
+  execute("UPDATE stage SET state = 'running'");
+  EXPECT_THAT(needed(), ElementsAre(digest));
+  execute("UPDATE stage SET state = 'failed'");
+  EXPECT_THAT(needed(), IsEmpty());
+  execute(absl::StrCat("UPDATE stage SET state = 'paused', checkpoint_step = 12, checkpoint_digest = '",
+                       std::string(64, 'b'), "'"));
+  EXPECT_THAT(needed(), ElementsAre(std::string(64, 'b'))) << "it has one of its own";
 }
 
 }  // namespace
