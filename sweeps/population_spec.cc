@@ -26,7 +26,7 @@ class PopulationReader {
     }
     ReportUnknownKeys(v, {"members", "seed", "every", "replace", "factor", "resample"}, problems_);
     if (const YamlEntry* n = v.Find("members")) {
-      out_.members = ReadInteger(n->value, 2, kMaxMembers, problems_).value_or(2);
+      out_.members = ReadInteger(n->value, 2, kMaxMembers, problems_).value_or(0);
     } else {
       Wrong(entry.key.at, "a population needs a number of members: {members: 8, every: 10%}");
     }

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "absl/strings/str_join.h"
+#include "sweeps/describe.h"
 #include "sweeps/tuning.h"
 #include "tests/sweeps/corpora.h"
 #include "trainer/spec/parse.h"
@@ -200,6 +201,15 @@ TEST(Population, ItsPlanIsItsMembersAsTheyBegin) {
   EXPECT_TRUE(NotYetServed(plan).ok());
   EXPECT_THAT(NotYetServed(PlanOrDie(File(std::string(kPopulation) + "objective: finetune/accuracy\n"))).message(),
               HasSubstr("a population compares"));
+}
+
+TEST(Population, ThePlanSaysWhatItCosts) {
+  const PlanSummary s = Summarize(PlanOrDie(File(kPopulation)), 0);
+  EXPECT_EQ(s.trials, 8);
+  EXPECT_THAT(SummaryText(s), HasSubstr("population: 8 members, 4 generations"));
+  const auto j = nlohmann::json::parse(SummaryJson(s));
+  EXPECT_EQ(j["population"]["ends"], nlohmann::json({10, 20, 30}));
+  EXPECT_EQ(j["population"]["replaced"], 2);
 }
 
 TEST(Population, UnderWsdMembersAreComparedBeforeTheCooldownAndSaySo) {
