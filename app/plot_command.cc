@@ -1,4 +1,4 @@
-// plumb plot grid|curves|profile.
+// plumb plot grid|curves|linearity|profile.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -105,6 +105,23 @@ absl::Status Curves(const Context& context, const PlotArgs& args) {
   return absl::OkStatus();
 }
 
+absl::Status Linearity(const Context& context, const PlotArgs& args) {
+  ASSIGN_OR_RETURN(const Drawing drawing, DrawingOf(context, args.out));
+  ASSIGN_OR_RETURN(store::Database db, OpenResults(context.db));
+  LayersRequest request{.sweep = args.sweep, .stage = args.stage};
+  if (!args.series.empty()) request.score = args.series;
+  ASSIGN_OR_RETURN(const analysis::LayersFigure figure, LoadLayers(db, request));
+  switch (drawing) {
+    case Drawing::kText:
+      return Put(analysis::Terminal(figure, Options(args)), args.out);
+    case Drawing::kSvg:
+      return Put(analysis::Svg(figure), args.out);
+    case Drawing::kCsv:
+      return Put(analysis::Csv(figure), args.out);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Profile(const Context& context, const PlotArgs& args) {
   ASSIGN_OR_RETURN(const Drawing drawing, DrawingOf(context, args.out));
   ASSIGN_OR_RETURN(store::Database db, OpenResults(context.db));
@@ -139,6 +156,9 @@ absl::Status WriteFile(const std::string& path, const std::string& text) {
 int PlotGrid(const Context& context, const PlotArgs& args) { return Finish(Grid(context, args)); }
 int PlotCurves(const Context& context, const PlotArgs& args) {
   return Finish(Curves(context, args));
+}
+int PlotLinearity(const Context& context, const PlotArgs& args) {
+  return Finish(Linearity(context, args));
 }
 int PlotProfile(const Context& context, const PlotArgs& args) {
   return Finish(Profile(context, args));

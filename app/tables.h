@@ -82,6 +82,15 @@ struct CurveRequest {
 // Without A/A members, replicate by replicate; NotFound names the series there are.
 absl::StatusOr<analysis::CurvesFigure> LoadCurves(store::Database& db, const CurveRequest& request);
 
+struct LayersRequest {
+  int64_t sweep = 0;            // 0: the newest
+  std::string score = "score";  // of linearity/…, with its …_without
+  std::string stage;            // "": the first that has them, the training before others
+};
+// How linear each layer was, by cell, over its replicates. NotFound says how to have it measured.
+absl::StatusOr<analysis::LayersFigure> LoadLayers(store::Database& db,
+                                                  const LayersRequest& request);
+
 // "model.n_layers" -> "n_layers"
 std::string LastWord(const std::string& path);
 bool IsNumber(const std::string& s, double* out);

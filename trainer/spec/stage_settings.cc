@@ -99,6 +99,19 @@ const std::vector<StageKind>& Registry() {
                     Integer("from_position", "0", 0, 1 << 20,
                             "Score each text from here on, as a router with prefix pooling does"),
                     Flag("routes", "Record every text's way through a routed model")}},
+      {.name = "linearity",
+       .from = {Leaves::kModel},
+       .settings =
+           {Choice("fit", "\"tune\"", kSplits, "What the linear maps are fitted on"),
+            Choice("score", "\"val\"", kSplits, "What they are scored on: other documents"),
+            Integer("tokens", "0", 0, kAny, "To fit on, at most; 0: 50 for each of d_model"),
+            Integer("score_tokens", "0", 0, kAny,
+                    "To score on, at most; 0: a quarter of those to fit on"),
+            Integer("from_position", "0", 0, 1 << 20,
+                    "Leave out the positions of each text before it"),
+            Integer("twonn_points", "2048", 0, 4096,
+                    "Of each layer, for its intrinsic dimension (TwoNN); 0: not asked for"),
+            Flag("logit_lens", "What each layer says by the final norm and the head")}},
       {.name = "task",
        .from = {Leaves::kModel},
        .settings = {Choice("format", "", kTaskFormats,
@@ -365,6 +378,10 @@ class Read {
     if (kind == "probe" && full_["top_k"] == 0 && full_["generate"].is_null() &&
         full_["attention"] == false)
       Wrong("", "nothing to probe: give top_k, generate or attention");
+    if (kind == "linearity" && full_["fit"] == full_["score"])
+      Wrong("score",
+            "is what the maps are fitted on: name another split, whose documents they have "
+            "not seen");
     if (kind == "noop" && !ReadBowl(full_["bowl"].get<std::string>()))
       Wrong("bowl", "expected numeric fields and values above 0, as \"train.lr = 0.003\"");
     if (kind != "external") return;
@@ -431,7 +448,7 @@ const StageKind* FindStageKind(const std::string& kind) {
 }
 
 const std::vector<std::string>& PlannedStageKinds() {
-  static const std::vector<std::string> kPlanned = {"linearity", "prune", "replace", "distil"};
+  static const std::vector<std::string> kPlanned = {"prune", "replace", "distil"};
   return kPlanned;
 }
 
