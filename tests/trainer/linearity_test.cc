@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "trainer/counter_random.h"
 #include "trainer/linearity/geometry.h"
@@ -132,6 +134,31 @@ TEST(Linearity, AgreesWithLeastSquaresByAnotherWay) {
   EXPECT_NEAR(l.score_without, 1 - LeftOf(x, y) / All(y - x), kTight);
   EXPECT_LT(l.score_without, 0.99);
   EXPECT_NEAR(l.rho, std::sqrt(All(y - x) / All(x)), kTight);
+}
+
+// linearity/make_linearity_fixtures.py: NumPy, float64.
+TEST(Linearity, IsWhatNumPysLeastSquaresSay) {
+  std::ifstream file(PLUMB_SOURCE_DIR "/tests/trainer/linearity/linearity.json");
+  for (const nlohmann::json& c : nlohmann::json::parse(file)) {
+    const auto states = [&](const char* name) {
+      const int64_t n = c["n"], d = static_cast<int64_t>(c[name][0].size());
+      Tensor t = at::empty({n, d}, at::kDouble);
+      for (int64_t i = 0; i < n * d; ++i) t.data_ptr<double>()[i] = c[name][i / d][i % d];
+      return t;
+    };
+    const Tensor x = states("x");
+    const Linearity l = ScoreOf(x, states("y"));
+    const std::string name = c["name"];
+    EXPECT_EQ(l.rank, c["rank"]) << name;
+    EXPECT_NEAR(l.score, c["score"].get<double>(), kTight) << name;
+    EXPECT_NEAR(l.score_without, c["score_without"].get<double>(), kTight) << name;
+    EXPECT_NEAR(l.adjusted, c["adjusted"].get<double>(), kTight) << name;
+    EXPECT_NEAR(l.standardized, c["standardized"].get<double>(), kTight) << name;
+    EXPECT_NEAR(l.rho, c["rho"].get<double>(), kTight * l.rho) << name;
+    Moments m(1, {});
+    m.Add({x});
+    EXPECT_NEAR(SpectrumOf(m.gram(0)).anisotropy, c["anisotropy"].get<double>(), kTight) << name;
+  }
 }
 
 TEST(Linearity, DependsOnNoInvertibleMapOfItsInputAndNoScale) {
