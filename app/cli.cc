@@ -541,6 +541,14 @@ void AddResults(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--stage", l.plot.stage,
                 "Of this stage (the training, where it was measured there)");
 
+  c = b.Command(g, "pruning", "What is left of models without layers, a line for each method",
+                "plumb plot pruning --sweep 3 --out pruning.svg",
+                [](const Line& x) { return PlotPruning(x.context, x.plot); });
+  figure(c);
+  c->add_option("--series", l.plot.series,
+                "perplexity, loss, stream_error, tokens_per_second or parameters (perplexity)");
+  c->add_option("--stage", l.plot.stage, "Of this prune stage (the first by name)");
+
   c = b.Command(g, "front", "Of several objectives: the cells that nothing else beats in all",
                 "plumb plot front --of val/loss,cost/flops --out front.svg",
                 [](const Line& x) { return PlotFront(x.context, x.plot); });

@@ -198,6 +198,7 @@ struct PlotArgs {
   bool linear = false;
 };
 int PlotLinearity(const Context& context, const PlotArgs& args);
+int PlotPruning(const Context& context, const PlotArgs& args);
 int PlotGrid(const Context& context, const PlotArgs& args);
 int PlotCurves(const Context& context, const PlotArgs& args);
 int PlotFront(const Context& context, const PlotArgs& args);

@@ -1,4 +1,4 @@
-// plumb plot grid|curves|linearity|profile.
+// plumb plot grid|curves|linearity|pruning|profile.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -122,12 +122,8 @@ absl::Status Linearity(const Context& context, const PlotArgs& args) {
   return absl::OkStatus();
 }
 
-absl::Status Profile(const Context& context, const PlotArgs& args) {
-  ASSIGN_OR_RETURN(const Drawing drawing, DrawingOf(context, args.out));
-  ASSIGN_OR_RETURN(store::Database db, OpenResults(context.db));
-  ASSIGN_OR_RETURN(const SweepResults results, LoadResults(db, args.sweep, args.series));
-  ASSIGN_OR_RETURN(analysis::ProfileFigure figure, LoadProfile(results, args.axis, args.by));
-  figure.log_x = figure.log_x && !args.linear;
+absl::Status PutProfile(const analysis::ProfileFigure& figure, Drawing drawing,
+                        const PlotArgs& args) {
   switch (drawing) {
     case Drawing::kText:
       return Put(analysis::Terminal(figure, Options(args)), args.out);
@@ -137,6 +133,24 @@ absl::Status Profile(const Context& context, const PlotArgs& args) {
       return Put(analysis::Csv(figure), args.out);
   }
   return absl::OkStatus();
+}
+
+absl::Status Profile(const Context& context, const PlotArgs& args) {
+  ASSIGN_OR_RETURN(const Drawing drawing, DrawingOf(context, args.out));
+  ASSIGN_OR_RETURN(store::Database db, OpenResults(context.db));
+  ASSIGN_OR_RETURN(const SweepResults results, LoadResults(db, args.sweep, args.series));
+  ASSIGN_OR_RETURN(analysis::ProfileFigure figure, LoadProfile(results, args.axis, args.by));
+  figure.log_x = figure.log_x && !args.linear;
+  return PutProfile(figure, drawing, args);
+}
+
+absl::Status Pruning(const Context& context, const PlotArgs& args) {
+  ASSIGN_OR_RETURN(const Drawing drawing, DrawingOf(context, args.out));
+  ASSIGN_OR_RETURN(store::Database db, OpenResults(context.db));
+  PruningRequest request{.sweep = args.sweep, .stage = args.stage};
+  if (!args.series.empty()) request.metric = args.series;
+  ASSIGN_OR_RETURN(const analysis::ProfileFigure figure, LoadPruning(db, request));
+  return PutProfile(figure, drawing, args);
 }
 
 }  // namespace
@@ -159,6 +173,9 @@ int PlotCurves(const Context& context, const PlotArgs& args) {
 }
 int PlotLinearity(const Context& context, const PlotArgs& args) {
   return Finish(Linearity(context, args));
+}
+int PlotPruning(const Context& context, const PlotArgs& args) {
+  return Finish(Pruning(context, args));
 }
 int PlotProfile(const Context& context, const PlotArgs& args) {
   return Finish(Profile(context, args));

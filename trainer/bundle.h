@@ -46,6 +46,7 @@ class Bundle {
   int64_t Add(int64_t seed) { return Add(seed, model_); }
   void Remove(int64_t k);  // the last row takes its place
   Arena& arena() { return arena_; }
+  const Arena& arena() const { return arena_; }
   const spec::ModelSpec& model() const { return model_; }
   at::Device device() const { return device_; }
 

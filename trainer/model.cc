@@ -69,6 +69,20 @@ void RunStack(const Context& c, AttentionState* state, Stream* s, NormKind final
   }
 }
 
+// Every other block as it is; each by itself, so that no norm is fused over one that does not run.
+void RunSubstituted(const Context& c, AttentionState* state, Stream* s) {
+  for (int64_t l = 0; l < c.m.n_layers; ++l) {
+    const auto other = c.extras->substitutes->find(l);
+    if (other == c.extras->substitutes->end()) {
+      components::RunBlock(c, l, state, s, "", NormKind::kNone);
+    } else if (const Substitute& map = other->second; map.weight.defined()) {
+      s->x = at::matmul(s->x, map.weight) + map.bias;
+      s->normed = Tensor();
+    }
+    components::KeepState(c, s->x);
+  }
+}
+
 // Other orders of execution (Sun et al. 2024, "Transformer Layers as Painters").
 void RunSchedule(const Context& c, AttentionState* state, Stream* s) {
   for (const std::vector<int64_t>& step : *c.extras->schedule) {
@@ -140,6 +154,8 @@ at::Tensor Forward(const spec::ModelSpec& m, const ForwardTables& tables,
     components::RunRouted(c, &state, &s);
   } else if (extras != nullptr && extras->schedule != nullptr) {
     RunSchedule(c, &state, &s);
+  } else if (extras != nullptr && extras->substitutes != nullptr) {
+    RunSubstituted(c, &state, &s);
   } else {
     RunStack(c, &state, &s, final_kind);
   }

@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <map>
 #include <vector>
 
 #include "trainer/arena.h"
@@ -34,12 +35,21 @@ struct Route {
   int64_t evaluations = 0;                         // blocks computed for this text
 };
 
+// What runs in place of a block: the stream x becomes x weight + bias, or, where they are
+// undefined, stays as it is.
+struct Substitute {
+  at::Tensor weight;  // [d, d], of the parameters' type
+  at::Tensor bias;    // [d]
+};
+using Substitutes = std::map<int64_t, Substitute>;  // by block
+
 // What a caller wants beside the logits, and what it may change.
 struct Extras {
   // In.
-  bool training = false;                    // a router's noise and straight-through gates
-  uint64_t noise = 0;                       // key of that noise
-  const LayerSchedule* schedule = nullptr;  // another order of execution; not with a router
+  bool training = false;                     // a router's noise and straight-through gates
+  uint64_t noise = 0;                        // key of that noise
+  const LayerSchedule* schedule = nullptr;   // another order of execution; not with a router
+  const Substitutes* substitutes = nullptr;  // not with a router or a schedule
   bool want_states = false;
   bool graph_of_states = false;  // they keep their gradient
   bool want_attention = false;

@@ -94,6 +94,7 @@ TEST_F(CliTest, EveryCommandsHelpLeadsWithAnExample) {
                               "plot grid",
                               "plot curves",
                               "plot linearity",
+                              "plot pruning",
                               "compare",
                               "query",
                               "export",

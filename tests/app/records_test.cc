@@ -159,6 +159,28 @@ TEST_F(RecordsTest, LinearityIsATableOfMovesAndStates) {
               HasSubstr("probes,linearity,final,0,score,0.25\n"));
 }
 
+TEST_F(RecordsTest, PrunedModelsAreALineForEachMethod) {
+  EXPECT_THAT(Plumb("plot pruning --db r.db").err, HasSubstr("plumb stage run prune --sweep 1"));
+  const auto one = [&](const std::string& method, int removed, double perplexity) {
+    Record("prune", method, removed,
+           absl::StrCat(R"({"method":")", method, R"(","layers_removed":)", removed,
+                        R"(,"perplexity":)", perplexity,
+                        R"(,"loss":1.5,"order":"rho","split":"val"})"));
+  };
+  one("none", 0, 8), one("remove", 1, 16), one("remove", 2, 64), one("replace", 1, 10);
+  const Ran r = Plumb("plot pruning --db r.db -o csv");
+  ASSERT_EQ(r.code, 0) << r.err;
+  EXPECT_THAT(r.out, HasSubstr("remove,2 removed"));
+  EXPECT_THAT(r.out, HasSubstr("64"));
+  const Ran text = Plumb("plot pruning --db r.db");
+  EXPECT_THAT(text.out, HasSubstr("layers removed"));
+  EXPECT_THAT(text.out, ::testing::ContainsRegex("remove +8.0000[^\n]* +16.0000[^\n]* +64.0000"));
+  EXPECT_THAT(text.out, ::testing::ContainsRegex("replace +8.0000[^\n]* +10.0000[^\n]* +-"));
+  EXPECT_THAT(text.out, HasSubstr("in the order of rho"));
+  EXPECT_THAT(Plumb("plot pruning --db r.db --series perplexty").err,
+              HasSubstr("did you mean perplexity?"));
+  EXPECT_THAT(Plumb("plot pruning --db r.db --stage late").err, HasSubstr("these have: probes"));
+}
 TEST_F(RecordsTest, LinearityIsDrawnByLayerAndStep) {
   EXPECT_THAT(Plumb("plot linearity --db r.db").err,
               HasSubstr("plumb stage run linearity --sweep 1"));
