@@ -15,7 +15,7 @@ constexpr char kFamily[] = R"(
 WITH RECURSIVE edge (id, source, step, warm) AS MATERIALIZED (
   SELECT id, branch_stage_id, branch_step, 0 FROM stage WHERE branch_stage_id IS NOT NULL
   UNION ALL
-  SELECT s.id, k.stage_id, k.step, 1 FROM trial t JOIN stage s ON s.trial_id = t.id
+  SELECT s.id, k.stage_id, k.step, coalesce(json_extract(t.config_json, '$.init.step'), 0) = 0 FROM trial t JOIN stage s ON s.trial_id = t.id
   JOIN checkpoint k ON k.digest = json_extract(t.config_json, '$.init.digest') AND k.stage_id <> s.id
   WHERE s.kind = 'pretrain' AND s.parent_id IS NULL AND s.branch_stage_id IS NULL
     AND k.stage_id = (SELECT min(f.stage_id) FROM checkpoint f WHERE f.digest = k.digest)

@@ -291,6 +291,11 @@ absl::Status Run(const Context& context, const WhatIfArgs& args) {
         later ? "the objective is of a later stage" : "more of the objective is better",
         ". Ask with objective: test/bits_per_byte instead"));
   }
+  if (plan.population != nullptr) {
+    return absl::UnimplementedError(
+        "a population cannot be simulated: no curve is known of a run whose values change on the "
+        "way. Its cost is that of its members, which `plumb sweep plan` shows");
+  }
   plan = whatif::TrainingsOf(std::move(plan));
 
   std::vector<std::string> notes;

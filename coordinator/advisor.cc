@@ -141,7 +141,7 @@ absl::Status Tune(const SweepPlan& plan, const std::vector<PlannedTrial>& added,
 }  // namespace
 
 bool NeedsAdvice(const SweepPlan& plan) {
-  return plan.tune != nullptr || plan.stop || plan.search != nullptr;
+  return plan.tune != nullptr || plan.stop || plan.search != nullptr || plan.population != nullptr;
 }
 
 absl::StatusOr<std::vector<PlannedTrial>> TrialsOf(const SweepPlan& plan,

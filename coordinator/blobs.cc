@@ -226,7 +226,12 @@ absl::StatusOr<std::set<std::string>> NeededBlobs(const std::string& db_path, st
             "UNION SELECT k.digest FROM trunk k JOIN stage g ON g.id = k.stage_id WHERE "
             "g.state NOT IN ('cancelled', 'diverged', 'infeasible') OR EXISTS (SELECT 1 FROM "
             "stage o WHERE o.prefix_key = k.prefix_key AND o.prefix_key <> '' AND o.state IN "
-            "('pending', 'running', 'paused'))"));
+            "('pending', 'running', 'paused')) "
+            // And what a warm start or a fork begins with that has no checkpoint of its own yet.
+            "UNION SELECT json_extract(t.config_json, '$.init.digest') FROM stage g JOIN trial t ON "
+            "t.id = g.trial_id WHERE g.state IN ('pending', 'running', 'paused') AND g.checkpoint_step "
+            "< 0 AND g.kind = 'pretrain' AND g.parent_id IS NULL AND instr(t.config_json, "
+            "'\"init\"') > 0 AND json_extract(t.config_json, '$.init.digest') IS NOT NULL"));
     for (;;) {
       ASSIGN_OR_RETURN(const bool more, s.Step());
       if (!more) break;

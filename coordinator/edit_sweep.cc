@@ -165,6 +165,11 @@ absl::StatusOr<core::ExtendSweep> Planner::ExtendNow(const Extend& request,
       const sweeps::SweepPlan newer,
       plan_(request.yaml, request.file_name.empty() ? "sweep.yaml" : request.file_name));
   ASSIGN_OR_RETURN(const Kept* kept, PlanOf(at));
+  if (kept->plan.population != nullptr || newer.population != nullptr) {
+    return absl::InvalidArgumentError(
+        "a population is not edited: its members are compared as they are. Submit the new text as a "
+        "sweep of its own");
+  }
   if (kept->plan.search != nullptr || newer.search != nullptr)
     return ExtendSearch(request, at, *kept, newer, name);
   RETURN_IF_ERROR(sweeps::MayFollow(kept->yaml, request.yaml));

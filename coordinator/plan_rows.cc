@@ -38,7 +38,9 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
                      .replicate = t.replicate,
                      .aa = t.aa ? 1 : 0,
                      .tune = t.role == sweeps::TrialRole::kTune ? 1 : 0};
-  out.trial = {.key = t.aa ? spec::Sha256Hex(t.key + "\naa " + request_id) : t.key,
+  out.trial = {.key = t.aa    ? spec::Sha256Hex(t.key + "\naa " + request_id)
+                      : t.own ? spec::Sha256Hex(t.key + "\nof " + request_id)
+                              : t.key,
                .fusion_key = t.fusion_key,
                .config_json = spec::Canonical(t.config, spec::With::kExecution).dump(),
                .n_layers = m.n_layers,
@@ -137,7 +139,9 @@ core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan,
     const sweeps::PlannedTrial& trial = i < planned ? plan.trials[i] : added[i - planned];
     trials->push_back(ToNewTrial(trial, request_id, labels, plan.bundle));
     StageRow& root = trials->back().stages.front();
-    root.until_step = contest.UntilOf(i);
+    root.until_step = trial.own ? trial.until_step : contest.UntilOf(i);
+    root.branch_stage = StageId{trial.branch_stage};
+    root.branch_step = trial.branch_step;
     if (!sweeps::SharesTrunk(plan, trial)) root.prefix_key.clear(), root.trunk_step = 0;
   }
   out.trials = std::move(trials);

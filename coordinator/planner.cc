@@ -146,6 +146,7 @@ std::shared_ptr<Planner::Kept> Planner::Keep(sweeps::SweepPlan plan, std::string
   auto kept = std::make_shared<Kept>(Kept{.plan = std::move(plan), .yaml = std::move(yaml)});
   kept->contest = AllOf(*kept, {});
   if (kept->plan.search != nullptr) kept->search.emplace(kept->plan);
+  if (kept->plan.population != nullptr) kept->population.emplace(kept->plan);
   return kept;
 }
 
@@ -215,8 +216,29 @@ absl::StatusOr<core::AdviseSweep> Planner::AdviceNow(const Owner::Question& ques
   advice.seen = question.due.seen;
   advice.additions_before = std::ssize(at.additions);
   if (kept->search) RETURN_IF_ERROR(AskForPoints(at, *kept, reader, &advice));
+  if (kept->population) RETURN_IF_ERROR(JudgeMembers(at, *kept, reader, &advice));
   if (!advice.open) plans_.erase(at.request_id + at.request_hash);
   return advice;
+}
+
+absl::Status Planner::JudgeMembers(const core::Core::Cursor& at, Kept& kept, store::Reader& reader,
+                                   core::AdviseSweep* advice) {
+  PopulationLog& log = *kept.population;
+  ASSIGN_OR_RETURN(const std::vector<LookRow> looks, reader.Looks(at.sweep));
+  if (log.looks() != std::ssize(looks)) RETURN_IF_ERROR(log.Rewind(looks));
+  ASSIGN_OR_RETURN(const std::vector<store::TrialProgress> trials, reader.Progress(at.sweep));
+  const auto checkpoint_of = [&](TrialId trial, StageId stage) -> absl::StatusOr<CheckpointRow> {
+    ASSIGN_OR_RETURN(const store::TrialView view, reader.Trial(trial));
+    for (const store::StageView& s : view.stages) {
+      if (s.row.id == stage) {
+        return CheckpointRow{.step = s.row.checkpoint_step,
+                             .path = s.row.checkpoint_path,
+                             .digest = s.row.checkpoint_digest};
+      }
+    }
+    return absl::NotFoundError(absl::StrCat("trial ", trial.value, " has no stage ", stage.value));
+  };
+  return log.Look(trials, reader, checkpoint_of, advice);
 }
 
 }  // namespace plumb::coordinator

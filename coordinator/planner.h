@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "coordinator/contest.h"
 #include "coordinator/owner.h"
+#include "coordinator/population_log.h"
 #include "coordinator/search_log.h"
 #include "coordinator/suggestion_desk.h"
 #include "coordinator/task_thread.h"
@@ -64,6 +65,7 @@ class Planner {
     size_t additions = 0;
     std::optional<Contest> contest;
     std::optional<SearchLog> search;  // where the plan has one
+    std::optional<PopulationLog> population;
     std::string yaml;                 // as of the last edit among the additions
     std::set<int64_t> removed;        // cells that edits took out
   };
@@ -90,6 +92,9 @@ class Planner {
   // Lays out what the search lacks, or ends it.
   absl::Status AskForPoints(const core::Core::Cursor& at, Kept& kept, store::Reader& reader,
                             core::AdviseSweep* advice);
+  // What the members of its population have come to.
+  static absl::Status JudgeMembers(const core::Core::Cursor& at, Kept& kept, store::Reader& reader,
+                                   core::AdviseSweep* advice);
   void SuggestNow(const v1::ReportSuggestionsRequest& answer, const SuggestDone& done);
   // NotFound for a sweep that `prior:` names and that is not there.
   absl::Status CheckPriors(const sweeps::SweepPlan& plan);

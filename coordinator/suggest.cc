@@ -8,11 +8,12 @@
 
 namespace plumb::coordinator {
 
-// A suggester, an edit, or the sweep's own advisor.
+// A suggester, a generation of a population, an edit, or the sweep's own advisor.
 absl::StatusOr<std::vector<sweeps::PlannedTrial>> Planner::AddedBy(Kept& kept,
                                                                    const AdditionRow& addition) {
-  if (!kept.search || !SearchLog::Owns(addition)) return Added(kept, addition);
   const int64_t first = std::ssize(kept.plan.trials) + std::ssize(kept.added);
+  if (kept.population) return kept.population->Take(addition, first, &kept.plan.cells);
+  if (!kept.search || !SearchLog::Owns(addition)) return Added(kept, addition);
   return kept.search->Take(addition, first, &kept.plan.cells);
 }
 

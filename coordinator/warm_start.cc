@@ -60,6 +60,11 @@ absl::Status FillInits(const std::string& db_path, std::vector<sweeps::PlannedTr
     if (!differs.empty())
       return wrong("trial ", init.trial, ": ", differs,
                    "; begin with one of the same shape and variant");
+    if (init.step > 0) {
+      const std::string other = spec::ForkDifference(
+          specs.at(init.trial), stages.at(init.trial).checkpoint_step, t.config);
+      if (!other.empty()) return wrong("trial ", init.trial, ": ", other);
+    }
     init.checkpoint = stages.at(init.trial).checkpoint_path;
     init.digest = stages.at(init.trial).checkpoint_digest;
     t.key = spec::Key(t.config);

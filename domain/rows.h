@@ -141,8 +141,10 @@ struct StageRow {
   // Stages of one prefix key have the same state at each step up to the least of their trunk steps,
   // so that one may begin from a checkpoint of another. Empty: it shares nothing.
   std::string prefix_key;
-  int64_t trunk_step = 0;  // the last step that follows from the prefix key; a checkpoint is kept
-  StageId branch_stage;    // whose checkpoint it began from; none: it began by itself
+  // The last step that follows from the prefix key, or one that a fork begins from: its checkpoint is
+  // kept. 0: none.
+  int64_t trunk_step = 0;
+  StageId branch_stage;  // whose checkpoint it began from; none: it began by itself
   int64_t branch_step = 0;
 };
 

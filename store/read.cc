@@ -273,7 +273,8 @@ absl::StatusOr<double> Reader::LastValue(TrialId trial, const std::string& serie
 
 absl::StatusOr<std::vector<TrialProgress>> Reader::Progress(SweepId sweep) {
   ASSIGN_OR_RETURN(Statement * s,
-                   Cached("SELECT st.trial_id, g.id, st.idx, g.state, g.step, g.until_step "
+                   Cached("SELECT st.trial_id, g.id, st.idx, g.state, g.step, g.until_step, "
+                          "g.checkpoint_step "
                           "FROM sweep_trial st JOIN stage g ON g.trial_id = st.trial_id AND "
                           "g.parent_id IS NULL WHERE st.sweep_id = ? ORDER BY st.idx, g.id"));
   s->Bind(1, sweep.value);
@@ -285,7 +286,8 @@ absl::StatusOr<std::vector<TrialProgress>> Reader::Progress(SweepId sweep) {
                    .idx = row.Int(2),
                    .state = StageStateFromName(row.Text(3)).value_or(StageState::kPending),
                    .step = row.Int(4),
-                   .until_step = row.Int(5)});
+                   .until_step = row.Int(5),
+                   .checkpoint_step = row.Int(6)});
   }));
   return out;
 }

@@ -58,6 +58,7 @@ struct TrialProgress {
   StageState state = StageState::kPending;
   int64_t step = 0;
   int64_t until_step = -1;
+  int64_t checkpoint_step = -1;
 };
 // The stage of a trial that its sweep's file calls by some name, whatever the trial calls it.
 struct NamedStage {

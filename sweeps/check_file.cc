@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "sweeps/formulas.h"
+#include "sweeps/population.h"
 #include "sweeps/search.h"
 #include "sweeps/sobol.h"
 #include "sweeps/tuning.h"
@@ -37,6 +38,7 @@ class Checker {
     Solved();
     NeedsPrices();
     if (file_.search) Searching();
+    if (file_.population) Populating();
     if (file_.stage_kind != "pretrain") NoTiming();
     if (file_.stage_kind == "noop") return;
     if (file_.stage_kind == "pretrain") NeedsData();
@@ -415,6 +417,51 @@ class Checker {
       Wrong(search.at,
             absl::StrCat("the axes have ", static_cast<int64_t>(points), " points, fewer than the ",
                          search.trials, " of the search; leave search out, and all are run"));
+    }
+  }
+
+  void Populating() {
+    const PopulationSpec& population = *file_.population;
+    if (file_.axes.empty()) {
+      Wrong(population.at,
+            "there is nothing to change on the way: give axes:, as train.lr: {log: [1e-4, 1e-2]}");
+    }
+    for (const Axis& a : file_.axes) {
+      for (const std::string& field : a.fields) {
+        if (MayChangeOnTheWay(field)) continue;
+        Wrong(a.at, absl::StrCat(field, " cannot change on the way, as a fork goes on from another "
+                                        "member's checkpoint; the axes of a population are of ",
+                                 FieldsThatMayChange()));
+        break;
+      }
+    }
+    const auto leave_out = [&](bool there, const char* key, const char* why) {
+      if (const YamlEntry* e = root_.Find(key); there && e != nullptr) Wrong(e->key.at, why);
+    };
+    leave_out(file_.tune.has_value(), "tune",
+              "a population changes its values as it goes; write what is tuned under axes:");
+    leave_out(file_.stop.has_value(), "stop",
+              "the worst of a population give way to forks of the best; leave stop out");
+    leave_out(file_.aa, "aa",
+              "a search ends where it is good and says nothing of noise: leave aa out, and compare "
+              "its best in a sweep of its own");
+    leave_out(!file_.variants.empty(), "variants",
+              "members take over each other's state, and those of two variants have none in common; "
+              "submit a sweep for each");
+    leave_out(file_.replicates > 1, "replicates",
+              "the members of a population compete, and a second population is another search; "
+              "submit it with another seed under trial: and search:");
+    const PlannedObjective& first = file_.objectives.front();
+    if (!first.stage.empty() || first.maximize) {
+      Wrong(population.at,
+            absl::StrCat("members are compared on their way by a loss of the training, and ",
+                         first.metric, first.stage.empty() ? " is to be large" : " is of a later stage",
+                         "; give objective: test/loss"));
+    }
+    if (file_.stage_kind != "pretrain") {
+      Wrong(population.at, absl::StrCat("members go on from each other's checkpoints, and a first "
+                                        "stage of kind ",
+                                        file_.stage_kind, " leaves none that another can take over"));
     }
   }
 

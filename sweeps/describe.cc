@@ -11,6 +11,7 @@
 #include "sweeps/calibration.h"
 #include "sweeps/draw.h"
 #include "sweeps/number.h"
+#include "sweeps/population.h"
 #include "sweeps/search.h"
 #include "sweeps/trials.h"
 #include "sweeps/tuning.h"
@@ -330,6 +331,7 @@ PlanSummary Summarize(const SweepPlan& plan, const Surroundings& around) {
                      search.startup, " are drawn at random; a suggester chooses the others, ",
                      search.parallel, " at once, from what has been found");
   }
+  if (plan.population != nullptr) s.search = InWords(*plan.population);
   s.cells.resize(plan.cells.size());
   Pricing pricing(plan, around, &s);
   const auto count = [&](const PlannedTrial& t) {

@@ -9,6 +9,7 @@
 #include "sweeps/corpus_use.h"
 #include "sweeps/draw.h"
 #include "sweeps/number.h"
+#include "sweeps/population.h"
 #include "sweeps/search.h"
 #include "sweeps/space.h"
 #include "sweeps/sweep_file.h"
@@ -50,6 +51,7 @@ class Planner {
     }
     if (problems_->empty() && plan_.cells.empty()) NothingLeft();
     if (problems_->empty() && CheckSize(static_cast<double>(plan_.cells.size()))) Trials();
+    if (problems_->empty() && file_.population) Populate();
     if (problems_->empty() && file_.search)
       plan_.search = std::make_shared<Search>(file_, corpora_, std::move(initial_),
                                               plan_.repeats_allowed);
@@ -112,7 +114,7 @@ class Planner {
     const int64_t wanted = *file_.random_points;
     int64_t found = 0;
     for (int64_t draw = 0; draw < wanted * kDrawsPerPoint && problems_->empty(); ++draw) {
-      found += file_.search ? KeepOne(draw) : Keep(RandomPoint(file_, draw));
+      found += file_.search || file_.population ? KeepOne(draw) : Keep(RandomPoint(file_, draw));
       if (found == wanted) return;
     }
     if (problems_->empty() && !plan_.cells.empty()) {
@@ -158,7 +160,8 @@ class Planner {
       r.cell = static_cast<int64_t>(plan_.cells.size());
       plan_.residuals.push_back(r);
     }
-    if (file_.search || (file_.stop && file_.stop->across_cells)) c.cell.flags.push_back("search");
+    if (file_.search || file_.population || (file_.stop && file_.stop->across_cells))
+      c.cell.flags.push_back("search");
     CheckCooldown(c);
     plan_.cells.push_back(std::move(c.cell));
     (file_.tune ? recipes_ : configs_).push_back(std::move(file_.tune ? c.recipe : c.config));
@@ -188,6 +191,40 @@ class Planner {
                          "comparable; put the rungs after it, take schedule: cosine or linear, or "
                          "compare inside cells (tune:)"));
     }
+  }
+
+  void Populate() {
+    const spec::TrialSpec& first = plan_.trials.front().config;
+    auto out = std::make_shared<PopulationPlan>();
+    out->spec = *file_.population;
+    out->steps = first.train.steps;
+    out->ends = GenerationEnds(out->spec, out->steps);
+    out->model =
+        spec::Canonical(first, spec::With::kResultOnly).value("model", json::object()).dump();
+    for (const PlannedTrial& t : plan_.trials) {
+      if (t.config.train.steps == out->steps) continue;
+      return Wrong(out->spec.at,
+                   absl::StrCat("all members have one budget, since they take over each other's "
+                                "state: ",
+                                plan_.cells.front().name, " has ", out->steps, " steps, and ",
+                                plan_.cells[static_cast<size_t>(t.cell)].name, " ",
+                                t.config.train.steps));
+    }
+    if (out->ends.empty()) {
+      return Wrong(out->spec.at, absl::StrCat("a generation is shorter than the budget, which is ",
+                                              out->steps, " steps; give less in every:"));
+    }
+    const auto cooldown = (1 - first.train.decay_fraction) * static_cast<double>(out->steps);
+    const bool uncooled = first.train.schedule == spec::ScheduleKind::kWsd &&
+                          static_cast<double>(out->ends.front()) < cooldown;
+    for (PlannedTrial& t : plan_.trials) {
+      PlannedCell& cell = plan_.cells[static_cast<size_t>(t.cell)];
+      if (uncooled) cell.flags.push_back("uncooled_rungs");
+      MarkMember(t.cell, 0, out->ends.front(), &cell, &t);
+    }
+    out->space =
+        std::make_shared<Search>(file_, corpora_, std::move(initial_), plan_.repeats_allowed);
+    plan_.population = std::move(out);
   }
 
   void NothingLeft() {

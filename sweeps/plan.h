@@ -72,13 +72,18 @@ struct PlannedTrial {
   bool aa = false;                       // role is kAa
   std::vector<std::string> tune_values;  // of TunePlan's fields, as JSON; empty where none is tuned
   spec::TrialSpec config;                // resolved, data.digest set
-  std::string key;  // spec::Key; for A/A members salted with the sweep's request id by the server
+  // spec::Key; for A/A members, and where `own`, salted with the sweep's request id by the server.
+  std::string key;
   std::string fusion_key;
   std::vector<PlannedStage> stages;
   spec::ParameterCounts params;
   int64_t flops_per_token = 0;
   double flops = 0;
   int64_t predicted_peak_bytes = 0;
+  // Of a population's members (sweeps/population.h).
+  int64_t until_step = -1;  // where it first pauses; -1: nowhere, or as a rule of `stop` says
+  bool own = false;         // no other sweep shares it
+  int64_t branch_stage = 0, branch_step = 0;  // of a fork: the stage whose checkpoint it begins from
 };
 
 // A point of the space that is no cell.
@@ -114,8 +119,9 @@ struct PlannedObjective {
 // "score: val/accuracy, last, to maximize"
 std::string InWords(const PlannedObjective& objective);
 
-struct TunePlan;  // sweeps/tuning.h
-class Search;     // sweeps/search.h
+struct TunePlan;        // sweeps/tuning.h
+class Search;           // sweeps/search.h
+struct PopulationPlan;  // sweeps/population.h
 
 struct SweepPlan {
   std::string name;
@@ -131,6 +137,9 @@ struct SweepPlan {
   // nullptr where the plan has all points. Else `cells` and `trials` are those drawn at random,
   // with which the search begins. Shared by copies of the plan, and used by one thread.
   std::shared_ptr<Search> search;
+  // nullptr where there is none. Else `cells` and `trials` are its members as they begin; forks come
+  // as it goes. Shared as `search` is.
+  std::shared_ptr<const PopulationPlan> population;
   std::optional<StopSpec> stop;  // of the whole sweep; a cell's own is in `tune`
   std::vector<RefusedCell> refused;
   std::vector<SolveResidual> residuals;

@@ -290,6 +290,15 @@ class SchemaWriter {
     json external = Model(/*has_population=*/false);
     external["name"] = Described(Pattern("^[A-Za-z0-9_.-]{1,64}$"), "what its suggester asks by");
     properties["external"] = Object(external, {"name", "trials"});
+    properties["population"] = Object(
+        {{"members", Described(Integer(2, 10000), "trials that train side by side")},
+         {"seed", Integer(0, 9007199254740992.0)},
+         {"every", Described(AnyNumber(), "a generation: a fraction of the budget, or steps")},
+         {"replace", Described(Fraction(), "part of the members, at most half, that give way to "
+                                           "forks of the best as many; 1/4")},
+         {"factor", Described(AnyNumber(), "so many times as large or small a fork's values are")},
+         {"resample", Described(AnyNumber(), "or they are drawn anew, with this probability")}},
+        {"members", "every"});
     json out = Object(std::move(properties));
     out["minProperties"] = 1, out["maxProperties"] = 1;
     return Any({{{"const", "grid"}}, out});

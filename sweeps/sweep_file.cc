@@ -310,8 +310,15 @@ class Reader {
       file_.random_seed = file_.search ? file_.search->seed : 0;
       return;
     }
+    if (e.key.text == "population") {
+      file_.population = ReadPopulationSpec(e, problems_);
+      file_.random_points = file_.population ? file_.population->members : 1;
+      file_.random_seed = file_.population ? file_.population->seed : 0;
+      return;
+    }
     if (e.key.text != "random" && !file_.sobol) {
       models.insert(models.begin(), {"grid", "random", "sobol"});
+      models.push_back("population");
       return Wrong(e.key.at,
                    absl::StrCat("unknown search ", Describe(e.key), Suggest(e.key.text, models)));
     }

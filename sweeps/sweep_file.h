@@ -11,6 +11,7 @@
 #include "sweeps/expression.h"
 #include "sweeps/overlay.h"
 #include "sweeps/plan.h"
+#include "sweeps/population_spec.h"
 #include "sweeps/predict.h"
 #include "sweeps/problem.h"
 #include "sweeps/search_spec.h"
@@ -102,6 +103,7 @@ struct SweepFile {
   bool sobol = false;
   // Points chosen by a suggester; the first `startup` of them are random_points.
   std::optional<SearchSpec> search;
+  std::optional<PopulationSpec> population;  // its first members are random_points
   std::vector<PlannedObjective> objectives = {{}};  // never empty
   Limits limits;
   Position limits_at;

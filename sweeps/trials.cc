@@ -94,7 +94,7 @@ std::vector<PlannedTrial> ReplicatesOf(const SweepFile& file, int64_t cell,
 }
 
 bool SharesTrunk(const SweepPlan& plan, const PlannedTrial& trial) {
-  if (trial.stages.front().kind != "pretrain" || spec::PrefixKey(trial.config).empty()) return false;
+  if (trial.own || trial.stages.front().kind != "pretrain" || spec::PrefixKey(trial.config).empty()) return false;
   if (trial.role == TrialRole::kTune && plan.tune != nullptr) {
     const TunePlan& tune = *plan.tune;
     return !tune.stop && (tune.metric_at == "last" || !tune.metric_stage.empty());

@@ -318,11 +318,12 @@ PlannedObjective WhileDeciding(PlannedObjective objective) {
 PlannedObjective StoppingBy(const SweepPlan& plan) { return WhileDeciding(plan.objectives.front()); }
 
 absl::Status NotYetServed(const SweepPlan& plan) {
-  if (plan.stop && StoppingBy(plan).metric.empty()) {
+  if ((plan.stop || plan.population != nullptr) && StoppingBy(plan).metric.empty()) {
     return absl::UnimplementedError(absl::StrCat(
-        plan.name, ": stop: compares the objective on the tune split; ", plan.objective,
-        " is not of a split. Set objective: to test/loss or test/bits_per_byte, or name the stage "
-        "that measures it"));
+        plan.name, plan.stop ? ": stop:" : ": a population",
+        " compares the objective on the tune split; ", plan.objective,
+        " is not of a split. Set objective: to test/loss or test/bits_per_byte",
+        plan.stop ? ", or name the stage that measures it" : ""));
   }
   return absl::OkStatus();
 }

@@ -253,7 +253,8 @@ class TorchEngine : public Engine {
     }
   }
 
-  void Prepare(const RowRequest& request, const std::string& fusion_key) {
+  void Prepare(const RowRequest& asked, const std::string& fusion_key) {
+    RowRequest request = asked;
     const spec::TrialSpec& s = request.spec;
     if (dataset_ == nullptr)
       dataset_ = std::make_unique<data::Dataset>(data::Dataset::Open(data_dir_));
@@ -277,6 +278,9 @@ class TorchEngine : public Engine {
           (s.init.digest.empty() || request.checkpoint->digest != s.init.digest)))) {
       return refuse("it begins with a checkpoint (init.digest) that was not given to this trainer");
     }
+    // All of the state of a checkpoint that is another's, under what this row's config says.
+    const bool forks = request.kind == "pretrain" && s.init.step > 0 && !request.checkpoint->resume;
+    if (forks) request.checkpoint->resume = true;
     Row row;
     row.request = request;
     try {
@@ -300,7 +304,12 @@ class TorchEngine : public Engine {
     try {
       if (request.checkpoint)
         row.progress = LoadCheckpoint(*request.checkpoint, bundle_->arena(), k,
-                                      request.kind == "pretrain" ? &s : nullptr);
+                                      request.kind == "pretrain" && !forks ? &s : nullptr);
+      if (forks && row.progress.step != s.init.step) {
+        throw std::runtime_error("init.step is " + std::to_string(s.init.step) +
+                                 ", and the checkpoint of step " +
+                                 std::to_string(row.progress.step));
+      }
       if (request.keep_step > 0) WriteKept(request.checkpoint_dir, request.keep_step);
       if (gang_ != nullptr && gang_->address().empty()) gang_->Join(device);
     } catch (...) {

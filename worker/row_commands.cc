@@ -39,8 +39,8 @@ void BeginWith(v1::Assignment* a) {
     return;
   a->set_checkpoint_path(spec.init.checkpoint);
   a->set_checkpoint_digest(spec.init.digest);
-  a->set_checkpoint_step(0);
-  a->set_resume(false);
+  a->set_checkpoint_step(spec.init.step);
+  a->set_resume(false);  // the trainer knows a fork by its config
 }
 
 absl::StatusOr<std::string> FindCorpus(const CorpusName& c, const CorpusRoots& roots) {

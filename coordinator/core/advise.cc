@@ -73,6 +73,11 @@ void Core::Carry(Sweep& sweep, const AdviseSweep::Verdict& v) {
     return;
   }
   trial.given_up.erase(sweep.row.id);
+  StageRow& row = At(trial.stages.front()).row;
+  if (row.prefix_key.empty() && row.trunk_step != v.keep_step) {
+    row.trunk_step = v.keep_step;
+    dirty_stages_.insert(row.id);
+  }
   Raise(At(trial.stages.front()), v.until_step, v.reason);
 }
 

@@ -209,7 +209,7 @@ std::vector<Grant> Core::Desired(WorkerId worker) const {
             .bundle = BundleOn(*stage.live, worker),
             .bundle_rows = bundles_.at(stage.live->bundle).rows_max,
             .preempt = stage.live->preempt,
-            .keep_step = stage.row.prefix_key.empty() ? 0 : stage.row.trunk_step,
+            .keep_step = stage.row.trunk_step,
             .ranks = stage.row.ranks,
             .ranks_here = stage.row.ranks};
     for (const Member& m : stage.live->members) {

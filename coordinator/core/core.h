@@ -510,6 +510,8 @@ class Core {
   const Stage* Awaited(const Stage& stage) const;
   bool OnItsWay(const Stage& stage, const Stage& for_whom) const;  // to its trunk step
   bool Branch(Stage& stage);  // takes over what TrunkFor says, if anything
+  // A new stage that begins from another's state, under fields of its own.
+  void NoteFork(const Stage& stage);
   void KeepTrunk(Stage& stage, const CheckpointRow& checkpoint);  // if it is one
   void LoseTrunk(Stage& stage);          // what it began from is not there any more
   // After its budget is spent at the checkpoint it took over: from then on it shares with nobody, and

@@ -84,6 +84,9 @@ struct AdviseSweep {
     bool stop = false;        // it ends, unless another sweep waits for it
     int64_t until_step = -1;  // else it goes on to there; -1: to its end
     std::string reason;
+    // Of one that shares no prefix: the checkpoint of this step is kept, since another begins from
+    // it; 0: none.
+    int64_t keep_step = 0;
   };
   SweepId sweep;
   std::vector<Addition> additions;

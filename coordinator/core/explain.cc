@@ -318,7 +318,8 @@ absl::Status Core::CheckInvariants() const {
     if (!stage.row.prefix_key.empty() &&
         (trunk == trunks_.end() || !trunk->second.stages.contains({stage.row.trunk_step, id})))
       return broken(14, "stage ", id.value, " is not among those of its prefix key");
-    if (stage.row.branch_stage && stage.row.branch_step > stage.row.trunk_step)
+    if (!stage.row.prefix_key.empty() && stage.row.branch_stage &&
+        stage.row.branch_step > stage.row.trunk_step)
       return broken(14, "stage ", id.value, " began past what it shares");
     const bool waits = stage.row.state == StageState::kPending && ParentSucceeded(stage) &&
                        !sponsor.paused && awaited == nullptr;

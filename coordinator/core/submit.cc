@@ -94,6 +94,7 @@ absl::StatusOr<Answer> Core::On(const MaterializeSlice& e) {
         effects_.changes.push_back(InsertStage{stage});
       }
       AddTrial(tree, e.sweep, link.idx);
+      NoteFork(At(tree.stages.front().id));
     }
     link.trial = id;
     effects_.changes.push_back(InsertSweepTrial{link});

@@ -107,6 +107,17 @@ bool Core::Branch(Stage& stage) {
   return true;
 }
 
+void Core::NoteFork(const Stage& stage) {
+  if (!stage.row.branch_stage) return;
+  const auto source = stages_.find(stage.row.branch_stage);
+  Note("forked", &stage, {},
+       absl::StrCat("it begins from the state of ",
+                    source == stages_.end()
+                        ? absl::StrCat("stage ", stage.row.branch_stage.value)
+                        : absl::StrCat("trial ", source->second.row.trial.value),
+                    " at step ", stage.row.branch_step));
+}
+
 void Core::KeepTrunk(Stage& stage, const CheckpointRow& c) {
   const StageRow& row = stage.row;
   // After want of memory it computes in smaller pieces: the last bits are others.
@@ -123,6 +134,7 @@ void Core::KeepTrunk(Stage& stage, const CheckpointRow& c) {
 
 void Core::LoseTrunk(Stage& stage) {
   StageRow& row = stage.row;
+  if (row.prefix_key.empty()) return;  // a fork begins from the same checkpoint again
   const auto trunk = trunks_.find(row.prefix_key);
   if (trunk != trunks_.end() && row.branch_stage && row.checkpoint_step == row.branch_step) {
     const auto it = trunk->second.checkpoints.find(row.branch_step);

@@ -30,6 +30,8 @@ struct S {
   int64_t until = -1;
   std::string prefix = "";
   int64_t trunk = 0;
+  StageId branch = {};  // of a fork
+  int64_t branch_step = 0;
 };
 // A trial by its key.
 struct T {
@@ -97,7 +99,9 @@ class Picture {
                             .ranks = s.ranks,
                             .until_step = s.until,
                             .prefix_key = s.prefix,
-                            .trunk_step = s.trunk});
+                            .trunk_step = s.trunk,
+                            .branch_stage = s.branch,
+                            .branch_step = s.branch_step});
         n.parents.push_back(s.parent);
       }
       list->push_back(n);

@@ -112,6 +112,45 @@ TEST_F(Rungs, AVerdictIsNeverTakenBackAndMayComeTwice) {
   EXPECT_EQ(p_.Row("a").until_step, -1);
 }
 
+// Another begins from it, perhaps when this one is far beyond.
+TEST_F(Rungs, TheCheckpointOfAForkIsKept) {
+  Pauses("a", 10);
+  EXPECT_EQ(p_.Row("a").trunk_step, 0);
+  p_.Do(AdviseSweep{.sweep = sweep_,
+                    .verdicts = {{.trial = p_.ids_.at("a"), .until_step = 30, .keep_step = 10}},
+                    .open = true});
+  Pauses("b", 10);
+  ASSERT_EQ(p_.Draw(), "a=running@w#2 b=paused");
+  EXPECT_EQ(p_.Desired("w")[0].keep_step, 10);
+  Core again({}, p_.Snapshot());
+  EXPECT_EQ(again.Desired(p_.workers_.at("w"))[0].keep_step, 10);
+  Pauses("a", 30);
+  Judged("a", -1);
+  EXPECT_EQ(p_.Desired("w")[0].keep_step, 0) << "no one begins from the next";
+}
+
+// It is no branch of a trunk: what it begins with is in its config, and stands when its own
+// checkpoint is lost.
+TEST_F(Rungs, AForkSaysWhereItBeganAndBeginsThereAgain) {
+  Pauses("a", 10);
+  const SweepId sweep = Open("f", 1);
+  p_.Slice(sweep, 0, {{"f", {S{.until = 20, .branch = p_.Row("a").id, .branch_step = 10}}}});
+  EXPECT_THAT(p_.journal_, HasSubstr("forked"));
+  p_.Register("v", 1);
+  ASSERT_EQ(p_.Draw(), "a=paused b=running@w#1 f=running@v#1");
+  EXPECT_FALSE(p_.Desired("v")[0].resume);
+  p_.Says("v", {p_.Running("f")}, {p_.Batch("f", 1, 1, 12)});
+  p_.Says("v", {p_.Ended("f", Outcome::kPreempted, 1)});
+  p_.Says("v", {});
+  ASSERT_EQ(p_.Desired("v")[0].checkpoint_step, 12);
+  AttemptReport gone = p_.Ended("f", Outcome::kFailed);
+  gone.checkpoint_gone = true;
+  p_.Says("v", {gone});
+  EXPECT_EQ(p_.Row("f").checkpoint_step, -1);
+  EXPECT_EQ(p_.Row("f").branch_stage, p_.Row("a").id);
+  EXPECT_EQ(p_.Row("f").branch_step, 10);
+}
+
 TEST_F(Rungs, StandsAfterARestart) {
   Pauses("a", 10);
   Core again({}, p_.Snapshot());

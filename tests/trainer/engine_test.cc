@@ -289,6 +289,60 @@ TEST_F(EngineTest, AWarmStartHasTheWeightsAndNothingElse) {
   EXPECT_EQ(sink.ended.at("other").outcome, RowOutcome::kInfeasible);
 }
 
+// A fork has all of the state: under the same fields it is the run itself, and under another rate it
+// differs from the first step on.
+TEST_F(EngineTest, AForkGoesOnFromAnothersStateUnderFieldsOfItsOwn) {
+  const spec::TrialSpec of = Tiny("llama", 20);
+  Open(1);
+  RowRequest source = Request("source", of);
+  source.until_step = 8;
+  engine->AddRow(source);
+  Run();
+  CheckpointRef at_eight = sink.checkpoints.at("source").back();
+  ASSERT_EQ(at_eight.step, 8);
+  at_eight.resume = false;  // not its own
+  engine->AddRow(Request("whole", of));
+  Run();
+  const auto fork = [&](const std::string& row, double lr, int64_t step) {
+    spec::TrialSpec s = of;
+    s.train.lr = lr;
+    s.init = {.checkpoint = at_eight.path, .digest = at_eight.digest, .step = step};
+    RowRequest request = Request(row, s);
+    request.checkpoint = at_eight;
+    engine->AddRow(request);
+    Run();
+  };
+  fork("same", of.train.lr, 8);
+  ASSERT_EQ(sink.ended.at("same").outcome, RowOutcome::kSucceeded) << sink.ended.at("same").cause;
+  EXPECT_EQ(sink.started.at("same"), 8);
+  const auto whole = sink.Results("whole"), rest = sink.Results("same");
+  EXPECT_TRUE(rest.contains({"test/loss", -1, 20}));
+  EXPECT_FALSE(rest.contains({"tune/loss", -1, 8}));
+  for (const auto& [point, value] : rest) EXPECT_EQ(whole.at(point), value) << std::get<0>(point);
+  fork("slower", of.train.lr / 2, 8);
+  ASSERT_EQ(sink.ended.at("slower").outcome, RowOutcome::kSucceeded);
+  const std::tuple test = {std::string("test/loss"), int64_t{-1}, int64_t{20}};
+  EXPECT_NE(sink.Results("slower").at(test), whole.at(test));
+  EXPECT_TRUE(std::isfinite(sink.Results("slower").at(test)));
+  // It goes on from a checkpoint of its own as any run does.
+  RowRequest again = Request("again", of);
+  again.spec.train.lr /= 2;
+  again.spec.init = {.checkpoint = at_eight.path, .digest = at_eight.digest, .step = 8};
+  again.checkpoint = at_eight;
+  again.until_step = 13;
+  engine->AddRow(again);
+  Run();
+  again.row = "rest", again.until_step = -1;
+  again.checkpoint = sink.checkpoints.at("again").back();
+  ASSERT_EQ(again.checkpoint->step, 13);
+  engine->AddRow(again);
+  Run();
+  EXPECT_EQ(sink.Results("rest").at(test), sink.Results("slower").at(test));
+  fork("elsewhere", of.train.lr, 7);
+  EXPECT_EQ(sink.ended.at("elsewhere").outcome, RowOutcome::kFailed);
+  EXPECT_THAT(sink.ended.at("elsewhere").cause, testing::HasSubstr("the checkpoint of step 8"));
+}
+
 TEST_F(EngineTest, AnotherCorpusThanPlannedIsInfeasible) {
   Open(1);
   spec::TrialSpec s = Tiny("llama");

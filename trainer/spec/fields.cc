@@ -111,6 +111,10 @@ std::vector<Field> Fields(TrialSpec& s) {
   t.Text("init.digest", s.init.digest,
          {"SHA-256 of that checkpoint's manifest.json: what decides the result; set at submit", "",
           kResult, kRow});
+  t.Integer("init.step", s.init.step, 0, 1e12,
+            {"the step of that checkpoint: go on from there with its optimizer's state too, under "
+             "the fields given here; 0: its weights alone, from step 0",
+             "steps", kResult, kRow});
   t.Choice("numerics.device", s.numerics.device, {"kind of device"});
   t.Named("numerics.dtype", s.numerics.dtype, {"float32"}, {"arithmetic of the training step"});
   t.Integer("execution.threads", s.execution.threads, 1, 1024,

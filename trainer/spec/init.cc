@@ -36,10 +36,27 @@ std::string TensorDifference(const ModelSpec& of_checkpoint, const ModelSpec& mo
   return there.empty() ? "" : "the model has no tensor " + there.begin()->first;
 }
 
+std::string ForkDifference(const TrialSpec& of, int64_t step, const TrialSpec& spec) {
+  if (step != spec.init.step) {
+    return "init.step is " + std::to_string(spec.init.step) + ", and the checkpoint of step " +
+           std::to_string(step);
+  }
+  if (of.train.optimizer == spec.train.optimizer) return "";
+  return std::string("the checkpoint has the state of ") + Name(of.train.optimizer) +
+         ", and train.optimizer is " + Name(spec.train.optimizer) +
+         "; leave init.step out to begin with the weights alone";
+}
+
 std::string ResolveInit(TrialSpec* spec) {
   InitSpec& init = spec->init;
-  if (init.trial == 0 && init.checkpoint.empty())
+  if (init.trial == 0 && init.checkpoint.empty()) {
+    if (init.step > 0) return "init.step is of no checkpoint; say init.trial or init.checkpoint too";
     return init.digest.empty() ? "" : "init.digest is of no checkpoint; say init.checkpoint too";
+  }
+  if (init.step > 0 && init.step >= spec->train.steps) {
+    return "init.step is " + std::to_string(init.step) + ", and the run ends at step " +
+           std::to_string(spec->train.steps) + "; give it a larger budget";
+  }
   if (!init.digest.empty() || init.checkpoint.empty()) return "";
   if (init.checkpoint.front() != '/') return "give an absolute path: trials run in other folders";
   const std::filesystem::path folder = init.checkpoint;
@@ -57,6 +74,10 @@ std::string ResolveInit(TrialSpec* spec) {
     return init.checkpoint + ": its config is none of this release: " + Format(errors);
   const std::string differs = TensorDifference(other.model, spec->model);
   if (!differs.empty()) return differs + "; begin with a checkpoint of the same shape and variant";
+  if (init.step > 0) {
+    const std::string wrong = ForkDifference(other, manifest.value("step", int64_t{0}), *spec);
+    if (!wrong.empty()) return wrong;
+  }
   init.digest = Sha256Hex(text.str());
   return "";
 }

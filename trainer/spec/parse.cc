@@ -203,7 +203,9 @@ std::string Key(const TrialSpec& resolved) {
   return Sha256Hex(of.dump());
 }
 
-int64_t TrunkSteps(const TrialSpec& s) {
+namespace {
+
+int64_t StepsBeforeCooldown(const TrialSpec& s) {
   if (!s.data.phases.empty()) return 0;  // fractions of the budget
   switch (s.train.schedule) {
     case ScheduleKind::kConstant:
@@ -218,6 +220,13 @@ int64_t TrunkSteps(const TrialSpec& s) {
       return 0;
   }
   return 0;
+}
+
+}  // namespace
+
+int64_t TrunkSteps(const TrialSpec& s) {
+  const int64_t steps = StepsBeforeCooldown(s);
+  return steps > s.init.step ? steps : 0;  // a fork has no state before the step it begins at
 }
 
 std::string PrefixKey(const TrialSpec& resolved) {

@@ -218,12 +218,14 @@ struct SeedSpec {
   int64_t data = 0;
 };
 
-// Weights that a run begins with, in place of fresh ones: those of a checkpoint, with an optimizer
-// that knows nothing, at step 0. The digest decides what is computed, the rest says where it is.
+// What a run begins with in place of fresh weights: those of a checkpoint, with an optimizer that
+// knows nothing, at step 0; or, with `step`, all of the checkpoint's state, at its step: a fork. The
+// digest and the step decide what is computed, the rest says where it is.
 struct InitSpec {
   int64_t trial = 0;       // whose last checkpoint it is; the server fills in the two below
   std::string checkpoint;  // its folder, an absolute path
   std::string digest;      // SHA-256 of its manifest.json; Resolve() fills it from the folder
+  int64_t step = 0;        // the checkpoint's; 0: its weights alone
 };
 
 // How, on what kind of arithmetic: part of the result's identity.
