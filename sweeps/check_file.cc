@@ -217,6 +217,7 @@ class Checker {
       if (child.name == objective->stage) stage = &child;
       if (child.name.rfind(objective->stage + ":", 0) == 0 && several.empty()) several = child.name;
     }
+    if (stage == nullptr && IsBroken(objective->stage.substr(0, objective->stage.find(':')))) return;
     if (stage == nullptr) {
       return Wrong(at, absl::StrCat(what, "no stage \"", objective->stage, "\"",
                                     several.empty()
@@ -248,6 +249,15 @@ class Checker {
     Wrong(at, absl::StrCat(what, "stage ", stage->name, " measures ", series, ", not ",
                            objective->metric,
                            "; what it scores is its setting splits: [tune, test]"));
+  }
+
+  // The file has such an entry and no stage came of it: what is wrong with it is said there.
+  bool IsBroken(const std::string& entry) const {
+    const YamlEntry* stages = root_.Find("stages");
+    return stages != nullptr && stages->value.is_map() && stages->value.Find(entry) != nullptr &&
+           std::none_of(file_.children.begin(), file_.children.end(), [&](const ChildStage& child) {
+             return child.name == entry || child.name.rfind(entry + ":", 0) == 0;
+           });
   }
 
   // Rules beside tune: that would judge by what a later stage measures.

@@ -66,7 +66,8 @@ SELECT st.sweep_id, sw.name AS sweep, st.cell_id, c.name AS cell, st.replicate, 
     WHEN sw.objective_at = 'best' THEN (SELECT max(value) FROM measurement WHERE series_id = st.judged_by)
     WHEN sw.objective_at GLOB 'mean_last(*' THEN
       (SELECT CASE WHEN count(value) = CAST(substr(sw.objective_at, 11) AS INTEGER) THEN avg(value) END FROM
-        (SELECT value FROM measurement WHERE series_id = st.judged_by ORDER BY step DESC LIMIT CAST(substr(sw.objective_at, 11) AS INTEGER)))
+        (SELECT value, row_number() OVER (ORDER BY step DESC) AS nth FROM measurement WHERE series_id = st.judged_by)
+       WHERE nth <= CAST(substr(sw.objective_at, 11) AS INTEGER))
   END AS objective
 FROM (
   -- With the series that it is judged by: of the stage that the sweep names, once that has succeeded; else of the first that has it.

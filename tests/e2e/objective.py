@@ -112,17 +112,17 @@ def figures(cluster):
     plan = json.loads(cluster.ask("sweep", "plan", "tuned.yaml", "-o", "json")[1])
     assert plan["objective"] == {"stage": "score", "metric": "score/right", "at": "last", "goal": "maximize"}, plan["objective"]
     # The same trials once more, all of them to the end: sweep 2.
-    compared = json.loads(cluster.ask("compare", "--sweep", 2, "--by", "train.beta2", "--baseline", "0.95", "-o", "json")[1])
+    compared = json.loads(cluster.ask("compare", 2, "--by", "train.beta2", "--baseline", "0.95", "-o", "json")[1])
     assert (compared["stage"], compared["metric"], compared["goal"]) == ("mark", "score/right", "maximize"), compared
-    row, = [r for r in compared["comparisons"] if r["value"] == "0.9"]
+    row, = [r for r in compared["comparisons"] if r["value"] == "beta2=0.9"]
     assert abs(row["difference"] + 0.3) < 1e-9 and row["n_value"] == 6, row
     text = cluster.ask("plot", "grid", "--sweep", 2)[1]
     assert "Highest mark: score right" in text and "beta2=0.95" in text and "higher is better" in text, text
     text = cluster.ask("plot", "curves", "--sweep", 2, "--series", "mark:score/right", "-o", "csv")[1]
     assert len(text.splitlines()) == 13, text
-    text = cluster.ask("compare", "--sweep", 3, "--by", "train.beta2", "--metric", "run:val/loss")[1]
+    text = cluster.ask("compare", 3, "--by", "train.beta2", "--metric", "run:val/loss")[1]
     assert "run: val loss" in text, text
-    code, _, err = cluster.ask("compare", "--sweep", 3, "--by", "train.beta2", "--metric", "scor:score/right", expect=None)
+    code, _, err = cluster.ask("compare", 3, "--by", "train.beta2", "--metric", "scor:score/right", expect=None)
     assert code != 0 and "in a stage scor" in err, err
     front = json.loads(cluster.ask("plot", "front", "--sweep", 3, "--of", "score:score/right,val/loss", "-o", "json")[1])
     assert [o["name"] for o in front["objectives"]] == ["score: score right", "val loss"], front
