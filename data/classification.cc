@@ -1,13 +1,12 @@
 #include "data/classification.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 
+#include "data/json_lines.h"
 #include "trainer/spec/sha256.h"
 
 namespace plumb::data {
@@ -26,28 +25,13 @@ struct Entry {
 class Reader {
  public:
   Reader(const std::string& path, const ClassificationOptions& options)
-      : path_(path), options_(options) {}
+      : path_(path),
+        lines_(path, "{\"text\": \"…\", \"label\": \"…\"}", options.max_file_bytes,
+               options.max_line_bytes) {}
 
   std::vector<Entry> Read() {
-    std::error_code error;
-    const auto bytes = std::filesystem::file_size(path_, error);
-    if (error) throw DataError(path_ + ": cannot be read: " + error.message());
-    if (static_cast<int64_t>(bytes) > options_.max_file_bytes) {
-      throw DataError(path_ + ": " + std::to_string(bytes) + " bytes are more than the " +
-                      std::to_string(options_.max_file_bytes) + " allowed; take a sample of it");
-    }
-    std::ifstream in(path_, std::ios::binary);
     std::vector<Entry> entries;
-    std::string text;
-    for (line_ = 1; std::getline(in, text); ++line_) {
-      if (static_cast<int64_t>(text.size()) > options_.max_line_bytes) {
-        Wrong("longer than " + std::to_string(options_.max_line_bytes) +
-              " bytes; is the file one object a line?");
-      }
-      if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
-      entries.push_back(Line(text, entries.empty()));
-    }
-    if (in.bad()) throw DataError(path_ + ": cannot be read to its end");
+    for (json object; lines_.Next(&object);) entries.push_back(Line(object, entries.empty()));
     if (entries.empty()) throw DataError(path_ + ": has no line");
     return entries;
   }
@@ -55,50 +39,10 @@ class Reader {
   bool pairs() const { return pairs_; }
 
  private:
-  [[noreturn]] void Wrong(const std::string& what) const {
-    throw DataError(path_ + ":" + std::to_string(line_) + ": " + what);
-  }
+  [[noreturn]] void Wrong(const std::string& what) const { lines_.Wrong(what); }
 
-  // JSON whose keys are each given once, which the parser alone does not see to.
-  json Parse(const std::string& text) const {
-    std::set<std::string> keys;
-    std::string twice;
-    const auto watch = [&](int depth, json::parse_event_t event, json& parsed) {
-      if (event == json::parse_event_t::key && depth == 1 &&
-          !keys.insert(parsed.get<std::string>()).second) {
-        twice = parsed.get<std::string>();
-      }
-      return depth < 8;
-    };
-    json object;
-    try {
-      object = json::parse(text, watch);
-    } catch (const json::parse_error& e) {
-      Wrong("not JSON in UTF-8 (byte " + std::to_string(e.byte) + " of the line)");
-    } catch (const json::out_of_range&) {
-      Wrong("a number is too large: at most 1.7e308");
-    }
-    if (!object.is_object())
-      Wrong("each line must be a JSON object, as {\"text\": \"…\", \"label\": \"…\"}");
-    if (!twice.empty()) Wrong("\"" + twice + "\" is given twice");
-    return object;
-  }
-
-  std::string Text(const json& object, const char* key) const {
-    const auto it = object.find(key);
-    if (it == object.end()) Wrong(std::string("\"") + key + "\" is missing");
-    if (!it->is_string()) Wrong(std::string("\"") + key + "\" must be a string");
-    std::string text = it->get<std::string>();
-    if (text.find_first_not_of(" \t\r\n") == std::string::npos)
-      Wrong(std::string("\"") + key + "\" is empty");
-    if (text.find('\0') != std::string::npos)
-      Wrong(std::string("\"") + key + "\" holds a NUL character, which separates texts here");
-    return text;
-  }
-
-  Entry Line(const std::string& text, bool first) {
-    const json object = Parse(text);
-    Entry entry{.line = line_};
+  Entry Line(const json& object, bool first) {
+    Entry entry{.line = lines_.line()};
     const bool pair = object.contains("text_a") || object.contains("text_b");
     for (const auto& [key, value] : object.items()) {
       const bool known = key == "label" || key == "split" ||
@@ -109,8 +53,8 @@ class Reader {
               ", \"label\" and, if you like, \"split\"");
       }
     }
-    entry.first = Text(object, pair ? "text_a" : "text");
-    if (pair) entry.second = Text(object, "text_b");
+    entry.first = lines_.Text(object, pair ? "text_a" : "text");
+    if (pair) entry.second = lines_.Text(object, "text_b");
 
     const auto label = object.find("label");
     if (label == object.end()) Wrong("\"label\" is missing");
@@ -138,8 +82,7 @@ class Reader {
   }
 
   const std::string& path_;
-  const ClassificationOptions& options_;
-  int64_t line_ = 0;
+  JsonLines lines_;
   bool pairs_ = false, integers_ = false, splits_ = false;
 };
 

@@ -94,7 +94,8 @@ void Oracle::Leaves(StageId id) {
 void Oracle::MayBranch(const OpenAttempt& c, Stage& s) {
   if (s.prefix.empty() || s.checkpoint_step >= 0) return;
   const auto& trunks = book_.trunks[s.prefix];
-  const auto after = trunks.upper_bound(s.trunk_step);
+  // Its last step is its own: what it measures there, nobody else does.
+  const auto after = trunks.upper_bound(std::min(s.trunk_step, s.target_step - 1));
   const int64_t longest = after == trunks.begin() ? 0 : std::prev(after)->first;
   if (c.row.start_step != longest)
     OnWrong(absl::StrCat("L: stage ", c.row.id.stage.value, " begins at ", c.row.start_step,
@@ -317,6 +318,7 @@ void Oracle::OnCommitted(absl::Span<const Change> changes) {
       s.bundle_most = stage->row.bundle;
       s.prefix = stage->row.prefix_key;
       s.trunk_step = stage->row.trunk_step;
+      s.target_step = stage->row.target_step;
       s.fusion = book_.fusions[stage->row.trial];
       s.since = loop_.now();
     } else if (const auto* open = std::get_if<OpenAttempt>(&change)) {

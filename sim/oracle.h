@@ -78,7 +78,7 @@ class Oracle : public Watcher {
     std::string labels, fusion;
     int64_t bundle_most = 1;
     std::string prefix;
-    int64_t trunk_step = 0, branch_step = 0;
+    int64_t trunk_step = 0, branch_step = 0, target_step = 0;
     // Of the open attempt:
     WorkerId worker;
     int64_t bundle = 0, bundle_rows = 1;

@@ -56,12 +56,17 @@ bool Core::MayBranch(const StageRow& row) {
          row.until_step < 0;
 }
 
+namespace {
+// The furthest checkpoint that a stage may begin from: before its end, where it measures what is its own.
+int64_t Furthest(const StageRow& row) { return std::min(row.trunk_step, row.target_step - 1); }
+}  // namespace
+
 const TrunkRow* Core::TrunkFor(const Stage& stage) const {
   if (!MayBranch(stage.row)) return nullptr;
   const auto trunk = trunks_.find(stage.row.prefix_key);
   if (trunk == trunks_.end()) return nullptr;
   const auto& checkpoints = trunk->second.checkpoints;
-  const auto after = checkpoints.upper_bound(stage.row.trunk_step);
+  const auto after = checkpoints.upper_bound(Furthest(stage.row));
   return after == checkpoints.begin() ? nullptr : &std::prev(after)->second;
 }
 
@@ -71,7 +76,10 @@ const Core::Stage* Core::Awaited(const Stage& stage) const {
   if (trunk == trunks_.end()) return nullptr;
   const TrunkRow* const there = TrunkFor(stage);
   const auto& stages = trunk->second.stages;
-  for (auto it = stages.lower_bound({stage.row.trunk_step, stage.row.id}); it != stages.begin();) {
+  const int64_t furthest = Furthest(stage.row);
+  auto it = furthest < stage.row.trunk_step ? stages.lower_bound({furthest + 1, StageId{}})
+                                            : stages.lower_bound({furthest, stage.row.id});
+  while (it != stages.begin()) {
     const auto& [step, id] = *--it;
     if (step <= (there != nullptr ? there->step : 0)) return nullptr;
     if (OnItsWay(At(id), stage)) return &At(id);

@@ -150,6 +150,18 @@ TEST_F(Trunks, AnotherPrefixIsAnotherTrunk) {
   EXPECT_EQ(GrantOf("w", "c").keep_step, 0);
 }
 
+TEST_F(Trunks, TheLastStepIsMadeByEachForItself) {
+  // Constant rates: all of each is trunk, and what is measured at the end is each trial's own.
+  p_.Sweep({Budget("a", 100), Budget("b", 100), Budget("c", 30)});
+  p_.Register("w", 4);
+  EXPECT_EQ(p_.Draw(), "a=pending b=pending c=running@w#1");
+  Saves("w", "c", 1, 30);
+  EXPECT_EQ(p_.Draw(), "a=running@w#1 b=running@w#1 c=running@w#1") << "neither waits for the other's end";
+  Saves("w", "a", 1, 100);
+  p_.Sweep({Budget("d", 100)});
+  EXPECT_EQ(GrantOf("w", "d").checkpoint_step, 30);
+}
+
 TEST_F(Trunks, ALaterSweepGoesOnFromAFinishedOne) {
   p_.Sweep({Budget("short", 20)});
   p_.Register("w", 4);

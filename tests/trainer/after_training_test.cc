@@ -21,7 +21,8 @@ namespace {
 // docs/how-to/add-a-stage.md: an entry there and a file here.
 TEST(StageRegistry, EveryKindOfTheRegistryIsRun) {
   for (const spec::StageKind& kind : spec::StageKindTable()) {
-    const bool elsewhere = kind.name == "pretrain" || kind.name == "external" || kind.name == "noop";
+    const bool elsewhere =
+        kind.name == "pretrain" || kind.name == "external" || kind.name == "noop";
     EXPECT_NE(HasStage(kind.name), elsewhere) << kind.name;
   }
 }
@@ -210,6 +211,45 @@ TEST_F(AfterTraining, FinetuneLearnsATaskThatCanBeLearnt) {
   EXPECT_GT(broken["nonfinite_batches"].get<int64_t>(), 0);
   settings["task"]["sha256"] = std::string(64, '0');
   EXPECT_THAT(After(s, "finetune", settings).cause, HasSubstr("not the file"));
+}
+
+TEST_F(AfterTraining, TasksAreAnsweredByWhatTheModelHasSeen) {
+  const std::string path = work_ / "choices.jsonl";
+  std::ofstream out(path);
+  for (int i = 0; i < 6; ++i) {
+    // Digits, which the corpus has, against letters, which it has not; the last one's key is wrong.
+    const std::string seen = std::string("12") + static_cast<char>('0' + i);
+    out << json{{"context", i % 2 == 0 ? "" : "123 123"},
+                {"choices", {i == 0 ? seen : "xyz", i == 0 ? "xyz" : seen}},
+                {"gold", i == 0 || i == 5 ? 0 : 1},
+                {"group", i < 3 ? "first" : "second"}}
+               .dump()
+        << "\n";
+  }
+  out.close();
+  const spec::TrialSpec s = Spec(0.01, 1, 40);
+  json settings = {{"format", "choices"},
+                   {"file", {{"path", path}, {"sha256", spec::Sha256HexOfFile(path)}}}};
+  const Told t = After(s, "task", settings);
+  ASSERT_EQ(t.outcome, RowOutcome::kSucceeded) << t.cause;
+  EXPECT_DOUBLE_EQ(t.at("task/acc", 1), 5.0 / 6);
+  EXPECT_DOUBLE_EQ(t.at("task/acc_groups", 1), (1 + 2.0 / 3) / 2);
+  const json all = One(t, "task", "all");
+  EXPECT_EQ(all["items"], 6);
+  EXPECT_NEAR(all["acc_stderr"].get<double>(), std::sqrt(5.0 / 36 / 5), 1e-12);
+  EXPECT_DOUBLE_EQ(One(t, "task", "second", 2)["acc"].get<double>(), 2.0 / 3);
+  // The beginning of a context that is too long is cut; an answer that is too long is refused.
+  settings["context"] = 4;
+  const Told cut = After(s, "task", settings);
+  ASSERT_EQ(cut.outcome, RowOutcome::kSucceeded) << cut.cause;
+  EXPECT_EQ(One(cut, "task", "all")["cut"], 6);  // three items with contexts, two choices each
+  settings["context"] = 3;
+  EXPECT_THAT(After(s, "task", settings).cause, HasSubstr("an answer of 4 tokens is longer"));
+  settings["context"] = 4096;
+  EXPECT_EQ(After(s, "task", settings).outcome, RowOutcome::kInfeasible);
+  settings.erase("context");
+  settings["file"]["sha256"] = std::string(64, '0');
+  EXPECT_THAT(After(s, "task", settings).cause, HasSubstr("is not the file"));
 }
 
 TEST_F(AfterTraining, ARouterLeavesItsPathsCountsAndFlops) {

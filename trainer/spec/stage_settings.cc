@@ -38,6 +38,8 @@ StageSetting Flag(const char* path, const char* doc) {
 
 const Words kSplits = {"tune", "val", "test"};
 const Words kSamplers = {"greedy", "temperature", "top_k", "top_p"};
+const Words kTaskFormats = {"arc", "blimp", "hellaswag", "piqa", "lambada", "storycloze", "boolq",
+                            "cb",  "copa",  "multirc",   "rte",  "wic",     "choices"};
 const Words kPainters = {"skip",     "middle_repeat",   "reverse",  "random",
                          "parallel", "looped_parallel", "skip_one", "switch_two"};
 
@@ -97,6 +99,24 @@ const std::vector<StageKind>& Registry() {
                     Integer("from_position", "0", 0, 1 << 20,
                             "Score each text from here on, as a router with prefix pooling does"),
                     Flag("routes", "Record every text's way through a routed model")}},
+      {.name = "task",
+       .from = {Leaves::kModel},
+       .settings = {Choice("format", "", kTaskFormats,
+                           "How the questions are written (docs/tasks.md)"),
+                    {"file", Type::kFile, false, "", 0, 0, {}, "The questions"},
+                    {"labels",
+                     Type::kFile,
+                     false,
+                     "null",
+                     0,
+                     0,
+                     {},
+                     "The right answers, where they are published in a file of their own"},
+                    Integer("limit", "0", 0, kAny, "The first so many lines; 0: all"),
+                    Integer(
+                        "context", "0", 0,
+                        1 << 20, "Longest text in tokens; its beginning is cut. 0: data.seq_len"),
+                    Flag("bos", "Begin each text as a document does; the harness does not")}},
       {.name = "external",
        .first = true,
        .from = {Leaves::kModel, Leaves::kFiles, Leaves::kNothing},
@@ -139,18 +159,19 @@ const std::vector<StageKind>& Registry() {
        .first = true,
        .from = {Leaves::kNoop},
        .leaves = Leaves::kNoop,
-       .settings = {Number("seconds", "0.0", 0, 86400, "How long it lasts"),
-                    Integer("records", "0", 0, 1e6, "Records that it says at its end"),
-                    Integer("record_bytes", "0", 0, 1 << 22, "Padding of each record"),
-                    {"bowl",
-                     Type::kText,
-                     false,
-                     "\"\"",
-                     0,
-                     1000,
-                     {},
-                     "\"train.lr = 0.003, train.beta2 = 0.95\": the series noop/value is the sum of "
-                     "ln(field / value)^2, and noop/size that of ln(field)"}}},
+       .settings =
+           {Number("seconds", "0.0", 0, 86400, "How long it lasts"),
+            Integer("records", "0", 0, 1e6, "Records that it says at its end"),
+            Integer("record_bytes", "0", 0, 1 << 22, "Padding of each record"),
+            {"bowl",
+             Type::kText,
+             false,
+             "\"\"",
+             0,
+             1000,
+             {},
+             "\"train.lr = 0.003, train.beta2 = 0.95\": the series noop/value is the sum of "
+             "ln(field / value)^2, and noop/size that of ln(field)"}}},
   };
   return kRegistry;
 }
