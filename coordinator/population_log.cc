@@ -25,8 +25,8 @@ std::string Shown(const std::optional<double>& value) {
 }
 
 json ToJson(const Fork& f) {
-  return {{"member", f.member}, {"from", f.from},       {"trial", f.trial},
-          {"stage", f.stage},   {"step", f.step},       {"checkpoint", f.checkpoint},
+  return {{"member", f.member}, {"from", f.from},    {"trial", f.trial},
+          {"stage", f.stage},   {"step", f.step},    {"checkpoint", f.checkpoint},
           {"digest", f.digest}, {"values", f.values}};
 }
 
@@ -35,8 +35,8 @@ json ToJson(const Fork& f) {
 PopulationLog::PopulationLog(const sweeps::SweepPlan& plan)
     : plan_(plan.population), series_(sweeps::StoppingBy(plan).metric) {
   for (const sweeps::PlannedTrial& t : plan.trials)
-    places_.push_back({.member = t.cell,
-                       .values = plan_->space->initial()[static_cast<size_t>(t.cell)]});
+    places_.push_back(
+        {.member = t.cell, .values = plan_->space->initial()[static_cast<size_t>(t.cell)]});
   Begin();
 }
 
@@ -191,8 +191,8 @@ absl::Status PopulationLog::Look(const std::vector<store::TrialProgress>& trials
                              .reason = p.reason,
                              .keep_step = p.keep_step});
   }
-  out->open |= !IsOver() || live || std::ssize(trials) < std::ssize(places_) ||
-               !out->additions.empty();
+  out->open |=
+      !IsOver() || live || std::ssize(trials) < std::ssize(places_) || !out->additions.empty();
   return absl::OkStatus();
 }
 
@@ -222,16 +222,14 @@ absl::Status PopulationLog::Forks(const std::vector<store::TrialProgress>& trial
                                               ", and its last checkpoint is of step ",
                                               checkpoint.step));
     }
-    fork.values =
-        sweeps::ChooseValues(*plan_, values, taken[e.from], generation_, e.member);
+    fork.values = sweeps::ChooseValues(*plan_, values, taken[e.from], generation_, e.member);
     ASSIGN_OR_RETURN(const sweeps::Forked made, sweeps::MakeFork(*plan_, fork, 0));
     taken[e.from].push_back(made.point);
-    why.push_back(absl::StrCat("member ", e.member, " (",
-                               Shown(values_[static_cast<size_t>(e.member)]),
-                               ") goes on from trial ", fork.trial, " (member ", e.from, ", ",
-                               Shown(values_[static_cast<size_t>(e.from)]), ") at step ", fork.step,
-                               " with ", sweeps::InWords(axes, made.point), " in place of ",
-                               sweeps::InWords(axes, values)));
+    why.push_back(absl::StrCat(
+        "member ", e.member, " (", Shown(values_[static_cast<size_t>(e.member)]),
+        ") goes on from trial ", fork.trial, " (member ", e.from, ", ",
+        Shown(values_[static_cast<size_t>(e.from)]), ") at step ", fork.step, " with ",
+        sweeps::InWords(axes, made.point), " in place of ", sweeps::InWords(axes, values)));
     forks.push_back(ToJson(fork));
   }
   if (forks.empty()) return absl::OkStatus();

@@ -27,8 +27,8 @@ class PopulationLog {
   // `plan` has a population: its trials are the members as they begin.
   explicit PopulationLog(const sweeps::SweepPlan& plan);
 
-  // Takes an addition of the sweep, whose first trial is number `first_trial` of the sweep. The cells
-  // that it brings are added to `cells`; returns its trials. DataLoss for one never made.
+  // Takes an addition of the sweep, whose first trial is number `first_trial` of the sweep. The
+  // cells that it brings are added to `cells`; returns its trials. DataLoss for one never made.
   absl::StatusOr<std::vector<sweeps::PlannedTrial>> Take(const AdditionRow& addition,
                                                          int64_t first_trial,
                                                          std::vector<sweeps::PlannedCell>* cells);

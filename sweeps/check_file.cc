@@ -439,8 +439,9 @@ class Checker {
     for (const Axis& a : file_.axes) {
       for (const std::string& field : a.fields) {
         if (MayChangeOnTheWay(field)) continue;
-        Wrong(a.at, absl::StrCat(field, " cannot change on the way, as a fork goes on from another "
-                                        "member's checkpoint; the axes of a population are of ",
+        Wrong(a.at, absl::StrCat(field,
+                                 " cannot change on the way, as a fork goes on from another "
+                                 "member's checkpoint; the axes of a population are of ",
                                  FieldsThatMayChange()));
         break;
       }
@@ -455,9 +456,10 @@ class Checker {
     leave_out(file_.aa, "aa",
               "a search ends where it is good and says nothing of noise: leave aa out, and compare "
               "its best in a sweep of its own");
-    leave_out(!file_.variants.empty(), "variants",
-              "members take over each other's state, and those of two variants have none in common; "
-              "submit a sweep for each");
+    leave_out(
+        !file_.variants.empty(), "variants",
+        "members take over each other's state, and those of two variants have none in common; "
+        "submit a sweep for each");
     leave_out(file_.replicates > 1, "replicates",
               "the members of a population compete, and a second population is another search; "
               "submit it with another seed under trial: and search:");
@@ -469,9 +471,10 @@ class Checker {
                          "; give objective: test/loss"));
     }
     if (file_.stage_kind != "pretrain") {
-      Wrong(population.at, absl::StrCat("members go on from each other's checkpoints, and a first "
-                                        "stage of kind ",
-                                        file_.stage_kind, " leaves none that another can take over"));
+      Wrong(population.at,
+            absl::StrCat("members go on from each other's checkpoints, and a first "
+                         "stage of kind ",
+                         file_.stage_kind, " leaves none that another can take over"));
     }
   }
 

@@ -331,7 +331,15 @@ PlanSummary Summarize(const SweepPlan& plan, const Surroundings& around) {
                      search.startup, " are drawn at random; a suggester chooses the others, ",
                      search.parallel, " at once, from what has been found");
   }
-  if (plan.population != nullptr) s.search = InWords(*plan.population);
+  if (plan.population != nullptr) {
+    const PopulationPlan& p = *plan.population;
+    s.search = InWords(p);
+    s.population = {{"members", p.spec.members},
+                    {"ends", p.ends},
+                    {"replaced", p.spec.replaced()},
+                    {"factor", p.spec.factor},
+                    {"resample", p.spec.resample}};
+  }
   s.cells.resize(plan.cells.size());
   Pricing pricing(plan, around, &s);
   const auto count = [&](const PlannedTrial& t) {
@@ -615,6 +623,7 @@ std::string SummaryJson(const PlanSummary& s) {
   if (s.objectives.size() > 1) out["objectives"] = objectives;
   if (!s.stop.empty()) out["stop"] = s.stop;
   if (!s.search.empty()) out["search"] = s.search;
+  if (!s.population.is_null()) out["population"] = s.population;
   if (s.tune) {
     out["tune_trials"] = s.tune_trials;
     out["tune"] = {{"fields", s.tune->fields}, {"points", s.tune->points},

@@ -65,6 +65,7 @@ struct PlanSummary {
   int64_t tune_trials = 0;  // of the grid; extensions come on top
   std::optional<TuneSummary> tune;
   std::string search;   // how points beyond these cells are chosen; empty: there are none
+  nlohmann::json population;  // {"members", "ends", "replaced", "factor", "resample"}; null: none
   std::string stop;     // of the whole sweep; "" for none
   int64_t timings = 0;  // stages that measure speed
   std::vector<PlannedStage> stages;  // that follow each trial's first one; timings apart

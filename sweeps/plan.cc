@@ -203,12 +203,12 @@ class Planner {
         spec::Canonical(first, spec::With::kResultOnly).value("model", json::object()).dump();
     for (const PlannedTrial& t : plan_.trials) {
       if (t.config.train.steps == out->steps) continue;
-      return Wrong(out->spec.at,
-                   absl::StrCat("all members have one budget, since they take over each other's "
-                                "state: ",
-                                plan_.cells.front().name, " has ", out->steps, " steps, and ",
-                                plan_.cells[static_cast<size_t>(t.cell)].name, " ",
-                                t.config.train.steps));
+      return Wrong(
+          out->spec.at,
+          absl::StrCat("all members have one budget, since they take over each other's "
+                       "state: ",
+                       plan_.cells.front().name, " has ", out->steps, " steps, and ",
+                       plan_.cells[static_cast<size_t>(t.cell)].name, " ", t.config.train.steps));
     }
     if (out->ends.empty()) {
       return Wrong(out->spec.at, absl::StrCat("a generation is shorter than the budget, which is ",

@@ -33,8 +33,7 @@ double Draw(const PopulationSpec& spec, Use use, int64_t generation, int64_t mem
 }
 
 double Anew(const SearchAxis& axis, double u) {
-  if (axis.kind == Kind::kChoice)
-    return std::floor(u * static_cast<double>(axis.choices.size()));
+  if (axis.kind == Kind::kChoice) return std::floor(u * static_cast<double>(axis.choices.size()));
   // As RandomPoint: a whole number stands for the unit interval above it.
   const double high = axis.kind == Kind::kWhole ? axis.high + 1 : axis.high;
   const double v = axis.logarithmic ? axis.low * std::exp(u * std::log(high / axis.low))
@@ -163,18 +162,15 @@ std::vector<double> ChooseValues(const PopulationPlan& plan, const SearchPoint& 
 absl::StatusOr<Forked> MakeFork(const PopulationPlan& plan, const Fork& fork, int64_t cell) {
   Search::Judged judged = plan.space->Judge(fork.values, cell);
   if (const std::string wrong = Unfit(plan, judged); !wrong.empty()) {
-    return absl::DataLossError(absl::StrCat("the fork for member ", fork.member,
-                                            " of generation ", fork.generation,
-                                            " cannot be made again: ", wrong));
+    return absl::DataLossError(absl::StrCat("the fork for member ", fork.member, " of generation ",
+                                            fork.generation, " cannot be made again: ", wrong));
   }
   Forked out{.point = std::move(judged.point),
              .cell = std::move(judged.cell),
              .trials = std::move(judged.trials)};
   PlannedTrial& t = out.trials.front();
-  t.config.init = {.trial = fork.trial,
-                   .checkpoint = fork.checkpoint,
-                   .digest = fork.digest,
-                   .step = fork.step};
+  t.config.init = {
+      .trial = fork.trial, .checkpoint = fork.checkpoint, .digest = fork.digest, .step = fork.step};
   t.key = spec::Key(t.config);
   t.fusion_key = spec::FusionKey(t.config);
   t.branch_stage = fork.stage, t.branch_step = fork.step;
@@ -192,8 +188,8 @@ void MarkMember(int64_t member, int64_t generation, int64_t until_step, PlannedC
   cell->axes_json = axes.dump();
   trial->until_step = until_step;
   trial->own = true;
-  trial->key = spec::Sha256Hex(
-      absl::StrCat(trial->key, "\nmember ", member, " generation ", generation));
+  trial->key =
+      spec::Sha256Hex(absl::StrCat(trial->key, "\nmember ", member, " generation ", generation));
 }
 
 std::string InWords(const std::vector<SearchAxis>& axes, const SearchPoint& point) {
@@ -217,8 +213,9 @@ std::string InWords(const PopulationPlan& plan) {
     steps.push_back(absl::StrCat(plan.ends[i]));
   }
   return absl::StrCat(
-      "population: ", plan.spec.members, " members, ", plan.ends.size() + 1, " generations; at step ",
-      absl::StrJoin(steps, ", "), " the worst ", n == 1 ? "" : absl::StrCat(n, " "),
+      "population: ", plan.spec.members, " members, ", plan.ends.size() + 1,
+      " generations; at step ", absl::StrJoin(steps, ", "), " the worst ",
+      n == 1 ? "" : absl::StrCat(n, " "),
       n == 1 ? "gives way to a fork of the best" : "give way to forks of the best ",
       n == 1 ? "" : absl::StrCat(n), ", each value ", FormatNumber(plan.spec.factor),
       " times as large or small, or (", FormatNumber(RoundToFourDigits(100 * plan.spec.resample)),

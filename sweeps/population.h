@@ -1,6 +1,6 @@
 // Population-based training (Jaderberg et al., "Population Based Training of Neural Networks",
-// 2017) in generations. All members train to the end of a generation; then the worst `replaced()` of
-// them give way: each goes on as a fork of a member drawn from the best as many, from that one's
+// 2017) in generations. All members train to the end of a generation; then the worst `replaced()`
+// of them give way: each goes on as a fork of a member drawn from the best as many, from that one's
 // checkpoint, with its values changed. Pure: what is decided follows from the spec, the values seen
 // and the generation alone.
 //
@@ -28,10 +28,11 @@ namespace plumb::sweeps {
 
 struct PopulationPlan {
   PopulationSpec spec;
-  std::vector<int64_t> ends;     // of generations, in steps
-  int64_t steps = 0;             // of each member
-  std::string model;             // canonical, of each member: forks have its tensors
-  std::shared_ptr<Search> space;  // axes, first values, and what a point is as a trial; one thread's
+  std::vector<int64_t> ends;  // of generations, in steps
+  int64_t steps = 0;          // of each member
+  std::string model;          // canonical, of each member: forks have its tensors
+  std::shared_ptr<Search>
+      space;  // axes, first values, and what a point is as a trial; one thread's
 };
 
 // Whether a run may go on under another value of the field: a rate or another setting of the
@@ -49,8 +50,8 @@ struct Ranking {
   std::vector<int64_t> order;       // members, the best first
   std::vector<Exchange> exchanges;  // by member
 };
-// `values`: by member at the end of generation `generation` (from 1); none: it has none, or one that
-// is not finite.
+// `values`: by member at the end of generation `generation` (from 1); none: it has none, or one
+// that is not finite.
 Ranking Rank(const PopulationSpec& spec, int64_t generation,
              const std::vector<std::optional<double>>& values);
 

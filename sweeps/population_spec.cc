@@ -26,7 +26,7 @@ class PopulationReader {
     }
     ReportUnknownKeys(v, {"members", "seed", "every", "replace", "factor", "resample"}, problems_);
     if (const YamlEntry* n = v.Find("members")) {
-      out_.members = ReadInteger(n->value, 2, kMaxMembers, problems_).value_or(2);
+      out_.members = ReadInteger(n->value, 2, kMaxMembers, problems_).value_or(0);
     } else {
       Wrong(entry.key.at, "a population needs a number of members: {members: 8, every: 10%}");
     }
@@ -44,7 +44,8 @@ class PopulationReader {
     if (const YamlEntry* f = v.Find("factor")) {
       out_.factor = ReadNumber(f->value, problems_).value_or(out_.factor);
       if (!(out_.factor > 1 && out_.factor <= 100))
-        Wrong(f->value.at, "a value becomes factor times as large or as small: above 1, at most 100");
+        Wrong(f->value.at,
+              "a value becomes factor times as large or as small: above 1, at most 100");
     }
     if (const YamlEntry* r = v.Find("resample")) {
       out_.resample = ReadNumber(r->value, problems_).value_or(out_.resample);
@@ -96,8 +97,7 @@ class PopulationReader {
     Wrong(replace != nullptr ? replace->value.at : out_.at,
           absl::StrCat(out_.replace.numerator(), "/", out_.replace.denominator(), " of ",
                        out_.members, " members is none; give at least ",
-                       inverse ? inverse->Ceil() : 2, " members, or replace: 1/",
-                       out_.members));
+                       inverse ? inverse->Ceil() : 2, " members, or replace: 1/", out_.members));
   }
 
   std::vector<Problem>* problems_;

@@ -118,12 +118,12 @@ bool Core::Branch(Stage& stage) {
 void Core::NoteFork(const Stage& stage) {
   if (!stage.row.branch_stage) return;
   const auto source = stages_.find(stage.row.branch_stage);
-  Note("forked", &stage, {},
-       absl::StrCat("it begins from the state of ",
-                    source == stages_.end()
-                        ? absl::StrCat("stage ", stage.row.branch_stage.value)
-                        : absl::StrCat("trial ", source->second.row.trial.value),
-                    " at step ", stage.row.branch_step));
+  Note(
+      "forked", &stage, {},
+      absl::StrCat("it begins from the state of ",
+                   source == stages_.end() ? absl::StrCat("stage ", stage.row.branch_stage.value)
+                                           : absl::StrCat("trial ", source->second.row.trial.value),
+                   " at step ", stage.row.branch_step));
 }
 
 void Core::KeepTrunk(Stage& stage, const CheckpointRow& c) {

@@ -1,7 +1,5 @@
 // A population's members as the coordinator sees them: the same trials with any number of restarts,
 // at any moment.
-#include "coordinator/population_log.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -14,6 +12,7 @@
 #include "coordinator/advisor.h"
 #include "coordinator/blobs.h"
 #include "coordinator/plan_rows.h"
+#include "coordinator/population_log.h"
 #include "store/store.h"
 #include "tests/coordinator/cluster.h"
 #include "tests/sweeps/corpora.h"
@@ -91,7 +90,10 @@ class World : public store::Results {
       looks_.push_back(look);
     }
     for (const auto& a : advice.additions) {
-      additions_.push_back({.idx = std::ssize(additions_), .name = a.name, .payload_json = a.payload_json, .trials = a.trials});
+      additions_.push_back({.idx = std::ssize(additions_),
+                            .name = a.name,
+                            .payload_json = a.payload_json,
+                            .trials = a.trials});
       why_.push_back(a.why);
     }
     for (const auto& v : advice.verdicts) {
@@ -126,7 +128,8 @@ class World : public store::Results {
       t.state = StageState::kDiverged;
       return;
     }
-    points_[t.stage].emplace_back(t.step, std::abs(std::log(lr / 1e-3)) + 4.0 / static_cast<double>(t.step));
+    points_[t.stage].emplace_back(
+        t.step, std::abs(std::log(lr / 1e-3)) + 4.0 / static_cast<double>(t.step));
     t.state = t.until_step < 0 ? StageState::kSucceeded : StageState::kPaused;
     t.checkpoint_step = t.step;
   }
@@ -147,16 +150,15 @@ class World : public store::Results {
   void Materialise(const std::vector<sweeps::PlannedTrial>& more) {
     for (const sweeps::PlannedTrial& t : more) {
       const int64_t id = std::ssize(trials_) + 1;
-      trials_.push_back({.trial = TrialId{id},
-                         .stage = StageId{id},
-                         .idx = id - 1,
-                         .until_step = t.until_step});
+      trials_.push_back(
+          {.trial = TrialId{id}, .stage = StageId{id}, .idx = id - 1, .until_step = t.until_step});
       configs_.push_back(t.config);
       keys_.push_back(t.key);
     }
   }
   int64_t CountOf(StageState state) const {
-    return std::count_if(trials_.begin(), trials_.end(), [&](const auto& t) { return t.state == state; });
+    return std::count_if(trials_.begin(), trials_.end(),
+                         [&](const auto& t) { return t.state == state; });
   }
 
   sweeps::SweepPlan plan_;
@@ -188,7 +190,8 @@ TEST(PopulationLog, TheWorstOfEachGenerationGoOnFromTheBest) {
     EXPECT_EQ(w.additions_[g].name, absl::StrCat("generation ", g + 1));
     const auto payload = nlohmann::json::parse(w.additions_[g].payload_json);
     std::map<int64_t, double> values;  // by trial, of that end
-    for (size_t i = 6 * g; i < 6 * g + 6; ++i) values[w.looks_[i].trial_idx + 1] = *w.looks_[i].value;
+    for (size_t i = 6 * g; i < 6 * g + 6; ++i)
+      values[w.looks_[i].trial_idx + 1] = *w.looks_[i].value;
     std::vector<double> ranked;
     for (const auto& [trial, value] : values) ranked.push_back(value);
     std::sort(ranked.begin(), ranked.end());
@@ -197,7 +200,8 @@ TEST(PopulationLog, TheWorstOfEachGenerationGoOnFromTheBest) {
       EXPECT_LE(values.at(f["trial"]), ranked[1]) << "from one of the best two";
       EXPECT_EQ(f["digest"], absl::StrCat("d", f["stage"].get<int64_t>(), "-", 10 * (g + 1)));
       EXPECT_THAT(w.kept_[f["trial"]], testing::Contains(10 * (g + 1))) << "its checkpoint is kept";
-      EXPECT_THAT(w.why_[g], HasSubstr(absl::StrCat("goes on from trial ", f["trial"].get<int64_t>())));
+      EXPECT_THAT(w.why_[g],
+                  HasSubstr(absl::StrCat("goes on from trial ", f["trial"].get<int64_t>())));
     }
     for (const auto& [trial, reason] : w.reasons_) {
       if (reason.find(absl::StrCat("generation ", g + 1, " ")) == 0)
@@ -205,7 +209,8 @@ TEST(PopulationLog, TheWorstOfEachGenerationGoOnFromTheBest) {
     }
   }
   EXPECT_THAT(w.reasons_.begin()->second,
-              AllOf(HasSubstr("is number "), HasSubstr(" of 6; member "), HasSubstr(" goes on as a fork of member ")));
+              AllOf(HasSubstr("is number "), HasSubstr(" of 6; member "),
+                    HasSubstr(" goes on as a fork of member ")));
   // Rates have moved to where they are good.
   double before = 0, after = 0;
   for (size_t i = 0; i < 6; ++i) before += std::abs(std::log(w.configs_[i].train.lr / 1e-3));
@@ -270,7 +275,9 @@ TEST(PopulationLog, WhatDivergesIsReplaced) {
   EXPECT_THAT(w.why_[0], HasSubstr("(no value) goes on from trial "));
   EXPECT_EQ(w.CountOf(StageState::kStopped), 0);
   w.Run(2, 20);
-  EXPECT_EQ(w.CountOf(StageState::kSucceeded) + w.CountOf(StageState::kStopped) + w.CountOf(StageState::kDiverged), std::ssize(w.trials_));
+  EXPECT_EQ(w.CountOf(StageState::kSucceeded) + w.CountOf(StageState::kStopped) +
+                w.CountOf(StageState::kDiverged),
+            std::ssize(w.trials_));
   EXPECT_GE(w.CountOf(StageState::kSucceeded), 3);
 }
 
@@ -285,8 +292,10 @@ TEST(PopulationLog, WhereAllDivergeTheSweepEnds) {
 TEST(PopulationLog, AdditionsOfNoPopulationAreDataLoss) {
   World w;
   w.Run(1, 0);
-  for (const auto& [from, to] : std::map<std::string, std::string>{
-           {"\"forks\"", "\"spoons\""}, {"\"member\":", "\"member\":7"}, {"\"values\":[", "\"values\":[9e9,"}}) {
+  for (const auto& [from, to] :
+       std::map<std::string, std::string>{{"\"forks\"", "\"spoons\""},
+                                          {"\"member\":", "\"member\":7"},
+                                          {"\"values\":[", "\"values\":[9e9,"}}) {
     World again;
     AdditionRow a = w.additions_[0];
     a.payload_json.replace(a.payload_json.find(from), from.size(), to);
@@ -339,7 +348,8 @@ TEST(NeededBlobs, WhatAForkThatHasNotBegunBeginsWithStays) {
   };
   execute(absl::StrCat(
       "INSERT INTO trial VALUES (1, 'k', 'f', '{\"init\":{\"digest\":\"", digest,
-      "\",\"step\":10}}', 'pending', 4, 64, 1, 1, 16, 64, 256, 'rmsnorm', 'rope', 'swiglu', 0, 'c', "
+      "\",\"step\":10}}', 'pending', 4, 64, 1, 1, 16, 64, 256, 'rmsnorm', 'rope', 'swiglu', 0, "
+      "'c', "
       "'bytes', 64, 1024, 100, 0.001, 0, 0, 1000, 500, 500, 3000, 102400, 3.072e8, 0); "
       "INSERT INTO stage (id, trial_id, name, kind, settings_json, state, priority, target_step, "
       "step, attempts, failures, not_before_ct_us, threads, checkpoint_step, reason) VALUES (1, 1, "
@@ -356,8 +366,9 @@ TEST(NeededBlobs, WhatAForkThatHasNotBegunBeginsWithStays) {
   EXPECT_THAT(needed(), ElementsAre(digest));
   execute("UPDATE stage SET state = 'failed'");
   EXPECT_THAT(needed(), IsEmpty());
-  execute(absl::StrCat("UPDATE stage SET state = 'paused', checkpoint_step = 12, checkpoint_digest = '",
-                       std::string(64, 'b'), "'"));
+  execute(
+      absl::StrCat("UPDATE stage SET state = 'paused', checkpoint_step = 12, checkpoint_digest = '",
+                   std::string(64, 'b'), "'"));
   EXPECT_THAT(needed(), ElementsAre(std::string(64, 'b'))) << "it has one of its own";
 }
 

@@ -144,7 +144,7 @@ TEST_F(Trunks, AnotherUsersQueueIsNotWaitedForButHisRunIs) {
 }
 
 TEST_F(Trunks, AnotherPrefixIsAnotherTrunk) {
-  p_.Sweep({Budget("a", 20, "p"), Budget("b", 40, "q"), Budget("c", 40, "")});
+  p_.Sweep({Budget("a", 20, "p"), Budget("b", 40, "q"), Budget("c", 0, "")});
   p_.Register("w", 4);
   EXPECT_EQ(p_.Draw(), "a=running@w#1 b=running@w#1 c=running@w#1");
   EXPECT_EQ(GrantOf("w", "c").keep_step, 0);

@@ -300,10 +300,14 @@ TEST_F(WarmStart, WhatIsNoCheckpointOrOfAnotherShapeIsRefused) {
 }
 
 TEST_F(WarmStart, AForkIsOfOneStepAndOneOptimizer) {
-  std::ofstream(dir_ + "/manifest.json") << R"({"step": 5, "config": {"model": {"d_model": 32}, "train": {"steps": 5}}})";
+  std::ofstream(dir_ + "/manifest.json")
+      << R"({"step": 5, "config": {"model": {"d_model": 32}, "train": {"steps": 5}}})";
   const auto fork = [&](const std::string& init, const std::string& train = "") {
     TrialSpec s;
-    std::string wrong = Format(ParseResolved(R"({"train": {"steps": 9, "schedule": "constant")" + train + R"(}, "model": {"d_model": 32}, "init": {"checkpoint": ")" + dir_ + "\"" + init + "}}", &s));
+    std::string wrong = Format(ParseResolved(
+        R"({"train": {"steps": 9, "schedule": "constant")" + train +
+            R"(}, "model": {"d_model": 32}, "init": {"checkpoint": ")" + dir_ + "\"" + init + "}}",
+        &s));
     return wrong.empty() ? Key(s) + " " + PrefixKey(s) : wrong;
   };
   const std::string five = fork(R"(, "step": 5)");
@@ -311,11 +315,16 @@ TEST_F(WarmStart, AForkIsOfOneStepAndOneOptimizer) {
   EXPECT_NE(five, fork("")) << "the weights alone are another trial";
   EXPECT_NE(fork(R"(, "step": 4)").find("the checkpoint of step 5"), std::string::npos);
   EXPECT_NE(fork(R"(, "step": 9)").find("ends at step 9"), std::string::npos);
-  EXPECT_NE(fork(R"(, "step": 5)", R"(, "optimizer": "sgd")").find("the state of adamw"), std::string::npos);
+  EXPECT_NE(fork(R"(, "step": 5)", R"(, "optimizer": "sgd")").find("the state of adamw"),
+            std::string::npos);
   TrialSpec s;
-  EXPECT_NE(Format(ParseResolved(R"({"train": {"steps": 9}, "init": {"step": 5}})", &s)).find("of no checkpoint"), std::string::npos);
+  EXPECT_NE(Format(ParseResolved(R"({"train": {"steps": 9}, "init": {"step": 5}})", &s))
+                .find("of no checkpoint"),
+            std::string::npos);
   // Of a budget whose cooldown has begun before that step, nothing is shared.
-  s = ResolvedOrDie(R"({"train": {"steps": 10, "schedule": "wsd", "decay_fraction": 0.5}, "model": {"d_model": 32}, "init": {"checkpoint": ")" + dir_ + R"(", "step": 5}})");
+  s = ResolvedOrDie(
+      R"({"train": {"steps": 10, "schedule": "wsd", "decay_fraction": 0.5}, "model": {"d_model": 32}, "init": {"checkpoint": ")" +
+      dir_ + R"(", "step": 5}})");
   EXPECT_EQ(TrunkSteps(s), 0);
   s.train.decay_fraction = 0.1;
   EXPECT_EQ(TrunkSteps(s), 9);

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "absl/strings/str_join.h"
+#include "sweeps/describe.h"
 #include "sweeps/tuning.h"
 #include "tests/sweeps/corpora.h"
 #include "trainer/spec/parse.h"
@@ -47,9 +48,8 @@ const std::optional<double> kNone;
 std::string Drawn(const PopulationSpec& spec, const std::vector<std::optional<double>>& values) {
   const Ranking r = Rank(spec, 1, values);
   std::string out = absl::StrJoin(r.order, " ") + " |";
-  const int64_t with_value = std::count_if(values.begin(), values.end(), [](const auto& v) {
-    return v && std::isfinite(*v);
-  });
+  const int64_t with_value = std::count_if(values.begin(), values.end(),
+                                           [](const auto& v) { return v && std::isfinite(*v); });
   const int64_t best = std::min(spec.replaced(), with_value);
   for (const Exchange& e : r.exchanges) {
     const auto place = std::find(r.order.begin(), r.order.end(), e.from) - r.order.begin();
@@ -63,7 +63,8 @@ TEST(Population, TheWorstGiveWayToTheBest) {
   EXPECT_EQ(Drawn(Spec(8), {5, 3, 8, 1, 7, 2, 6, 4}), "3 5 1 7 0 6 4 2 | 2 4");
   EXPECT_EQ(Drawn(Spec(4), {4, 3, 2, 1}), "3 2 1 0 | 0");
   EXPECT_EQ(Drawn(Spec(2, "1/2"), {1, 2}), "0 1 | 1");
-  EXPECT_EQ(Drawn(Spec(5, "1/2"), {1, 2, 3, 4, 5}), "0 1 2 3 4 | 3 4") << "at most half, rounded down";
+  EXPECT_EQ(Drawn(Spec(5, "1/2"), {1, 2, 3, 4, 5}), "0 1 2 3 4 | 3 4")
+      << "at most half, rounded down";
   EXPECT_EQ(Drawn(Spec(5, "20%"), {1, 2, 3, 4, 5}), "0 1 2 3 4 | 4");
 }
 
@@ -114,7 +115,11 @@ TEST(Population, GenerationsEndAtTheFirstWholeStepAtOrAfterTheirFraction) {
 }
 
 std::vector<SearchAxis> Axes() {
-  return {{.name = "train.lr", .kind = SearchAxis::Kind::kReal, .low = 1e-4, .high = 1e-2, .logarithmic = true},
+  return {{.name = "train.lr",
+           .kind = SearchAxis::Kind::kReal,
+           .low = 1e-4,
+           .high = 1e-2,
+           .logarithmic = true},
           {.name = "train.grad_clip", .choices = {"0.5", "1", "2"}, .numbers = {0.5, 1, 2}},
           {.name = "train.schedule", .choices = {"cosine", "linear"}},
           {.name = "train.warmup_steps", .kind = SearchAxis::Kind::kWhole, .low = 1, .high = 9}};
@@ -179,13 +184,14 @@ TEST(Population, ItsPlanIsItsMembersAsTheyBegin) {
   ASSERT_NE(plan.population, nullptr);
   EXPECT_EQ(plan.search, nullptr);
   EXPECT_THAT(plan.population->ends, ElementsAre(10, 20, 30));
-  const SweepPlan random = PlanOrDie(
-      File("axes: {train.lr: {log: [1e-4, 1e-2]}, train.weight_decay: [0, 0.1, 0.2]}\n"
-           "search: {random: {trials: 8, seed: 3}}\n"));
+  const SweepPlan random =
+      PlanOrDie(File("axes: {train.lr: {log: [1e-4, 1e-2]}, train.weight_decay: [0, 0.1, 0.2]}\n"
+                     "search: {random: {trials: 8, seed: 3}}\n"));
   ASSERT_THAT(plan.trials, SizeIs(8));
   for (size_t m = 0; m < 8; ++m) {
     const PlannedTrial& t = plan.trials[m];
-    EXPECT_EQ(plan.cells[m].name, absl::StrCat(random.cells[m].name, " member=", m, " generation=0"));
+    EXPECT_EQ(plan.cells[m].name,
+              absl::StrCat(random.cells[m].name, " member=", m, " generation=0"));
     EXPECT_THAT(plan.cells[m].flags, ElementsAre("search"));
     EXPECT_EQ(t.config.train.lr, random.trials[m].config.train.lr);
     EXPECT_EQ(t.until_step, 10);
@@ -198,8 +204,19 @@ TEST(Population, ItsPlanIsItsMembersAsTheyBegin) {
   EXPECT_THAT(InWords(*plan.population),
               AllOf(HasSubstr("8 members, 4 generations; at step 10, 20, 30 the worst 2")));
   EXPECT_TRUE(NotYetServed(plan).ok());
-  EXPECT_THAT(NotYetServed(PlanOrDie(File(std::string(kPopulation) + "objective: finetune/accuracy\n"))).message(),
-              HasSubstr("a population compares"));
+  EXPECT_THAT(
+      NotYetServed(PlanOrDie(File(std::string(kPopulation) + "objective: finetune/accuracy\n")))
+          .message(),
+      HasSubstr("a population compares"));
+}
+
+TEST(Population, ThePlanSaysWhatItCosts) {
+  const PlanSummary s = Summarize(PlanOrDie(File(kPopulation)), 0);
+  EXPECT_EQ(s.trials, 8);
+  EXPECT_THAT(SummaryText(s), HasSubstr("population: 8 members, 4 generations"));
+  const auto j = nlohmann::json::parse(SummaryJson(s));
+  EXPECT_EQ(j["population"]["ends"], nlohmann::json({10, 20, 30}));
+  EXPECT_EQ(j["population"]["replaced"], 2);
 }
 
 TEST(Population, UnderWsdMembersAreComparedBeforeTheCooldownAndSaySo) {
@@ -254,7 +271,9 @@ TEST_F(Forks, WithNowhereToGoTheyHaveTheValuesTheyComeFrom) {
            "where: lr < 0.0025\n"
            "search: {population: {members: 2, every: 25%, replace: 1/2, resample: 0}}\n"));
   EXPECT_THAT(ChooseValues(*plan.population, {0.0}, {}, 1, 0), ElementsAre(1.0));
-  EXPECT_THAT(ChooseValues(*plan.population, {0.0}, std::vector<SearchPoint>{SearchPoint{1.0}}, 1, 0), ElementsAre(0.0));
+  EXPECT_THAT(
+      ChooseValues(*plan.population, {0.0}, std::vector<SearchPoint>{SearchPoint{1.0}}, 1, 0),
+      ElementsAre(0.0));
 }
 
 TEST_F(Forks, AForkIsATrialThatBeginsFromAnothersState) {
@@ -275,7 +294,8 @@ TEST_F(Forks, AForkIsATrialThatBeginsFromAnothersState) {
   EXPECT_EQ(t.branch_step, 20);
   EXPECT_EQ(MakeFork(population_, fork_, 11)->trials[0].key, t.key);
   spec::TrialSpec read;  // as the worker reads it
-  EXPECT_TRUE(spec::ParseResolved(spec::Canonical(t.config, spec::With::kExecution).dump(), &read).empty());
+  EXPECT_TRUE(
+      spec::ParseResolved(spec::Canonical(t.config, spec::With::kExecution).dump(), &read).empty());
   EXPECT_EQ(spec::Key(read), spec::Key(t.config));
   Fork other = fork_;
   other.digest[0] = 'b';

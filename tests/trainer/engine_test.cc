@@ -289,8 +289,8 @@ TEST_F(EngineTest, AWarmStartHasTheWeightsAndNothingElse) {
   EXPECT_EQ(sink.ended.at("other").outcome, RowOutcome::kInfeasible);
 }
 
-// A fork has all of the state: under the same fields it is the run itself, and under another rate it
-// differs from the first step on.
+// A fork has all of the state: under the same fields it is the run itself, and under another rate
+// it differs from the first step on.
 TEST_F(EngineTest, AForkGoesOnFromAnothersStateUnderFieldsOfItsOwn) {
   const spec::TrialSpec of = Tiny("llama", 20);
   Open(1);

@@ -56,8 +56,14 @@ TEST(RowCommands, ATrainingBeginsWithWhatItsConfigNamesWhereNothingElseIsNamed) 
   a.set_kind("pretrain");
   a.set_config_json(
       R"({"train": {"steps": 9}, "init": {"checkpoint": "/c/step-9", "digest": "d"}})");
-  v1::Assignment resumed = a, probe = a;
+  v1::Assignment resumed = a, probe = a, fork = a;
+  fork.set_config_json(
+      R"({"train": {"steps": 9}, "init": {"checkpoint": "/c/step-5", "digest": "d", "step": 5}})");
+  BeginWith(&fork);
+  EXPECT_EQ(fork.checkpoint_step(), 5);  // where a copy of it is named after
+  EXPECT_FALSE(fork.resume());
   BeginWith(&a);
+  EXPECT_EQ(a.checkpoint_step(), 0);
   EXPECT_EQ(a.checkpoint_path(), "/c/step-9");
   EXPECT_EQ(a.checkpoint_digest(), "d");
   EXPECT_FALSE(a.resume());

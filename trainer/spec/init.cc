@@ -50,7 +50,8 @@ std::string ForkDifference(const TrialSpec& of, int64_t step, const TrialSpec& s
 std::string ResolveInit(TrialSpec* spec) {
   InitSpec& init = spec->init;
   if (init.trial == 0 && init.checkpoint.empty()) {
-    if (init.step > 0) return "init.step is of no checkpoint; say init.trial or init.checkpoint too";
+    if (init.step > 0)
+      return "init.step is of no checkpoint; say init.trial or init.checkpoint too";
     return init.digest.empty() ? "" : "init.digest is of no checkpoint; say init.checkpoint too";
   }
   if (init.step > 0 && init.step >= spec->train.steps) {

@@ -9,8 +9,8 @@ namespace plumb::spec {
 
 // Fills init.digest from the folder where it is not given, and checks that the model has the
 // checkpoint's tensors, and of a fork (init.step) that the optimizer and the step are the
-// checkpoint's. Returns "" or what is wrong. With a digest nothing is read: the folder may be another
-// machine's.
+// checkpoint's. Returns "" or what is wrong. With a digest nothing is read: the folder may be
+// another machine's.
 std::string ResolveInit(TrialSpec* spec);
 
 // "" where `spec`, which says init.step, can go on from a checkpoint of `step` by a run of `of`.
