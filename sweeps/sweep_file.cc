@@ -365,12 +365,14 @@ class Reader {
         if (m == nullptr) {
           Wrong(stage->value.at, absl::StrCat("name the series of it too: {stage: ", out->stage,
                                               ", metric: evaluate/test/bits_per_byte}"));
+          out->stage.clear();  // one error is enough
         }
       }
       if (const YamlEntry* split = v.Find("split"); split != nullptr && stage != nullptr) {
         Wrong(split->key.at,
               "of a stage the metric is the whole name of a series, as evaluate/test/bits_per_byte");
         metric = nullptr;
+        out->stage.clear();
       } else if (split != nullptr) {
         Split(split->value, metric, out);
         metric = nullptr;
