@@ -205,21 +205,18 @@ std::string InWords(const std::vector<SearchAxis>& axes, const SearchPoint& poin
 }
 
 std::string InWords(const PopulationPlan& plan) {
+  constexpr size_t kShown = 4;
   const int64_t n = plan.spec.replaced();
   std::vector<std::string> steps;
   for (size_t i = 0; i < plan.ends.size(); ++i) {
-    if (i >= 8 && i + 1 < plan.ends.size()) continue;
-    if (i >= 8) steps.push_back("…");
-    steps.push_back(absl::StrCat(plan.ends[i]));
+    const bool is_last = i + 1 == plan.ends.size();
+    if (i < kShown || is_last) steps.push_back(absl::StrCat(plan.ends[i]));
+    if (i == kShown && !is_last) steps.push_back("…");
   }
-  return absl::StrCat(
-      "population: ", plan.spec.members, " members, ", plan.ends.size() + 1,
-      " generations; at step ", absl::StrJoin(steps, ", "), " the worst ",
-      n == 1 ? "" : absl::StrCat(n, " "),
-      n == 1 ? "gives way to a fork of the best" : "give way to forks of the best ",
-      n == 1 ? "" : absl::StrCat(n), ", each value ", FormatNumber(plan.spec.factor),
-      " times as large or small, or (", FormatNumber(RoundToFourDigits(100 * plan.spec.resample)),
-      "%) drawn anew; a fork is one trial more and costs what is left of the one it replaces");
+  return absl::StrCat("population: ", plan.spec.members, " members, ", plan.ends.size() + 1,
+                      " generations; at step ", absl::StrJoin(steps, ", "), " the worst ",
+                      n == 1 ? "gives way to a fork of the best"
+                             : absl::StrCat(n, " give way to forks of the best ", n));
 }
 
 }  // namespace plumb::sweeps

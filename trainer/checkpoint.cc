@@ -54,10 +54,13 @@ void Fill(const spec::ParameterLayout& layout, const TensorFile& file, const std
 void CheckContinues(const json& manifest, const spec::TrialSpec& s, const std::string& path) {
   json is = manifest.value("config", json::object());
   is.erase("execution");
-  if (is == spec::Canonical(s, spec::With::kResultOnly)) return;
+  const json wanted = spec::Canonical(s, spec::With::kResultOnly);
+  if (is == wanted) return;
   const int64_t step = manifest.value("step", int64_t{0});
   spec::TrialSpec other, own = s;
   const bool read = spec::ParseResolved(is.dump(), &other).empty();
+  // Where what it began with lay (init.checkpoint) does not matter.
+  if (read && spec::Canonical(other, spec::With::kResultOnly) == wanted) return;
   own.execution = other.execution = {};
   const std::string key = spec::PrefixKey(own);
   if (read && !key.empty() && key == spec::PrefixKey(other) &&
