@@ -105,6 +105,8 @@ void Planner::ExtendFrom(std::shared_ptr<const Extend> request, int tries, Exten
               return;
             }
             out->answer = std::get<core::Extended>(*answer);
+            // Of a search: what is asked for was counted by the older text.
+            desk_->Withdraw(request->sweep);
             done(*out);
           });
         });

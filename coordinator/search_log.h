@@ -52,6 +52,7 @@ class SearchLog {
   // More points may come.
   bool IsOpen() const { return !ended_ && taken_ < spec().trials; }
   int64_t taken() const { return taken_; }
+  int64_t points() const { return spec().trials; }
   // An edit has given it another number of points; the space is the same.
   void Follow(std::shared_ptr<sweeps::Search> search) { search_ = std::move(search); }
   int64_t next() const { return static_cast<int64_t>(points_.size()); }

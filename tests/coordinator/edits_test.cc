@@ -325,7 +325,10 @@ TEST_F(EditsTest, WhatALivingSweepBeginsFromStays) {
   ASSERT_TRUE(server.ok()) << server.status();
   server_ = *std::move(server);
   client_ = std::make_unique<Client>(server_->address());
-  Finished("3", "r1", 3);
+  client_->Submit("3", "r1");
+  ScriptedWorker worker(*client_, "w", 8);
+  worker.Work(3);
+  client_->WaitFor(1, "completed");
   const int64_t warm = client_->Submit(
       "sweep: w\ntrial: {train: {steps: 1}}\naxes: {init.trial: [2, 3]}\n", "r2");
   v1::RemoveTrialsRequest trials;
@@ -349,7 +352,6 @@ TEST_F(EditsTest, WhatALivingSweepBeginsFromStays) {
   trials.clear_trial_ids();
   trials.add_trial_ids(1);
   EXPECT_TRUE(Call(&Stub::RemoveTrials, trials, &removed).ok()) << "nothing begins from that one";
-  ScriptedWorker worker(*client_, "v", 8);
   worker.Work(2);
   client_->WaitFor(warm, "completed");
   EXPECT_TRUE(Call(&Stub::RemoveSweeps, sweeps, &gone).ok());
