@@ -94,6 +94,31 @@ std::string Terminal(const PointsFigure& figure, const TerminalOptions& options)
 std::string Svg(const PointsFigure& figure);
 std::string Csv(const PointsFigure& figure);  // one row per point
 
+// A score in [0, 1] of each layer as training goes on, a panel for each cell and score; shades are
+// of -log10(1 - score), so that 0.99 and 0.999 are as far apart as 0 and 0.9.
+struct LayersFigure {
+  std::string title;              // "Sweep 3 depth: linearity"
+  std::string y_label = "layer";  // from the first, at the bottom
+  struct Place {
+    double mean = 0, low = 0, high = 0;  // over seeds; their range
+    int64_t n = 0;                       // 0: nothing is known here
+  };
+  struct Panel {
+    std::string cell, score;  // "n_layers=4", "with residual"
+    std::vector<int64_t> steps;
+    int64_t layers = 0;
+    std::vector<Place> places;  // [layer][step]
+    const Place& At(int64_t layer, size_t step) const {
+      return places[static_cast<size_t>(layer) * steps.size() + step];
+    }
+  };
+  std::vector<Panel> panels;
+  std::vector<std::string> notes;
+};
+std::string Terminal(const LayersFigure& figure, const TerminalOptions& options);
+std::string Svg(const LayersFigure& figure);
+std::string Csv(const LayersFigure& figure);  // one row per cell, score, layer and step
+
 // Fewer points for drawing: in each of `buckets` equal parts of the (log) x range the first,
 // smallest, largest and last, so that no extreme is lost.
 std::vector<std::pair<double, double>> Bucketed(

@@ -466,6 +466,8 @@ void AddTrial(Builder& b, CLI::App* root, Line& l) {
           "plumb trial routes 3");
   records("painters", "Perplexity with the layers executed otherwise", "plumb trial painters 3");
   records("finetune", "Accuracy of each fine-tuning run", "plumb trial finetune 3");
+  records("linearity", "How linear each layer is, and what to read it beside",
+          "plumb trial linearity 3 -o csv");
 }
 
 void AddStage(Builder& b, CLI::App* root, Line& l) {
@@ -528,6 +530,24 @@ void AddResults(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--series", l.plot.series, "What to show (val/bits_per_byte)");
   c->add_option("--x", l.plot.x, "steps, tokens or flops");
   c->add_flag("--linear", l.plot.linear, "Linear x axis");
+
+  c = b.Command(g, "linearity",
+                "How linear each layer is as training goes on, with and without residual",
+                "plumb plot linearity --sweep 3 --out linearity.svg",
+                [](const Line& x) { return PlotLinearity(x.context, x.plot); });
+  figure(c);
+  c->add_option("--series", l.plot.series,
+                "score, adjusted, held_out or standardized (score: in sample)");
+  c->add_option("--stage", l.plot.stage,
+                "Of this stage (the training, where it was measured there)");
+
+  c = b.Command(g, "pruning", "What is left of models without layers, a line for each method",
+                "plumb plot pruning --sweep 3 --out pruning.svg",
+                [](const Line& x) { return PlotPruning(x.context, x.plot); });
+  figure(c);
+  c->add_option("--series", l.plot.series,
+                "perplexity, loss, stream_error, tokens_per_second or parameters (perplexity)");
+  c->add_option("--stage", l.plot.stage, "Of this prune stage (the first by name)");
 
   c = b.Command(g, "front", "Of several objectives: the cells that nothing else beats in all",
                 "plumb plot front --of val/loss,cost/flops --out front.svg",

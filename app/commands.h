@@ -194,9 +194,11 @@ int RunStage(const Context& context, const StageArgs& args);
 
 struct PlotArgs {
   int64_t sweep = 0;
-  std::string series, x = "steps", rows, cols, axis, by, out, of;
+  std::string series, x = "steps", rows, cols, axis, by, out, of, stage;
   bool linear = false;
 };
+int PlotLinearity(const Context& context, const PlotArgs& args);
+int PlotPruning(const Context& context, const PlotArgs& args);
 int PlotGrid(const Context& context, const PlotArgs& args);
 int PlotCurves(const Context& context, const PlotArgs& args);
 int PlotFront(const Context& context, const PlotArgs& args);

@@ -1,4 +1,4 @@
-// plumb plot grid|curves|profile.
+// plumb plot grid|curves|linearity|pruning|profile.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -105,12 +105,12 @@ absl::Status Curves(const Context& context, const PlotArgs& args) {
   return absl::OkStatus();
 }
 
-absl::Status Profile(const Context& context, const PlotArgs& args) {
+absl::Status Linearity(const Context& context, const PlotArgs& args) {
   ASSIGN_OR_RETURN(const Drawing drawing, DrawingOf(context, args.out));
   ASSIGN_OR_RETURN(store::Database db, OpenResults(context.db));
-  ASSIGN_OR_RETURN(const SweepResults results, LoadResults(db, args.sweep, args.series));
-  ASSIGN_OR_RETURN(analysis::ProfileFigure figure, LoadProfile(results, args.axis, args.by));
-  figure.log_x = figure.log_x && !args.linear;
+  LayersRequest request{.sweep = args.sweep, .stage = args.stage};
+  if (!args.series.empty()) request.score = args.series;
+  ASSIGN_OR_RETURN(const analysis::LayersFigure figure, LoadLayers(db, request));
   switch (drawing) {
     case Drawing::kText:
       return Put(analysis::Terminal(figure, Options(args)), args.out);
@@ -120,6 +120,37 @@ absl::Status Profile(const Context& context, const PlotArgs& args) {
       return Put(analysis::Csv(figure), args.out);
   }
   return absl::OkStatus();
+}
+
+absl::Status PutProfile(const analysis::ProfileFigure& figure, Drawing drawing,
+                        const PlotArgs& args) {
+  switch (drawing) {
+    case Drawing::kText:
+      return Put(analysis::Terminal(figure, Options(args)), args.out);
+    case Drawing::kSvg:
+      return Put(analysis::Svg(figure), args.out);
+    case Drawing::kCsv:
+      return Put(analysis::Csv(figure), args.out);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Profile(const Context& context, const PlotArgs& args) {
+  ASSIGN_OR_RETURN(const Drawing drawing, DrawingOf(context, args.out));
+  ASSIGN_OR_RETURN(store::Database db, OpenResults(context.db));
+  ASSIGN_OR_RETURN(const SweepResults results, LoadResults(db, args.sweep, args.series));
+  ASSIGN_OR_RETURN(analysis::ProfileFigure figure, LoadProfile(results, args.axis, args.by));
+  figure.log_x = figure.log_x && !args.linear;
+  return PutProfile(figure, drawing, args);
+}
+
+absl::Status Pruning(const Context& context, const PlotArgs& args) {
+  ASSIGN_OR_RETURN(const Drawing drawing, DrawingOf(context, args.out));
+  ASSIGN_OR_RETURN(store::Database db, OpenResults(context.db));
+  PruningRequest request{.sweep = args.sweep, .stage = args.stage};
+  if (!args.series.empty()) request.metric = args.series;
+  ASSIGN_OR_RETURN(const analysis::ProfileFigure figure, LoadPruning(db, request));
+  return PutProfile(figure, drawing, args);
 }
 
 }  // namespace
@@ -139,6 +170,12 @@ absl::Status WriteFile(const std::string& path, const std::string& text) {
 int PlotGrid(const Context& context, const PlotArgs& args) { return Finish(Grid(context, args)); }
 int PlotCurves(const Context& context, const PlotArgs& args) {
   return Finish(Curves(context, args));
+}
+int PlotLinearity(const Context& context, const PlotArgs& args) {
+  return Finish(Linearity(context, args));
+}
+int PlotPruning(const Context& context, const PlotArgs& args) {
+  return Finish(Pruning(context, args));
 }
 int PlotProfile(const Context& context, const PlotArgs& args) {
   return Finish(Profile(context, args));

@@ -313,6 +313,13 @@ const RecordView* FindRecordView(const std::string& command) {
        "{task: \"task.jsonl\", epochs: 3}",
        FinetuneText,
        FinetuneTable},
+      {"linearity",
+       {"linearity", "linearity_state"},
+       "linearity scores",
+       "linearity",
+       "{}",
+       LinearityText,
+       LinearityTable},
   };
   for (const RecordView& view : kViews) {
     if (command == view.command) return &view;

@@ -40,7 +40,7 @@ struct RecordView {
   std::string (*text)(const std::vector<Record>&);
   Table (*table)(const std::vector<Record>&);
 };
-// generate, topk, attention, routes, painters, finetune. Null for an unknown command.
+// generate, topk, attention, routes, painters, finetune, linearity. Null for an unknown command.
 const RecordView* FindRecordView(const std::string& command);
 
 // The views' halves, a file each where they are more than a table.
@@ -48,6 +48,8 @@ std::string AttentionText(const std::vector<Record>& records);
 Table AttentionTable(const std::vector<Record>& records);  // a row for each (query, key)
 std::string RoutesText(const std::vector<Record>& records);
 Table RoutesTable(const std::vector<Record>& records);  // a row for each path of a part
+std::string LinearityText(const std::vector<Record>& records);
+Table LinearityTable(const std::vector<Record>& records);  // a row for each metric
 
 // Members of a record, by name.
 Value Member(const nlohmann::json& data, const char* name);

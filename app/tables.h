@@ -96,6 +96,25 @@ struct CurveRequest {
 // Without A/A members, replicate by replicate; NotFound names the series there are.
 absl::StatusOr<analysis::CurvesFigure> LoadCurves(store::Database& db, const CurveRequest& request);
 
+struct LayersRequest {
+  int64_t sweep = 0;            // 0: the newest
+  std::string score = "score";  // of linearity/…, with its …_without
+  std::string stage;            // "": the first that has them, the training before others
+};
+// How linear each layer was, by cell, over its replicates. NotFound says how to have it measured.
+absl::StatusOr<analysis::LayersFigure> LoadLayers(store::Database& db,
+                                                  const LayersRequest& request);
+
+struct PruningRequest {
+  int64_t sweep = 0;                  // 0: the newest
+  std::string metric = "perplexity";  // or loss, stream_error, tokens_per_second, parameters
+  std::string stage;                  // "": the first by name
+};
+// What is left of the sweep's models without layers, a line for each method, over replicates.
+// NotFound says how to have it measured.
+absl::StatusOr<analysis::ProfileFigure> LoadPruning(store::Database& db,
+                                                    const PruningRequest& request);
+
 // "model.n_layers" -> "n_layers"
 std::string LastWord(const std::string& path);
 bool IsNumber(const std::string& s, double* out);

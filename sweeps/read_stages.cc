@@ -126,12 +126,8 @@ class StageReader {
   bool ReadKind(const YamlEntry& kind) {
     std::vector<std::string> kinds;
     for (const spec::StageKind& k : spec::StageKindTable()) kinds.push_back(k.name);
-    const auto& planned = spec::PlannedStageKinds();
     const std::string& text = kind.key.text;
-    if (std::find(planned.begin(), planned.end(), text) != planned.end()) {
-      Wrong(kind.key.at, absl::StrCat("stage kind ", text, ": not supported yet; this version has ",
-                                      absl::StrJoin(kinds, ", ")));
-    } else if (std::find(kinds.begin(), kinds.end(), text) == kinds.end()) {
+    if (std::find(kinds.begin(), kinds.end(), text) == kinds.end()) {
       Wrong(kind.key.at,
             absl::StrCat("unknown kind of stage ", Describe(kind.key), Suggest(text, kinds)));
     } else if (kind.value.kind != YamlNode::Kind::kNull && !kind.value.is_map()) {

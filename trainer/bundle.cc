@@ -18,6 +18,55 @@ std::vector<double> Doubles(const at::Tensor& t) {
   return {d.data_ptr<double>(), d.data_ptr<double>() + d.numel()};
 }
 
+// Layer penalties of rows [first, first + n), over the parts of a batch.
+class Penalties {
+ public:
+  Penalties(const std::vector<RowUpdate>& updates, int64_t first, int64_t n, int64_t positions,
+            int64_t d, at::Device device)
+      : how_(updates[first].penalty), scale_(ScaleOf(how_.reduction, positions, d)) {
+    // Of the bundle's rows, not of these alone: whether a penalty is told depends on no pass.
+    for (const RowUpdate& u : updates) cosine_ |= u.penalty.cosine > 0, mse_ |= u.penalty.mse > 0;
+    if (!any()) return;
+    std::vector<double> cosine, mse;
+    for (int64_t k = first; k < first + n; ++k) {
+      cosine.push_back(updates[k].penalty.cosine * scale_.cosine);
+      mse.push_back(updates[k].penalty.mse * scale_.mse);
+    }
+    of_cosine_ = at::tensor(cosine, at::kDouble).to(device).unsqueeze(1);
+    of_mse_ = at::tensor(mse, at::kDouble).to(device).unsqueeze(1);
+    sums_cosine_.assign(n, 0.0), sums_mse_.assign(n, 0.0);
+  }
+  bool any() const { return cosine_ || mse_; }
+
+  // What is added to the objective for these states; a sum over rows.
+  at::Tensor Of(const std::vector<at::Tensor>& states) {
+    const PenaltySums p = NeighbourPenalties(states, how_.embedding, cosine_, mse_);
+    at::Tensor out;
+    const auto add = [&](const at::Tensor& value, const at::Tensor& coefficient,
+                         std::vector<double>* sums) {
+      if (!value.defined()) return;
+      const at::Tensor term = (value * coefficient.to(value.scalar_type())).sum();
+      out = out.defined() ? out + term : term;
+      for (size_t k = 0; k < sums->size(); ++k)  // a row at a time: the same bits in any company
+        (*sums)[k] += value.detach()[static_cast<int64_t>(k)].to(at::kDouble).sum().item<double>();
+    };
+    add(p.cosine, of_cosine_, &sums_cosine_);
+    add(p.mse, of_mse_, &sums_mse_);
+    return out;
+  }
+  void Report(StepResult* out) const {
+    for (const double v : sums_cosine_) out->layer_cosine.push_back(v * scale_.cosine);
+    for (const double v : sums_mse_) out->layer_mse.push_back(v * scale_.mse);
+  }
+
+ private:
+  const LayerPenalty how_;
+  const PenaltyScale scale_;
+  bool cosine_ = false, mse_ = false;
+  at::Tensor of_cosine_, of_mse_;  // [n, 1]
+  std::vector<double> sums_cosine_, sums_mse_;
+};
+
 }  // namespace
 
 Bundle::Bundle(const spec::ModelSpec& model, int64_t longest, int64_t capacity, at::Device device,
@@ -66,16 +115,20 @@ StepResult Bundle::Step(const at::Tensor& ids, const at::Tensor& targets,
     // Tokens scored, per row, over the whole batch: each part's sum is divided by it.
     const at::Tensor scored = all.ge(0).sum({1, 2}).to(at::kFloat);  // [together]
     Accumulate(k, together, ids.narrow(0, k, together).narrow(1, begin, share),
-               all.narrow(1, begin, share), scored, updates, micro_batch, &out);
+               all.narrow(1, begin, share), scored, batch * ids.size(2), updates, micro_batch,
+               &out);
   }
 
   at::NoGradGuard no_grad;
   const at::Tensor grads = arena_.grads().narrow(0, 0, n);
   if (ranks != nullptr) {
     ranks->Sum(grads);
-    const at::Tensor loss = at::tensor(out.loss, at::kDouble).to(device_);
-    ranks->Sum(loss);
-    out.loss = Doubles(loss);
+    for (std::vector<double>* v : {&out.loss, &out.layer_cosine, &out.layer_mse}) {
+      if (v->empty()) continue;
+      const at::Tensor sum = at::tensor(*v, at::kDouble).to(device_);
+      ranks->Sum(sum);
+      *v = Doubles(sum);
+    }
   }
   const std::vector<double> squares = ops::RowSquares(grads);
   if (layer_norms != nullptr) {
@@ -104,7 +157,7 @@ StepResult Bundle::Step(const at::Tensor& ids, const at::Tensor& targets,
 }
 
 void Bundle::Accumulate(int64_t first_row, int64_t n, const at::Tensor& ids,
-                        const at::Tensor& targets, const at::Tensor& scored,
+                        const at::Tensor& targets, const at::Tensor& scored, int64_t positions,
                         const std::vector<RowUpdate>& updates, int64_t micro_batch,
                         StepResult* out) {
   const int64_t batch = ids.size(1);
@@ -115,13 +168,18 @@ void Bundle::Accumulate(int64_t first_row, int64_t n, const at::Tensor& ids,
   for (int64_t k = 0; k < n; ++k) z_loss.push_back(updates[first_row + k].z_loss);
   if (std::all_of(z_loss.begin(), z_loss.end(), [](double z) { return z == 0; })) z_loss.clear();
 
+  Penalties penalties(updates, first_row, n, positions, model_.d_model, device_);
+
   at::Tensor loss;
   double balance = 0, evaluations = 0;
   for (int64_t first = 0; first < batch; first += micro) {
     const int64_t count = std::min(micro, batch - first);
-    Extras extras{.training = true, .noise = Mix(updates[first_row].noise + first)};
-    const at::Tensor logits =
-        Forward(model_, tables_, leaves, ids.narrow(1, first, count), routed ? &extras : nullptr);
+    Extras extras{.training = true,
+                  .noise = Mix(updates[first_row].noise + first),
+                  .want_states = penalties.any(),
+                  .graph_of_states = penalties.any()};
+    const at::Tensor logits = Forward(model_, tables_, leaves, ids.narrow(1, first, count),
+                                      routed || penalties.any() ? &extras : nullptr);
     const at::Tensor each =
         ops::CrossEntropySum(logits,
                              targets.narrow(1, first, count).reshape({n, count * ids.size(2)}),
@@ -133,11 +191,13 @@ void Bundle::Accumulate(int64_t first_row, int64_t n, const at::Tensor& ids,
       objective = objective + extras.balance.sum() * (model_.router.balance * share);
       balance += extras.balance.detach().item<double>() * share;
     }
+    if (penalties.any()) objective = objective + penalties.Of(extras.states);
     for (const Route& r : extras.routes) evaluations += static_cast<double>(r.evaluations);
     objective.backward();
     loss = loss.defined() ? loss + each.detach() : each.detach();
   }
   for (const double v : Doubles(loss)) out->loss.push_back(v);
+  penalties.Report(out);
   if (routed) {
     out->balance.push_back(balance);
     out->block_evaluations.push_back(evaluations / static_cast<double>(batch));
@@ -154,6 +214,11 @@ at::Tensor Bundle::NegativeLogLikelihoods(int64_t first, int64_t n, const at::Te
 at::Tensor Bundle::Logits(int64_t row, const at::Tensor& ids, Extras* extras) const {
   at::NoGradGuard no_grad;
   return Forward(model_, tables_, arena_.View(row, 1), ids, extras);
+}
+
+at::Tensor Bundle::Readout(int64_t row, const at::Tensor& stream) const {
+  at::NoGradGuard no_grad;
+  return trainer::Readout(model_, tables_, arena_.View(row, 1), stream);
 }
 
 }  // namespace plumb::trainer

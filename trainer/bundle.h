@@ -19,14 +19,16 @@ namespace plumb::trainer {
 class Collective;
 
 struct StepResult {
-  // [n] mean cross-entropy over the row's scored tokens, nats, before the update; z-loss and
-  // balance loss steer the gradient and are not in it.
+  // [n] mean cross-entropy over the row's scored tokens, nats, before the update; z-loss, balance
+  // loss and layer penalties steer the gradient and are not in it.
   std::vector<double> loss;
   std::vector<double> grad_norm;  // [n] before clipping
   std::vector<bool>
       finite;  // [n] false: loss or gradient is not finite, and the row was not updated
   // [n] routed models: the balance loss, and blocks computed per text; else empty.
   std::vector<double> balance, block_evaluations;
+  // [n] layer penalties, reduced, before their coefficients; empty where no row has one.
+  std::vector<double> layer_cosine, layer_mse;
 };
 
 class Bundle {
@@ -44,6 +46,7 @@ class Bundle {
   int64_t Add(int64_t seed) { return Add(seed, model_); }
   void Remove(int64_t k);  // the last row takes its place
   Arena& arena() { return arena_; }
+  const Arena& arena() const { return arena_; }
   const spec::ModelSpec& model() const { return model_; }
   at::Device device() const { return device_; }
 
@@ -67,13 +70,15 @@ class Bundle {
                                     const at::Tensor& targets, Extras* extras = nullptr) const;
   // Logits of one row, without gradient. ids [1, B, T] → [1, B*T, V].
   at::Tensor Logits(int64_t row, const at::Tensor& ids, Extras* extras = nullptr) const;
+  // What one row's final norm and head say of a residual stream [1, M, d], without gradient.
+  at::Tensor Readout(int64_t row, const at::Tensor& stream) const;
 
  private:
   // Losses and gradients of rows [first_row, first_row + n); appends to `out`. `scored` [n]: tokens
-  // to divide by.
+  // to divide by; `positions`: of a row's whole batch, which `ids` may be a share of.
   void Accumulate(int64_t first_row, int64_t n, const at::Tensor& ids, const at::Tensor& targets,
-                  const at::Tensor& scored, const std::vector<RowUpdate>& updates,
-                  int64_t micro_batch, StepResult* out);
+                  const at::Tensor& scored, int64_t positions,
+                  const std::vector<RowUpdate>& updates, int64_t micro_batch, StepResult* out);
 
   const spec::ModelSpec model_;
   const at::Device device_;

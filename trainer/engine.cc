@@ -21,6 +21,7 @@
 #include "trainer/bundle.h"
 #include "trainer/checkpoint.h"
 #include "trainer/evaluation.h"
+#include "trainer/linearity/measurement.h"
 #include "trainer/measure_plan.h"
 #include "trainer/mixed_order.h"
 #include "trainer/process_usage.h"
@@ -58,7 +59,8 @@ struct Row {
   int64_t until = 0;  // the lease's end, at most train.steps
   RowProgress progress;
   std::unique_ptr<MixedOrder> order;
-  double balance = 0;  // of a routed model: the balance loss of the step before
+  double balance = 0;                 // of a routed model: the balance loss of the step before
+  std::vector<PointValue> penalties;  // of the step before, where it has any
   Clock::time_point last_checkpoint;
   int64_t last_checkpoint_step = 0;
   bool checkpoint_asked = false;
@@ -410,6 +412,15 @@ class TorchEngine : public Engine {
           result.block_evaluations[k] * static_cast<double>(s.train.batch_tokens / s.data.seq_len);
       rows_[k].balance = result.balance[k];
     }
+    for (size_t k = 0; k < result.layer_cosine.size(); ++k) {
+      const spec::TrainSpec& t = rows_[k].spec().train;
+      std::vector<PointValue>& told = rows_[k].penalties;
+      told.clear();
+      if (t.layer_cosine > 0)
+        told.push_back({.name = "train/layer_cosine", .value = result.layer_cosine[k]});
+      if (t.layer_mse > 0)
+        told.push_back({.name = "train/layer_mse", .value = result.layer_mse[k]});
+    }
     // From the last row to the first: ending one moves the last into its place.
     for (size_t k = rows_.size(); k-- > 0;) {
       Guarded(rows_[k].name(), rows_[k].progress.step, [&] {
@@ -448,8 +459,10 @@ class TorchEngine : public Engine {
       add("train/tokens_per_s", rate);
       add("train/flops_per_s",
           rate * static_cast<double>(spec::TrainingFlopsPerToken(s.model, s.data.seq_len)));
+      points.insert(points.end(), r.penalties.begin(), r.penalties.end());
       r.window_seconds = 0, r.window_tokens = 0;
     }
+    if (IsLinearityStep(s, step)) Linearity(k, &points);
     if (Evaluates(r, step)) {
       for (size_t l = 0; l < layer_norms->size(); ++l)
         add("train/grad_norm_layer", (*layer_norms)[l], static_cast<int64_t>(l));
@@ -472,6 +485,20 @@ class TorchEngine : public Engine {
         (s.execution.checkpoint_seconds > 0 &&
          Seconds(Clock::now() - r.last_checkpoint) >= s.execution.checkpoint_seconds);
     if (due || r.checkpoint_asked) Checkpoint(k);
+  }
+
+  // How linear the row's layers now are.
+  void Linearity(size_t k, std::vector<PointValue>* points) {
+    Row& r = rows_[k];
+    const Clock::time_point start = Clock::now();
+    const double cpu = CpuSeconds();
+    for (PointValue& p :
+         linearity::MeasureLinearity(*bundle_, static_cast<int64_t>(k), *dataset_, r.spec()))
+      points->push_back(std::move(p));
+    const double seconds = Seconds(Clock::now() - start);
+    points->push_back({.name = "time/linearity_seconds", .value = seconds});
+    r.progress.wall_seconds += seconds;
+    r.progress.cpu_seconds += CpuSeconds() - cpu;
   }
 
   void EvaluateRow(size_t k, std::vector<PointValue>* points) {

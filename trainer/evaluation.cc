@@ -79,8 +79,9 @@ Score Evaluate(const Bundle& bundle, int64_t row, const data::Shard& whole_shard
         id[i * seq_len + t] = shift == 0 ? buffer[t] : id[i * seq_len + t];  // never masked
       }
     }
-    Extras extras{.schedule = plan.schedule, .argmax = plan.argmax};
-    const bool plain = plan.schedule == nullptr && !spec::Routed(m);
+    Extras extras{
+        .schedule = plan.schedule, .substitutes = plan.substitutes, .argmax = plan.argmax};
+    const bool plain = plan.schedule == nullptr && plan.substitutes == nullptr && !spec::Routed(m);
     const at::Tensor nll =
         bundle
             .NegativeLogLikelihoods(row, 1, ids.to(bundle.device()), targets.to(bundle.device()),

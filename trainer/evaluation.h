@@ -37,8 +37,9 @@ struct EvaluationPlan {
   int64_t tokens = 0;     // about so many in all; 0: every window
   int64_t documents = 0;  // only the first so many documents; 0: all
   Scored scored;
-  const LayerSchedule* schedule = nullptr;  // another order of the blocks
-  bool argmax = false;                      // of a soft router
+  const LayerSchedule* schedule = nullptr;   // another order of the blocks
+  const Substitutes* substitutes = nullptr;  // blocks that do not run
+  bool argmax = false;                       // of a soft router
   // Received when not null: the score of each document (where windows were chosen, of each one they
   // touch): `tokens` says how many of its tokens were scored. The way of each window.
   std::vector<DocumentScore>* document_scores = nullptr;

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "trainer/linearity/transitions.h"
+
 namespace plumb::trainer {
 namespace {
 using Names = std::vector<std::string>;
@@ -31,6 +33,24 @@ bool IsEvalStep(const spec::TrialSpec& s, int64_t step) {
     if (static_cast<int64_t>(std::round(static_cast<double>(j) * S / P)) == step) return true;
   }
   return false;
+}
+
+bool IsLinearityStep(const spec::TrialSpec& s, int64_t step) {
+  return s.linearity.every > 0 && (step % s.linearity.every == 0 || step == s.train.steps);
+}
+
+std::vector<std::string> PenaltySeries(const spec::TrialSpec& s) {
+  std::vector<std::string> out;
+  if (s.train.layer_cosine > 0) out.push_back("train/layer_cosine");
+  if (s.train.layer_mse > 0) out.push_back("train/layer_mse");
+  return out;
+}
+
+int64_t LinearityPoints(const spec::TrialSpec& s) {
+  constexpr int64_t kOfTransition = 18, kOfState = 4, kTime = 1;
+  const int64_t moves = spec::Routed(s.model) ? s.model.router.steps : s.model.n_layers;
+  const auto transitions = static_cast<int64_t>(linearity::TransitionsOf(moves).size());
+  return kOfTransition * transitions + kOfState * (moves + 1) + kTime;
 }
 
 std::vector<std::string> LogSeries() {
@@ -72,12 +92,14 @@ std::vector<std::string> FinalSeries(const spec::TrialSpec& s, bool reversible,
 }
 
 int64_t CountPoints(const spec::TrialSpec& s, bool reversible, const Names& parts) {
-  int64_t logs = 0, evals = 0;
+  int64_t logs = 0, evals = 0, looks = 0;
   for (int64_t step = 1; step <= s.train.steps; ++step) {
     logs += IsLogStep(s, step);
     evals += IsEvalStep(s, step);
+    looks += IsLinearityStep(s, step);
   }
-  return logs * static_cast<int64_t>(LogSeries().size()) +
+  return logs * static_cast<int64_t>(LogSeries().size() + PenaltySeries(s).size()) +
+         looks * LinearityPoints(s) +
          evals *
              (static_cast<int64_t>(EvalSeries(s, reversible, parts).size()) + s.model.n_layers) +
          static_cast<int64_t>(FinalSeries(s, reversible, parts).size());

@@ -15,6 +15,9 @@ bool IsLogStep(const spec::TrialSpec& resolved,
 bool IsEvalStep(const spec::TrialSpec& resolved,
                 int64_t step);  // round(i · steps / points), i = 1 … points; ends with the last
 
+// Every linearity.every steps, and the last; never where that is 0.
+bool IsLinearityStep(const spec::TrialSpec& resolved, int64_t step);
+
 // Bits per byte exist where the corpus's tokenizer is reversible and every token is predicted.
 bool HasBitsPerByte(const spec::TrialSpec& resolved, bool reversible);
 
@@ -22,6 +25,9 @@ bool HasBitsPerByte(const spec::TrialSpec& resolved, bool reversible);
 // the corpus's parts, whose own series (val/ja/loss, data/epochs/ja) exist where there are two or
 // more.
 std::vector<std::string> LogSeries();
+std::vector<std::string> PenaltySeries(const spec::TrialSpec& resolved);  // at the same steps
+// Points of one measurement of linearity: each metric of each transition and state, and its time.
+int64_t LinearityPoints(const spec::TrialSpec& resolved);
 std::vector<std::string> EvalSeries(
     const spec::TrialSpec& resolved, bool reversible,
     const std::vector<std::string>& parts = {});  // plus train/grad_norm_layer, per layer

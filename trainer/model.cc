@@ -65,7 +65,21 @@ void RunStack(const Context& c, AttentionState* state, Stream* s, NormKind final
     const bool last = l + 1 == c.m.n_layers;
     components::RunBlock(c, l, state, s, last ? "final_norm" : FirstNormOf(c.m, l + 1),
                          last ? final_kind : c.m.norm);
-    if (c.extras != nullptr && c.extras->want_states) c.extras->states.push_back(s->x.detach());
+    components::KeepState(c, s->x);
+  }
+}
+
+// Every other block as it is; each by itself, so that no norm is fused over one that does not run.
+void RunSubstituted(const Context& c, AttentionState* state, Stream* s) {
+  for (int64_t l = 0; l < c.m.n_layers; ++l) {
+    const auto other = c.extras->substitutes->find(l);
+    if (other == c.extras->substitutes->end()) {
+      components::RunBlock(c, l, state, s, "", NormKind::kNone);
+    } else if (const Substitute& map = other->second; map.weight.defined()) {
+      s->x = at::matmul(s->x, map.weight) + map.bias;
+      s->normed = Tensor();
+    }
+    components::KeepState(c, s->x);
   }
 }
 
@@ -78,10 +92,22 @@ void RunSchedule(const Context& c, AttentionState* state, Stream* s) {
       components::RunBlock(c, l, state, &one, "", NormKind::kNone);
       sum = sum.defined() ? sum + one.x : one.x;
     }
-    if (step.empty()) continue;
-    s->x = step.size() == 1 ? sum : sum / static_cast<double>(step.size());
-    s->normed = Tensor();
+    if (!step.empty()) {
+      s->x = step.size() == 1 ? sum : sum / static_cast<double>(step.size());
+      s->normed = Tensor();
+    }
+    components::KeepState(c, s->x);
   }
+}
+
+Tensor Head(const Context& c, Tensor normed) {
+  const spec::ModelSpec& m = c.m;
+  const double multiplier = spec::LogitMultiplier(m);
+  if (multiplier != 1) normed = normed * multiplier;
+  Tensor logits = m.tied_head ? ops::LinearTransposed(normed, c.At("embed.weight"))
+                              : ops::Linear(normed, c.At("head.weight"), {});
+  if (m.logit_softcap > 0) logits = at::tanh(logits / m.logit_softcap) * m.logit_softcap;
+  return logits;
 }
 
 }  // namespace
@@ -120,24 +146,27 @@ at::Tensor Forward(const spec::ModelSpec& m, const ForwardTables& tables,
   }
   Stream s{.x = Embed(c, ids)};
   s.embedding = s.x;
-  if (extras != nullptr && extras->want_states) extras->states = {s.x.detach()};
+  if (extras != nullptr) extras->states.clear();
+  components::KeepState(c, s.x);
   AttentionState state = components::StartAttention(c);
   const NormKind final_kind = spec::KindOf(m.final_norm, m.norm);
   if (spec::Routed(m)) {
     components::RunRouted(c, &state, &s);
   } else if (extras != nullptr && extras->schedule != nullptr) {
     RunSchedule(c, &state, &s);
+  } else if (extras != nullptr && extras->substitutes != nullptr) {
+    RunSubstituted(c, &state, &s);
   } else {
     RunStack(c, &state, &s, final_kind);
   }
-  Tensor out = components::NormOf(c, &s, "final_norm", final_kind);
-  if (extras != nullptr && extras->features) return out;
-  const double multiplier = spec::LogitMultiplier(m);
-  if (multiplier != 1) out = out * multiplier;
-  Tensor logits = m.tied_head ? ops::LinearTransposed(out, c.At("embed.weight"))
-                              : ops::Linear(out, c.At("head.weight"), {});
-  if (m.logit_softcap > 0) logits = at::tanh(logits / m.logit_softcap) * m.logit_softcap;
-  return logits;
+  const Tensor out = components::NormOf(c, &s, "final_norm", final_kind);
+  return extras != nullptr && extras->features ? out : Head(c, out);
+}
+
+at::Tensor Readout(const spec::ModelSpec& m, const ForwardTables& tables,
+                   const ParameterView& parameters, const at::Tensor& stream) {
+  const Context c{m, tables, parameters, stream.size(0), 1, stream.size(1), nullptr};
+  return Head(c, components::Norm(c, stream, "final_norm", spec::KindOf(m.final_norm, m.norm)));
 }
 
 }  // namespace plumb::trainer

@@ -67,6 +67,10 @@ RowUpdate UpdateOf(const spec::TrialSpec& s, int64_t step) {
           .weight_decay = t.weight_decay,
           .grad_clip = t.grad_clip,
           .z_loss = t.z_loss,
+          .penalty = {.cosine = t.layer_cosine,
+                      .mse = t.layer_mse,
+                      .reduction = t.layer_reduction,
+                      .embedding = t.layer_embedding},
           .step = step,
           .noise = Mix(HashOf("noise") + static_cast<uint64_t>(s.seed.data)) +
                    static_cast<uint64_t>(step)};

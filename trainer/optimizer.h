@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "trainer/arena.h"
+#include "trainer/layer_penalty.h"
 #include "trainer/ops/ops.h"
 #include "trainer/spec/trial_spec.h"
 
@@ -22,9 +23,10 @@ struct RowUpdate {
   double weight_decay = 0;  // on matrices, embeddings and heads; never on gains and biases
   double grad_clip = 0;     // largest global norm; 0: none
   double z_loss = 0;        // times the squared log-sum-exp of each scored position
-  int64_t step = 1;         // 1 for the first update
-  uint64_t noise = 0;       // key of a router's noise at this step
-  bool active = true;       // false: the row is left as it is, bit for bit
+  LayerPenalty penalty;
+  int64_t step = 1;    // 1 for the first update
+  uint64_t noise = 0;  // key of a router's noise at this step
+  bool active = true;  // false: the row is left as it is, bit for bit
 };
 
 // The update that makes step `step` (1 for the first) of a resolved spec's run.

@@ -110,5 +110,36 @@ TEST(Short, NamesBigNumbers) {
   EXPECT_EQ(Short(0.25), "0.25");
 }
 
+LayersFigure SmallLayers() {
+  LayersFigure f{.title = "Sweep 1 <s>: linearity/score"};
+  LayersFigure::Panel p{.cell = "n_layers=2, a", .score = "with residual", .layers = 2};
+  for (int64_t step = 1; step <= 40; ++step) p.steps.push_back(step * 50);
+  for (int i = 0; i < 80; ++i)
+    p.places.push_back({.mean = i / 80.0, .low = i / 90.0, .high = i / 70.0, .n = i == 7 ? 0 : 3});
+  f.panels = {p, p};
+  f.panels[1].score = "without residual";
+  f.notes = {"Means over up to 3 seeds."};
+  return f;
+}
+
+TEST(Layers, AreAMapOfLayersOverSteps) {
+  const LayersFigure f = SmallLayers();
+  const std::string svg = Svg(f);
+  EXPECT_TRUE(WellFormed(svg));
+  for (const char* text : {"n_layers=2, a: with residual", ">2000<", "Means over up to 3 seeds."})
+    EXPECT_THAT(svg, testing::HasSubstr(text));
+  const std::string text = Terminal(f, {.width = 80});
+  for (size_t at = 0, end; at < text.size(); at = end + 1) {
+    end = text.find('\n', at);
+    ASSERT_NE(end, std::string::npos);
+    EXPECT_LE(end - at, 88u) << text.substr(at, end - at);
+  }
+  EXPECT_THAT(text, testing::HasSubstr("   50 "));
+  EXPECT_THAT(text, testing::HasSubstr("2000  (step)"));
+  const std::string csv = Csv(f);
+  EXPECT_THAT(csv, testing::HasSubstr("\"n_layers=2, a\",with residual,1,50,3,0.5,"));
+  EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 1 + 2 * 79) << "what is not known has no row";
+}
+
 }  // namespace
 }  // namespace plumb::analysis

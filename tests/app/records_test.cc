@@ -129,6 +129,89 @@ TEST_F(RecordsTest, RoutesCountPathsAndChoicesByPart) {
               HasSubstr("probes,en,\"[0,1,1]\",2,0.6666666666666666,2\n"));
 }
 
+TEST_F(RecordsTest, LinearityIsATableOfMovesAndStates) {
+  const std::string rest =
+      R"(,"fit":"tune","score_on":"val","definition":1,"n":800,"n_held_out":200,"rank":16)";
+  Record("linearity", "whole", 0,
+         R"({"group":"whole","from":0,"to":2,"score":0.5,"rho":2.0,"warnings":["few tokens"])" +
+             rest + "}");
+  for (int l = 1; l >= 0; --l)
+    Record("linearity", "layer", l,
+           R"({"group":"layer","from":)" + std::to_string(l) + R"(,"to":)" + std::to_string(l + 1) +
+               R"(,"score":0.99,"rho":null,"warnings":["few tokens"])" + rest + "}");
+  Record("linearity", "final", 0,
+         R"({"group":"final","from":1,"to":3,"score":0.25,"rho":0.5,"warnings":[])" + rest + "}");
+  Record("linearity_state", "state", 0, R"({"state":0,"norm":3.25,"anisotropy":0.125})");
+  const Ran r = Plumb("trial linearity 1 --db r.db");
+  ASSERT_EQ(r.code, 0) << r.err;
+  EXPECT_EQ(r.out,
+            "probes: fitted on 800 tokens of tune, held out: 200 of val; definition 1\n"
+            "warning: few tokens\n"
+            "move               score     rho  rank\n"
+            "h0 -> h1          0.9900       -    16\n"
+            "h1 -> h2          0.9900       -    16\n"
+            "h1 -> final norm  0.2500  0.5000    16\n"
+            "whole: h0 -> h2   0.5000  2.0000    16\n"
+            "\n"
+            "state   norm  anisotropy\n"
+            "h0     3.250      0.1250\n");
+  EXPECT_THAT(Plumb("trial linearity 1 --db r.db -o csv").out,
+              HasSubstr("probes,linearity,final,0,score,0.25\n"));
+}
+
+TEST_F(RecordsTest, PrunedModelsAreALineForEachMethod) {
+  EXPECT_THAT(Plumb("plot pruning --db r.db").err, HasSubstr("plumb stage run prune --sweep 1"));
+  const auto one = [&](const std::string& method, int removed, double perplexity) {
+    Record("prune", method, removed,
+           absl::StrCat(R"({"method":")", method, R"(","layers_removed":)", removed,
+                        R"(,"perplexity":)", perplexity,
+                        R"(,"loss":1.5,"order":"rho","split":"val"})"));
+  };
+  one("none", 0, 8), one("remove", 1, 16), one("remove", 2, 64), one("replace", 1, 10);
+  const Ran r = Plumb("plot pruning --db r.db -o csv");
+  ASSERT_EQ(r.code, 0) << r.err;
+  EXPECT_THAT(r.out, HasSubstr("remove,2 removed"));
+  EXPECT_THAT(r.out, HasSubstr("64"));
+  const Ran text = Plumb("plot pruning --db r.db");
+  EXPECT_THAT(text.out, HasSubstr("layers removed"));
+  EXPECT_THAT(text.out, ::testing::ContainsRegex("remove +8.0000[^\n]* +16.0000[^\n]* +64.0000"));
+  EXPECT_THAT(text.out, ::testing::ContainsRegex("replace +8.0000[^\n]* +10.0000[^\n]* +-"));
+  EXPECT_THAT(text.out, HasSubstr("in the order of rho"));
+  EXPECT_THAT(Plumb("plot pruning --db r.db --series perplexty").err,
+              HasSubstr("did you mean perplexity?"));
+  EXPECT_THAT(Plumb("plot pruning --db r.db --stage late").err, HasSubstr("these have: probes"));
+}
+TEST_F(RecordsTest, LinearityIsDrawnByLayerAndStep) {
+  EXPECT_THAT(Plumb("plot linearity --db r.db").err,
+              HasSubstr("plumb stage run linearity --sweep 1"));
+  const auto points = [&](int id, const std::string& series, int layer, double last, int stage) {
+    Execute("INSERT INTO series (id, stage_id, name, layer, definition_version) VALUES (" +
+            std::to_string(id) + ", " + std::to_string(stage) + ", '" + series + "', " +
+            std::to_string(layer) + ", 1)");
+    for (const int step : {50, 100})
+      Execute("INSERT INTO measurement (series_id, step, value) VALUES (" + std::to_string(id) +
+              ", " + std::to_string(step) + ", " + std::to_string(step == 100 ? last : 0.5) + ")");
+  };
+  points(1, "linearity/score", 0, 0.9, 1), points(2, "linearity/score", 1, 0.9999, 1);
+  points(3, "linearity/score_without", 0, 0.25, 1),
+      points(4, "linearity/score_without", 1, 0.125, 1);
+  points(5, "linearity/score", 0, 0.75, 2);
+  const Ran r = Plumb("plot linearity --db r.db");
+  ASSERT_EQ(r.code, 0) << r.err;
+  EXPECT_THAT(r.out, HasSubstr("linearity/score, pretrain"));
+  EXPECT_THAT(r.out, HasSubstr("base: with residual\n"
+                               "      1   0.500 0.99990\n"
+                               "      0   0.500   0.900\n"
+                               "  layer      50     100  (step)\n"));
+  EXPECT_THAT(r.out, HasSubstr("base: without residual\n      1   0.500   0.125\n"));
+  EXPECT_THAT(Plumb("plot linearity --db r.db --stage probes -o csv").out,
+              HasSubstr("base,with residual,0,100,1,0.75,0.75,0.75\n"));
+  EXPECT_THAT(Plumb("plot linearity --db r.db --series adjusted").err, HasSubstr("no linearity"));
+  EXPECT_THAT(Plumb("plot linearity --db r.db --series scor").err,
+              HasSubstr("did you mean score?"));
+  EXPECT_THAT(Plumb("plot linearity --db r.db --stage late").err, HasSubstr("pretrain, probes"));
+}
+
 TEST_F(RecordsTest, PaintersPutTheBaselineFirst) {
   int idx = 0;
   const auto add = [&](const std::string& variant, int start, int repeat, int seed, double value) {

@@ -89,7 +89,9 @@ TEST(StageSettings, WhatMustBeGivenAndWhatSeveralSaySaysSo) {
               HasSubstr("variants: expected a list of 1 to 256"));
   EXPECT_THAT(Errors("painters", {{"variants", {"skip", "skip"}}}),
               HasSubstr("variants[1]: \"skip\" is there twice"));
-  EXPECT_THAT(Errors("linearity", json::object()), HasSubstr("no settings are known"));
+  EXPECT_THAT(Errors("distil", json::object()), HasSubstr("no settings are known"));
+  EXPECT_THAT(Errors("linearity", {{"fit", "val"}}),
+              HasSubstr("score: is what the maps are fitted on"));
   EXPECT_THAT(Errors("evaluate", 3), HasSubstr("expected a map of settings"));
 }
 

@@ -370,14 +370,6 @@ f.yaml:13:18: expected a number (64, 1e-3, 300k, 5%), got "many"
                    ^)~");
 }
 
-TEST(Plan, WordsOfLaterVersionsSayWhatToDoInstead) {
-  const std::string errors =
-      Errors(With("stages: {base: {linearity: {}}}\n"));
-  for (const char* part : {"stage kind linearity: not supported yet"}) {
-    EXPECT_NE(errors.find(part), std::string::npos) << part << "\n" << errors;
-  }
-}
-
 struct Bad {
   const char* yaml;     // after kTrial
   const char* message;  // what the answer must say

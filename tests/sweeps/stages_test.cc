@@ -197,7 +197,7 @@ TEST(Stages, WhatCannotBeSaysWhatToWrite) {
            {"{x: {external: {trainer: \"a b\"}}}", "the name of a trainer is"},
            {"{x: {external: {trainer: a, with: [1]}}}", "with: expected a map"},
            {"{a: {evalute: {}}}", "unknown kind of stage \"evalute\"; did you mean evaluate?"},
-           {"{a: {prune: {}}}", "stage kind prune: not supported yet"},
+           {"{a: {prune: {order: size}}}", "order: unknown word \"size\"; known are score"},
            {"{a: {evaluate: 3}}", "expected a map of settings"},
            {"{\"a b\": {evaluate: {}}}", "the name of a stage is"},
            {"{a: {evaluate: {tokens: }}}", "tokens has no value"},

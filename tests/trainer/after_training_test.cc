@@ -213,6 +213,107 @@ TEST_F(AfterTraining, FinetuneLearnsATaskThatCanBeLearnt) {
   EXPECT_THAT(After(s, "finetune", settings).cause, HasSubstr("not the file"));
 }
 
+class Pruned : public AfterTraining {
+ protected:
+  spec::TrialSpec Deep() {
+    spec::TrialSpec s = Spec(0.01, 1, 40);
+    s.model.n_layers = 3;
+    EXPECT_TRUE(spec::Resolve(&s).empty());
+    return s;
+  }
+  spec::ModelSpec OneLayer() {
+    spec::TrialSpec s = Spec();
+    s.model.n_layers = 1;
+    EXPECT_TRUE(spec::Resolve(&s).empty());
+    return s.model;
+  }
+  // Without what is timed.
+  static json Record(const Told& t, const std::string& method, int64_t removed) {
+    json r = One(t, "prune", method, removed);
+    r.erase("tokens_per_second");
+    return r;
+  }
+};
+
+TEST_F(Pruned, LeavingALayerOutIsWhatPaintersMeasureAndTheOrderIsTheOneAskedFor) {
+  const spec::TrialSpec s = Deep();
+  const Told t = After(s, "prune", {{"methods", {"remove"}}, {"order", "loss"}});
+  ASSERT_EQ(t.outcome, RowOutcome::kSucceeded) << t.cause;
+  const Told skips =
+      After(s, "painters", {{"variants", {"skip_one"}}, {"start_layers", {0, 1, 2}}});
+  std::map<double, int64_t> by_loss;
+  for (const auto& [key, text] : skips.records) {
+    const json r = json::parse(text);
+    if (r["variant"] == "skip_one") by_loss[r["loss"].get<double>()] = r["start_layer"];
+  }
+  ASSERT_EQ(by_loss.size(), 3u);
+  const json one = Record(t, "remove", 1), two = Record(t, "remove", 2);
+  EXPECT_EQ(one["loss"].get<double>(), by_loss.begin()->first);
+  EXPECT_EQ(one["removed"], json({by_loss.begin()->second}));
+  EXPECT_EQ(two["removed"][1], std::next(by_loss.begin())->second);
+  EXPECT_NEAR(Record(t, "none", 0)["loss"].get<double>(), training_.at("val/loss", 40), 1e-6);
+  EXPECT_FALSE(t.records.contains({"prune", "remove", 3}))
+      << "one layer stays unless all are asked for";
+}
+
+TEST_F(Pruned, MapsAreTheBestInSampleAndDistillationComesNearerToTheWholeModel) {
+  const spec::TrialSpec s = Deep();
+  json settings = {{"order", "random"},   {"distil_steps", 100}, {"distil_lr", 3e-5},
+                   {"distil_windows", 6}, {"fit_tokens", 96},    {"layers", 3}};
+  Told t;
+  for (int64_t seed = 0;;
+       ++seed) {  // the last layer first: what its map gets wrong is all that is wrong
+    ASSERT_LT(seed, 40);
+    settings["seed"] = seed;
+    t = After(s, "prune", settings);
+    ASSERT_EQ(t.outcome, RowOutcome::kSucceeded) << t.cause;
+    if (Record(t, "remove", 1)["removed"] == json({2})) break;
+  }
+  for (int64_t l = 0; l < 3; ++l) {
+    const json layer = One(t, "prune_layer", "layer", l);
+    EXPECT_LE(layer["map_error"].get<double>(), layer["identity_error"].get<double>());
+    EXPECT_GT(layer["map_error"].get<double>(), 0);
+  }
+  const json last = One(t, "prune_layer", "layer", 2);
+  const double left = (1 - last["score"].get<double>()) / 3;
+  EXPECT_NEAR(Record(t, "replace", 1)["stream_error"].get<double>(), left, 1e-4 * left);
+  EXPECT_NEAR(Record(t, "remove", 1)["stream_error"].get<double>(),
+              left * last["identity_error"].get<double>() / last["map_error"].get<double>(),
+              1e-4 * left * last["identity_error"].get<double>() / last["map_error"].get<double>());
+  for (int64_t n = 1; n <= 3; ++n) {
+    const json removed = Record(t, "remove", n), replaced = Record(t, "replace", n),
+               distilled = Record(t, "distil", n);
+    EXPECT_LE(distilled["stream_error"].get<double>(), replaced["stream_error"].get<double>()) << n;
+    if (n > 1)
+      EXPECT_LT(distilled["stream_error"].get<double>(), replaced["stream_error"].get<double>())
+          << n;
+    EXPECT_EQ(removed["removed"], distilled["removed"]);
+    const int64_t d = s.model.d_model, all = Record(t, "none", 0)["parameters"];
+    const int64_t block =
+        spec::CountParameters(Spec().model).total - spec::CountParameters(OneLayer()).total;
+    EXPECT_EQ(removed["parameters"].get<int64_t>(), all - n * block);
+    EXPECT_EQ(replaced["parameters"].get<int64_t>(), all - n * block + n * d * (d + 1));
+    EXPECT_EQ(
+        replaced["flops_per_token"].get<int64_t>() - removed["flops_per_token"].get<int64_t>(),
+        n * 2 * d * d);
+  }
+  // Twice the same, and what is trained is a copy.
+  EXPECT_EQ(Record(t, "distil", 2), Record(After(s, "prune", settings), "distil", 2));
+  settings["distil_what"] = "everything";
+  const Told everything = After(s, "prune", settings);
+  ASSERT_EQ(everything.outcome, RowOutcome::kSucceeded) << everything.cause;
+  EXPECT_EQ(Record(everything, "replace", 2), Record(t, "replace", 2));
+  EXPECT_NE(Record(everything, "distil", 2)["stream_error"],
+            Record(t, "distil", 2)["stream_error"]);
+}
+
+TEST_F(Pruned, RefusesModelsWhoseLayersNeedEachOther) {
+  spec::TrialSpec s = Spec();
+  s.model.n_layers = 1;
+  ASSERT_TRUE(spec::Resolve(&s).empty());
+  EXPECT_THAT(After(s, "prune", json::object()).cause, HasSubstr("none to spare"));
+}
+
 TEST_F(AfterTraining, TasksAreAnsweredByWhatTheModelHasSeen) {
   const std::string path = work_ / "choices.jsonl";
   std::ofstream out(path);

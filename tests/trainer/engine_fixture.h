@@ -85,7 +85,8 @@ inline std::map<std::tuple<std::string, int64_t, int64_t>, double> Joined(const 
                                                                           int64_t cut) {
   auto out = Results(first);
   out.merge(Results(second));
-  const std::vector<std::string> log = LogSeries();
+  std::vector<std::string> log = LogSeries();
+  for (const std::string& name : PenaltySeries(s)) log.push_back(name);
   std::erase_if(out, [&](const auto& p) {
     const auto& [name, layer, step] = p.first;
     return step == cut && !IsEvalStep(s, cut) &&

@@ -35,6 +35,12 @@ struct Context {
   }
 };
 
+// The residual stream as it now is, for a caller who wants it.
+inline void KeepState(const Context& c, const at::Tensor& x) {
+  if (c.extras == nullptr || !c.extras->want_states) return;
+  c.extras->states.push_back(c.extras->graph_of_states ? x : x.detach());
+}
+
 // Of the given kind, by the parameters under `name`. x [K, M, d]; kind none: x itself.
 at::Tensor Norm(const Context& c, const at::Tensor& x, const std::string& name,
                 spec::NormKind kind);

@@ -33,6 +33,7 @@ class RoutedStack {
       Tensor p;  // [B, L + 1]
       const std::vector<int64_t> choice = Choose(x, s, &p);
       x = Apply(x, choice, p, &routes);
+      KeepState(c_, x.reshape(stream->x.sizes()));
       for (int64_t b = 0; b < c_.B; ++b) {
         routes[b].path.push_back(choice[b] - 1);
         if (!p.defined()) continue;

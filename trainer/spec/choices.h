@@ -151,6 +151,11 @@ struct Choices<DeviceKind> {
   static constexpr const char* kNames[] = {"cpu", "cuda"};
 };
 
+template <>
+struct Choices<LayerReduction> {
+  static constexpr const char* kNames[] = {"mean", "sum", "elements"};
+};
+
 template <typename E>
 const char* Name(E v) {
   return Choices<E>::kNames[static_cast<int>(v)];

@@ -134,9 +134,14 @@ int64_t PredictedPeakBytes(const TrialSpec& s, int64_t rows) {
   // What finds no room among what training gave back comes on top.
   const double largest = kPass * std::max(v, Gated(m.mlp) ? 2 * ff : ff);
   const double over = largest > training ? training + largest : 0;
+  // What a measurement of linearity holds: moments and maps, and all states of a pass.
+  const auto moves = static_cast<double>(Routed(m) ? m.router.steps : m.n_layers);
+  const double looking = s.linearity.every > 0 ? 8 * d * d * (3 * moves + 24) +
+                                                     2048 * d * (4 * (moves + 2) + 8 * (moves + 6))
+                                               : 0;
   const double row = 16.0 * static_cast<double>(LayoutOf(m).row_size);
   const double drawn = 4.0 * static_cast<double>(LayoutOf(m).row_size);
-  const double at_work = std::max({drawn, training, evaluating, over});
+  const double at_work = std::max({drawn, training, evaluating, over, looking});
   const double process = kProcess + static_cast<double>(rows) * row + at_work;
   return static_cast<int64_t>(std::min(static_cast<double>(s.train.ranks) * process, 9e18));
 }

@@ -77,6 +77,18 @@ std::vector<Field> Fields(TrialSpec& s) {
   t.Real("train.z_loss", tr.z_loss, 0, 10,
          {"times the squared log-sum-exp of the logits, added to the training loss", "", kResult,
           kRow});
+  t.Real("train.layer_cosine", tr.layer_cosine, 0, 1e6,
+         {"times the sum over neighbouring layers of 1 - cos(h, h'), added to the training loss",
+          "", kResult, kRow});
+  t.Real("train.layer_mse", tr.layer_mse, 0, 1e6,
+         {"times the sum over neighbouring layers of |h - h'|^2, added to the training loss", "",
+          kResult, kRow});
+  t.Choice("train.layer_reduction", tr.layer_reduction,
+           {"of layer_cosine and layer_mse: mean over tokens, their sum, or elements: mean over "
+            "tokens and, of the squares, over the width too"});
+  t.Flag("train.layer_embedding", tr.layer_embedding,
+         {"layer_cosine, layer_mse: the first pair is the embedding and block 0's output; false: "
+          "the outputs of blocks 0 and 1"});
   t.Real("train.grad_clip", tr.grad_clip, 0, 1e9,
          {"largest global gradient norm of the trial; 0: no clipping", "", kResult, kRow});
   t.Real("train.divergence_factor", tr.divergence_factor, 0, 1e9,
@@ -95,6 +107,14 @@ std::vector<Field> Fields(TrialSpec& s) {
             {"per split at the end; 0: the whole split", "tokens"});
   t.Integer("eval.train_tokens", s.eval.train_tokens, 0, kMaxInteger,
             {"size of the fixed subset of train that is evaluated; 0: none", "tokens"});
+  t.Integer("linearity.every", s.linearity.every, 0, 1e12,
+            {"measure how linear each layer is every so many steps, and at the last; 0: never",
+             "steps", kResult, kRow});
+  t.Integer("linearity.tokens", s.linearity.tokens, 0, kMaxInteger,
+            {"of the tune split, to fit linear maps on; 0: 50 d_model", "tokens", kResult, kRow});
+  t.Integer("linearity.score_tokens", s.linearity.score_tokens, 0, kMaxInteger,
+            {"of the val split, to score them on; 0: a quarter of those to fit on", "tokens",
+             kResult, kRow});
   t.Integer("seed.init", s.seed.init, 0, kMaxInteger,
             {"seed of the initial weights, hashed with each parameter's name", "", kResult, kRow});
   t.Integer("seed.data", s.seed.data, 0, kMaxInteger,

@@ -44,6 +44,8 @@ std::vector<std::string> Components(const TrialSpec& s) {
   add(Routed(m), "router");
   add(!s.data.mix.empty() || !s.data.phases.empty(), "mixture");
   add(s.train.objective == Objective::kMlm, "mlm");
+  add(Penalised(s.train), "layer_penalty");
+  add(s.linearity.every > 0, "linearity");
   if (s.train.optimizer != OptimizerKind::kAdamW) out.push_back(Name(s.train.optimizer));
   return out;
 }
@@ -241,6 +243,7 @@ std::string PrefixKey(const TrialSpec& resolved) {
   s.train.log_every = fresh.train.log_every;
   // Its sequence length stays: models have room for it.
   s.eval = {.seq_len = s.eval.seq_len};
+  s.linearity = {};
   return Sha256Hex(json{{"prefix", Canonical(s, With::kResultOnly)},
                         {"semantics", Semantics(resolved)},
                         {"threads", s.execution.threads},

@@ -249,6 +249,8 @@ void ResolveTraining(TrialSpec& s, Errors& e) {
                              " (batch_tokens / seq_len); give one of " + fits +
                              ", or another train.batch_tokens");
   }
+  e.If(Penalised(t) && !t.layer_embedding && (Routed(m) ? m.router.steps : m.n_layers) < 2,
+       "train.layer_embedding", "without the embedding one layer has no neighbour; true");
   const int budgets = (t.steps > 0) + (t.tokens > 0) + (t.flops > 0) + (t.epochs > 0);
   if (budgets != 1) {
     e.Add("train", std::string(budgets == 0 ? "no budget: give one of " : "give only one of ") +
@@ -414,6 +416,9 @@ void DropUnread(TrialSpec& s) {
   train(!momentum, &TrainSpec::momentum);
   train(t.schedule == ScheduleKind::kConstant, &TrainSpec::final_lr_fraction);
   train(t.schedule != ScheduleKind::kWsd, &TrainSpec::decay_fraction);
+  train(!Penalised(t), &TrainSpec::layer_reduction);
+  train(!Penalised(t), &TrainSpec::layer_embedding);
+  if (s.linearity.every == 0) s.linearity = defaults.linearity;
 }
 
 }  // namespace

@@ -99,6 +99,19 @@ const std::vector<StageKind>& Registry() {
                     Integer("from_position", "0", 0, 1 << 20,
                             "Score each text from here on, as a router with prefix pooling does"),
                     Flag("routes", "Record every text's way through a routed model")}},
+      {.name = "linearity",
+       .from = {Leaves::kModel},
+       .settings =
+           {Choice("fit", "\"tune\"", kSplits, "What the linear maps are fitted on"),
+            Choice("score", "\"val\"", kSplits, "What they are scored on: other documents"),
+            Integer("tokens", "0", 0, kAny, "To fit on, at most; 0: 50 for each of d_model"),
+            Integer("score_tokens", "0", 0, kAny,
+                    "To score on, at most; 0: a quarter of those to fit on"),
+            Integer("from_position", "0", 0, 1 << 20,
+                    "Leave out the positions of each text before it"),
+            Integer("twonn_points", "2048", 0, 4096,
+                    "Of each layer, for its intrinsic dimension (TwoNN); 0: not asked for"),
+            Flag("logit_lens", "What each layer says by the final norm and the head")}},
       {.name = "task",
        .from = {Leaves::kModel},
        .settings = {Choice("format", "", kTaskFormats,
@@ -117,6 +130,28 @@ const std::vector<StageKind>& Registry() {
                         "context", "0", 0,
                         1 << 20, "Longest text in tokens; its beginning is cut. 0: data.seq_len"),
                     Flag("bos", "Begin each text as a document does; the harness does not")}},
+      {.name = "prune",
+       .from = {Leaves::kModel},
+       .settings =
+           {Choice("methods", "[\"remove\",\"replace\",\"distil\"]",
+                   {"remove", "replace", "distil"},
+                   "The layer is left out; its least-squares map runs in its place; those maps are "
+                   "trained to follow the whole model",
+                   Many::kList),
+            Choice("order", "\"score\"", {"score", "score_without", "rho", "loss", "random"},
+                   "Which layer goes first: the most linear, the one that moves the stream least, "
+                   "the one whose loss changes least, or any"),
+            Integer("seed", "0", 0, kAny, "Of a random order"),
+            Integer("layers", "0", 0, 4096, "To take away at most; 0: all but one"),
+            Choice("fit", "\"tune\"", kSplits, "What maps are fitted and distilled on"),
+            Integer("fit_tokens", "0", 0, kAny, "Of it, at most; 0: 50 for each of d_model"),
+            Choice("split", "\"val\"", kSplits, "What is scored"),
+            Integer("tokens", "0", 0, kAny, "Of it, at most; 0: all"),
+            Choice("distil_what", "\"maps\"", {"maps", "everything"},
+                   "What is trained: the maps alone, or the other layers too"),
+            Integer("distil_steps", "100", 1, 1e6, "Updates for each number of layers"),
+            Integer("distil_windows", "8", 1, 65536, "Texts of eval.seq_len tokens in an update"),
+            Number("distil_lr", "0.0001", 0, 10, "Of Adam, falling to 0 by a line")}},
       {.name = "external",
        .first = true,
        .from = {Leaves::kModel, Leaves::kFiles, Leaves::kNothing},
@@ -365,6 +400,10 @@ class Read {
     if (kind == "probe" && full_["top_k"] == 0 && full_["generate"].is_null() &&
         full_["attention"] == false)
       Wrong("", "nothing to probe: give top_k, generate or attention");
+    if (kind == "linearity" && full_["fit"] == full_["score"])
+      Wrong("score",
+            "is what the maps are fitted on: name another split, whose documents they have "
+            "not seen");
     if (kind == "noop" && !ReadBowl(full_["bowl"].get<std::string>()))
       Wrong("bowl", "expected numeric fields and values above 0, as \"train.lr = 0.003\"");
     if (kind != "external") return;
@@ -428,11 +467,6 @@ const StageKind* FindStageKind(const std::string& kind) {
     if (k.name == kind) return &k;
   }
   return nullptr;
-}
-
-const std::vector<std::string>& PlannedStageKinds() {
-  static const std::vector<std::string> kPlanned = {"linearity", "prune", "replace", "distil"};
-  return kPlanned;
 }
 
 namespace {

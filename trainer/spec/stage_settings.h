@@ -52,8 +52,6 @@ struct StageKind {
 // Every kind that a sweep file may name, "pretrain" first.
 const std::vector<StageKind>& StageKindTable();
 const StageKind* FindStageKind(const std::string& kind);  // nullptr for an unknown one
-// Kinds of later versions: an error that names one says so.
-const std::vector<std::string>& PlannedStageKinds();
 
 // Why a stage of this kind cannot follow one of that kind; "" where it can. Both are known kinds;
 // `parent` and `parent_kind` are of the stage that it would follow.

@@ -57,6 +57,7 @@ enum class Objective { kCausal, kMlm };
 enum class OptimizerKind { kAdamW, kAdam, kSgd, kAdafactor, kMuon };
 enum class ScheduleKind { kConstant, kCosine, kWsd, kLinear };
 enum class DeviceKind { kCpu, kCuda };
+enum class LayerReduction { kMean, kSum, kElements };
 
 // Seed 000: at each of `steps` steps a router picks, per text, one of the L blocks or none.
 struct RouterSpec {
@@ -199,7 +200,12 @@ struct TrainSpec {
   double adam_eps = 1e-8;
   double momentum = 0.95;  // sgd, muon
   double z_loss = 0;       // + z_loss * (log sum exp of the logits)^2 per scored token
-  double grad_clip = 1.0;  // global norm per trial; 0: none
+  // Added to the training loss, over neighbouring states h, h' of the residual stream:
+  double layer_cosine = 0;                                 // + layer_cosine * sum (1 - cos(h, h'))
+  double layer_mse = 0;                                    // + layer_mse * sum |h - h'|^2
+  LayerReduction layer_reduction = LayerReduction::kMean;  // over tokens; pairs are summed
+  bool layer_embedding = true;  // the first pair is the embedding's and block 0's
+  double grad_clip = 1.0;       // global norm per trial; 0: none
   double divergence_factor =
       3.0;  // a smoothed loss above factor * (loss at the start) is divergence; 0: only non-finite
   int64_t log_every = 10;  // steps between points of train/loss
@@ -211,6 +217,14 @@ struct EvalSpec {
   int64_t tokens = 16384;    // per split and evaluation, evenly spread windows; 0: the whole split
   int64_t final_tokens = 0;  // tune, val and test at the end; 0: the whole split
   int64_t train_tokens = 16384;  // the fixed subset of train, at each evaluation
+};
+
+// How linear the moves of the residual stream are, measured while it is trained
+// (docs/linearity.md).
+struct LinearitySpec {
+  int64_t every = 0;         // steps, and at the last; 0: never
+  int64_t tokens = 0;        // to fit on; 0: 50 d_model
+  int64_t score_tokens = 0;  // of other documents; 0: a quarter of those to fit on
 };
 
 struct SeedSpec {
@@ -249,6 +263,7 @@ struct TrialSpec {
   DataSpec data;
   TrainSpec train;
   EvalSpec eval;
+  LinearitySpec linearity;
   SeedSpec seed;
   InitSpec init;
   NumericsSpec numerics;
@@ -264,6 +279,8 @@ inline bool Gated(MlpKind v) {
   return v == MlpKind::kSwiGlu || v == MlpKind::kGeglu || v == MlpKind::kGegluTanh ||
          v == MlpKind::kReglu || v == MlpKind::kBilinear;
 }
+// A penalty on neighbouring layers is in use.
+inline bool Penalised(const TrainSpec& t) { return t.layer_cosine > 0 || t.layer_mse > 0; }
 // The router is in use.
 inline bool Routed(const ModelSpec& m) { return m.router.gate != RouterGate::kNone; }
 
