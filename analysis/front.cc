@@ -131,7 +131,18 @@ std::string Terminal(const FrontFigure& f, const TerminalOptions& options) {
 
 std::string Svg(const FrontFigure& f) {
   constexpr double kLeft = 90, kTop = 50, kW = 560, kH = 360;
-  SvgPage svg(kLeft + kW + 30, kTop + kH + 80 + 16.0 * static_cast<double>(f.notes.size()));
+  // The cells of the front, by number where they are drawn.
+  constexpr size_t kNamed = 12;
+  std::vector<std::string> named;
+  for (const FrontPoint& p : f.points) {
+    if (!p.on_front || named.size() == kNamed) break;
+    named.push_back(absl::StrCat(named.size() + 1, "  ", p.cell));
+    for (const double v : p.values) absl::StrAppendFormat(&named.back(), "; %.6g", v);
+  }
+  if (static_cast<size_t>(OnFront(f)) > named.size())
+    named.push_back(absl::StrCat("and ", static_cast<size_t>(OnFront(f)) - named.size(), " more"));
+  SvgPage svg(kLeft + kW + 30,
+              kTop + kH + 80 + 16.0 * static_cast<double>(f.notes.size() + named.size()));
   svg.Text(20, 28, f.title, {.size = 16, .bold = true});
   svg.Rect(kLeft, kTop, kW, kH, "none", "#888888", 1);
   const size_t across = f.objectives.size() > 1 ? 1 : 0;
@@ -160,6 +171,13 @@ std::string Svg(const FrontFigure& f) {
       if (!stairs.empty()) stairs.emplace_back(stairs.back().first, py(p.values[0]));
       stairs.emplace_back(px(p.values[1]), py(p.values[0]));
     }
+    // It goes on beyond its ends: what costs more than the dearest of it is beaten by that one.
+    if (!stairs.empty()) {
+      const auto edge = [](bool maximize, double least, double most) { return maximize ? least : most; };
+      stairs.insert(stairs.begin(), {edge(f.maximize[1], kLeft, kLeft + kW), stairs.front().second});
+      stairs.emplace_back(stairs.back().first, edge(f.maximize[0], kTop + kH, kTop));
+    }
+    size_t number = 0;
     for (const bool front : {false, true}) {
       if (front && stairs.size() > 1) svg.Path(stairs, PaletteColor(0), 1.6);
       for (const FrontPoint& p : f.points) {
@@ -167,6 +185,8 @@ std::string Svg(const FrontFigure& f) {
         const double size = front ? 8 : 5;
         svg.Rect(px(p.values[across]) - size / 2, py(p.values[0]) - size / 2, size, size,
                  front ? PaletteColor(0) : "#BBBBBB", "none", 0);
+        if (front && ++number <= kNamed)
+          svg.Text(px(p.values[across]) + 6, py(p.values[0]) - 6, absl::StrCat(number), {.size = 10});
       }
     }
   }
@@ -180,6 +200,7 @@ std::string Svg(const FrontFigure& f) {
                                                                " objectives; two are drawn")
                                                 : ""),
            {.size = 11});
+  for (const std::string& cell : named) svg.Text(kLeft, line += 16, cell, {.size = 11});
   for (const std::string& note : f.notes) svg.Text(kLeft, line += 16, note, {.size = 11});
   return svg.Finish();
 }

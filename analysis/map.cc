@@ -69,16 +69,16 @@ std::string Sentence(const std::vector<CellResult>& cells, const MapReading& r,
     if (r.cells[i].with_best && !r.cells[i].best) ties.push_back(cells[i].name);
   }
   std::string out =
-      absl::StrFormat("Lowest %s: %s at %.4f (n = %d)", metric, best.name,
-                      r.cells[*r.best].value.mean, static_cast<int>(best.values.size()));
+      absl::StrFormat("%s %s: %s at %.4f (n = %d)", r.maximize ? "Highest" : "Lowest", metric,
+                      best.name, r.cells[*r.best].value.mean, static_cast<int>(best.values.size()));
   if (compared == 1) return absl::StrCat(out, "; it is the only comparable cell.");
   if (n < 2 && !r.seed_sd)
     return absl::StrCat(out, "; with one replicate a cell there is no spread, so no ranking.");
   if (ties.empty()) {
     absl::StrAppendFormat(
         &out,
-        "; the other %d cells are worse, each with a %.0f %% interval of the difference above 0.",
-        static_cast<int>(compared - 1), 100 * r.level);
+        "; the other %d cells are worse, each with a %.0f %% interval of the difference %s 0.",
+        static_cast<int>(compared - 1), 100 * r.level, r.maximize ? "below" : "above");
   } else if (static_cast<int64_t>(ties.size()) + 1 == compared) {
     absl::StrAppendFormat(&out,
                           "; none of the other %d cells can be told from it (%.0f %% intervals).",
@@ -94,9 +94,11 @@ std::string Sentence(const std::vector<CellResult>& cells, const MapReading& r,
 
 }  // namespace
 
-MapReading ReadMap(const std::vector<CellResult>& cells, const std::string& metric, double level) {
+MapReading ReadMap(const std::vector<CellResult>& cells, const std::string& metric, double level,
+                   bool maximize) {
   MapReading r;
-  r.level = level;
+  r.level = level, r.maximize = maximize;
+  const auto better = [&](double a, double b) { return maximize ? a > b : a < b; };
   std::vector<std::vector<double>> groups;
   int64_t freedom = 0;
   for (const CellResult& c : cells) {
@@ -110,7 +112,7 @@ MapReading ReadMap(const std::vector<CellResult>& cells, const std::string& metr
   for (size_t i = 0; i < cells.size(); ++i) {
     r.cells.push_back({.value = MeanInterval(Values(cells[i].values), level)});
     if (!cells[i].Comparable()) continue;
-    if (!r.best || r.cells[i].value.mean < r.cells[*r.best].value.mean)
+    if (!r.best || better(r.cells[i].value.mean, r.cells[*r.best].value.mean))
       r.best = static_cast<int64_t>(i);
   }
   if (r.best) {
@@ -120,7 +122,7 @@ MapReading ReadMap(const std::vector<CellResult>& cells, const std::string& metr
         c.best = c.with_best = true;
       } else if (cells[i].Comparable()) {
         c.minus_best = AgainstBest(cells[i], cells[*r.best], r.seed_sd, freedom, level);
-        c.with_best = c.minus_best->low <= 0;
+        c.with_best = maximize ? c.minus_best->high >= 0 : c.minus_best->low <= 0;
       }
     }
   }

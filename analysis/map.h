@@ -1,7 +1,7 @@
 // Reading a map of cells: which is best, which cannot be told from it, and what may be said.
 //
-// The rules (docs/ARCHITECTURE.md, "Statistics"): the value is a lower-is-better score on the test
-// split; a cell with a diverged or unfinished replicate is shown and never compared; comparisons
+// The rules (docs/ARCHITECTURE.md, "Statistics"): the value is a score, lower being better where
+// nothing else is said; a cell with a diverged or unfinished replicate is shown and never compared; comparisons
 // with the best cell are paired by replicate; the standard error is the larger of the paired one
 // and the one that the pooled spread over seeds gives, since two or three replicates can agree by
 // accident; "cannot be told" means that the interval of the difference holds 0.
@@ -58,10 +58,12 @@ struct MapReading {
       seed_sd;  // pooled over cells and controls: the spread of one run over seeds
   std::optional<Noise> noise;
   double level = 0.9;
+  bool maximize = false;  // higher is better
   std::string sentence;  // one, or two short ones; claims no more than the spread carries
 };
 
 // `metric`: the score's name and unit for the sentence, e.g. "test bits per byte".
-MapReading ReadMap(const std::vector<CellResult>& cells, const std::string& metric, double level);
+MapReading ReadMap(const std::vector<CellResult>& cells, const std::string& metric, double level,
+                   bool maximize = false);
 
 }  // namespace plumb::analysis

@@ -70,6 +70,13 @@ std::pair<double, double> Range(const MapFigure& f) {
   return {low, high};
 }
 
+// From 0, the best of all, to 1, the worst.
+double Worse(const MapFigure& f, double value, double low, double high) {
+  if (!(high > low)) return 0;
+  const double t = (value - low) / (high - low);
+  return f.reading.maximize ? 1 - t : t;
+}
+
 std::string Background(double t) {  // grey ramp of the 256-colour cube, better is brighter
   return absl::StrFormat("\x1b[48;5;%dm\x1b[38;5;%dm",
                          237 + static_cast<int>(std::lround(14 * (1 - t))), t < 0.5 ? 16 : 255);
@@ -78,8 +85,8 @@ std::string Background(double t) {  // grey ramp of the 256-colour cube, better 
 std::vector<std::string> Legend(const MapFigure& f) {
   std::vector<std::string> out;
   out.push_back(
-      "* best   ~ cannot be told from the best   mean ± half the range over seeds; lower is "
-      "better");
+      absl::StrCat("* best   ~ cannot be told from the best   mean ± half the range over seeds; ",
+                   f.reading.maximize ? "higher" : "lower", " is better"));
   const MapReading& r = f.reading;
   if (r.seed_sd)
     out.push_back(absl::StrFormat("spread of one run over seeds (pooled sd): %.4f", *r.seed_sd));
@@ -141,7 +148,7 @@ std::string Terminal(const MapFigure& f, const TerminalOptions& options) {
             text = line == 0 ? absl::StrCat(Mark(r), " ", ValueText(c, r), " ", Mark(r)) : count;
           }
           if (!c.values.empty() && c.diverged == 0)
-            t = high > low ? (r.value.mean - low) / (high - low) : 0;
+            t = Worse(f, r.value.mean, low, high);
         }
         text = Centered(text, width);
         if (options.color && t >= 0) text = absl::StrCat(Background(t), text, "\x1b[0m");
@@ -168,8 +175,9 @@ std::string Svg(const MapFigure& f) {
   std::vector<std::string> lines;
   std::vector<std::string> paragraphs = Legend(f);
   paragraphs[0] =
-      "heavy outline: best; thin outline: cannot be told from the best. Mean ± half the range over "
-      "seeds; lower is better";
+      absl::StrCat("heavy outline: best; thin outline: cannot be told from the best. Mean ± half "
+                   "the range over seeds; ",
+                   f.reading.maximize ? "higher" : "lower", " is better");
   paragraphs.insert(paragraphs.begin(), f.reading.sentence);
   const double page = std::max(w, 560.0);
   const size_t per_line = static_cast<size_t>((page - 40) / 5.9);
@@ -189,7 +197,7 @@ std::string Svg(const MapFigure& f) {
       const CellResult& c = f.cells[*i];
       const CellReading& r = f.reading.cells[*i];
       const bool valued = !c.values.empty() && c.diverged == 0;
-      const double t = valued && high > low ? 0.85 * (r.value.mean - low) / (high - low) : 0;
+      const double t = valued ? 0.85 * Worse(f, r.value.mean, low, high) : 0;
       const char* ink = valued && RampIsDark(t) ? "#FFFFFF" : "#222222";
       svg.Rect(x + 3, y + 3, kCellW - 6, kCellH - 6, valued ? RampColor(t) : "#EEEEEE",
                r.best        ? "#D55E00"

@@ -22,10 +22,10 @@ std::string Trouble(const CellResult& c) {
 }
 
 // Cells with diverged runs have a median, never the survivors' mean.
-std::optional<double> Middle(const CellResult& c, const CellReading& r) {
+std::optional<double> Middle(const CellResult& c, const CellReading& r, bool maximize) {
   if (c.values.empty()) return std::nullopt;
   if (c.diverged == 0) return r.value.mean;
-  std::vector<double> v(static_cast<size_t>(c.diverged), INFINITY);
+  std::vector<double> v(static_cast<size_t>(c.diverged), maximize ? -INFINITY : INFINITY);
   for (const auto& [replicate, value] : c.values) v.push_back(value);
   std::sort(v.begin(), v.end());
   const double m = v[v.size() / 2];
@@ -89,7 +89,8 @@ std::string Terminal(const ProfileFigure& f, const TerminalOptions& options) {
     for (size_t k = 0; k < f.lines[i].cells.size(); ++k) {
       const CellResult& c = f.lines[i].cells[k];
       if (std::find(xs.begin(), xs.end(), c.x) == xs.end()) xs.push_back(c.x);
-      if (const auto y = Middle(c, f.lines[i].reading.cells[k])) curve.points.emplace_back(c.x, *y);
+      if (const auto y = Middle(c, f.lines[i].reading.cells[k], f.lines[i].reading.maximize))
+        curve.points.emplace_back(c.x, *y);
     }
     curves.curves.push_back(std::move(curve));
   }
@@ -106,7 +107,7 @@ std::string Terminal(const ProfileFigure& f, const TerminalOptions& options) {
         const CellResult& c = line.cells[k];
         const CellReading& r = line.reading.cells[k];
         if (c.x != x) continue;
-        const auto middle = Middle(c, r);
+        const auto middle = Middle(c, r, line.reading.maximize);
         text = middle ? absl::StrFormat("%.4f", *middle) : "-";
         if (HasInterval(c, r)) absl::StrAppendFormat(&text, " ±%.4f", r.value.mean - r.value.low);
         text += Mark(r);
@@ -134,9 +135,10 @@ std::string Terminal(const ProfileFigure& f, const TerminalOptions& options) {
     absl::StrAppend(&out, text, "\n");
   }
   const double level = f.lines.empty() ? 0.9 : f.lines[0].reading.level;
+  const bool maximize = !f.lines.empty() && f.lines[0].reading.maximize;
   std::vector<std::string> paragraphs = {absl::StrFormat(
-      "± is a %.0f %% t interval over seeds; * the lowest of a line, ~ not to be told from it.",
-      100 * level)};
+      "± is a %.0f %% t interval over seeds; * the %s of a line, ~ not to be told from it.",
+      100 * level, maximize ? "highest" : "lowest")};
   for (std::string& p : Paragraphs(f)) paragraphs.push_back(std::move(p));
   for (const std::string& p : paragraphs) {
     absl::StrAppend(
@@ -152,7 +154,8 @@ std::string Svg(const ProfileFigure& f) {
   for (const ProfileFigure::Line& line : f.lines) {
     for (size_t k = 0; k < line.cells.size(); ++k) {
       const CellReading& r = line.reading.cells[k];
-      if (const auto y = Middle(line.cells[k], r)) scale.Hold(line.cells[k].x, *y);
+      if (const auto y = Middle(line.cells[k], r, line.reading.maximize))
+        scale.Hold(line.cells[k].x, *y);
       if (HasInterval(line.cells[k], r)) {
         scale.Hold(line.cells[k].x, r.value.low);
         scale.Hold(line.cells[k].x, r.value.high);
@@ -162,10 +165,11 @@ std::string Svg(const ProfileFigure& f) {
   const double page = kLeft + kW + 260;
   std::vector<std::string> text;
   const double level = f.lines.empty() ? 0.9 : f.lines[0].reading.level;
+  const bool maximize = !f.lines.empty() && f.lines[0].reading.maximize;
   std::vector<std::string> paragraphs = {absl::StrFormat(
-      "Bars: %.0f %% t intervals over seeds. Filled: lowest of its line, or not to be told from it "
-      "(the lowest is larger). Open: worse.",
-      100 * level)};
+      "Bars: %.0f %% t intervals over seeds. Filled: %s of its line, or not to be told from it "
+      "(the %s is larger). Open: worse.",
+      100 * level, maximize ? "highest" : "lowest", maximize ? "highest" : "lowest")};
   for (std::string& p : Paragraphs(f)) paragraphs.push_back(std::move(p));
   for (const std::string& p : paragraphs) {
     for (std::string& l : Wrapped(p, static_cast<size_t>((page - 40) / 6.0)))
@@ -204,14 +208,14 @@ std::string Svg(const ProfileFigure& f) {
         5 * (static_cast<double>(i) - (static_cast<double>(f.lines.size()) - 1) / 2);
     std::vector<std::pair<double, double>> path;
     for (size_t k = 0; k < line.cells.size(); ++k) {
-      if (const auto y = Middle(line.cells[k], line.reading.cells[k]))
+      if (const auto y = Middle(line.cells[k], line.reading.cells[k], line.reading.maximize))
         path.emplace_back(px(line.cells[k].x) + shift, py(*y));
     }
     svg.Path(path, color, 1.6);
     for (size_t k = 0; k < line.cells.size(); ++k) {
       const CellResult& c = line.cells[k];
       const CellReading& r = line.reading.cells[k];
-      const auto y = Middle(c, r);
+      const auto y = Middle(c, r, line.reading.maximize);
       if (!y) continue;
       const double x = px(c.x) + shift;
       if (HasInterval(c, r)) {

@@ -47,6 +47,8 @@ Json ToJson(const SweepResults& results, const std::string& at, const std::strin
               {"trials", results.trials},
               {"ended", results.ended},
               {"metric", results.series},
+              {"stage", results.stage},
+              {"goal", !results.lower_is_better ? Json() : *results.lower_is_better ? "minimize" : "maximize"},
               {"at", at},
               {"axis", axis},
               {"baseline", c.options.baseline},
@@ -112,11 +114,13 @@ absl::Status HasSeries(store::Database& db, const SweepResults& results) {
       store::Statement any,
       db.Prepare("SELECT 1 FROM sweep_trial st JOIN stage g ON g.trial_id = st.trial_id "
                  "JOIN series s ON s.stage_id = g.id WHERE st.sweep_id = ? AND "
-                 "s.name = ? AND s.layer = -1 LIMIT 1"));
+                 "s.name = ? AND s.layer = -1 AND (?3 = '' OR g.name = coalesce((SELECT value FROM "
+                 "json_each(st.stages_json) WHERE key = ?3), ?3)) LIMIT 1"));
   any.Bind(1, results.id);
   any.Bind(2, results.series);
+  any.Bind(3, results.stage);
   ASSIGN_OR_RETURN(const bool found, any.Step());
-  return found ? absl::OkStatus() : UnknownSeries(db, results.id, results.series);
+  return found ? absl::OkStatus() : UnknownSeries(db, results.id, results.series, results.stage);
 }
 
 std::string AtInWords(const At& at) {
@@ -157,8 +161,8 @@ absl::Status Run(const Context& context, const CompareArgs& args) {
   RETURN_IF_ERROR(HasSeries(db, results));
   ASSIGN_OR_RETURN(const Arms arms, ArmsByAxis(results, args.by, args.baseline));
 
-  const std::string metric = InWords(results.series);
-  const std::string unit = metric.substr(metric.find(' ') + 1);
+  const std::string metric = Words(results);
+  const std::string unit = InWords(results.series).substr(InWords(results.series).find(' ') + 1);
   analysis::CompareFigure figure{
       .title = absl::StrCat("Sweep ", results.id, " ", results.name, ": ", metric, ", ", arms.axis,
                             " against ", arms.baseline),
@@ -171,7 +175,7 @@ absl::Status Run(const Context& context, const CompareArgs& args) {
       .comparison = analysis::Compare(arms.arms,
                                       {.baseline = arms.baseline,
                                        .level = args.level,
-                                       .lower_is_better = LowerIsBetter(results.series)},
+                                       .lower_is_better = results.lower_is_better},
                                       unit)};
   std::vector<std::string>& notes = figure.comparison.notes;
   notes.insert(notes.end(), arms.notes.begin(), arms.notes.end());

@@ -56,7 +56,10 @@ absl::StatusOr<std::vector<PlannedObjective>> Objectives(store::Database& db, in
           near.empty() ? absl::StrCat("there are ", absl::StrJoin(sweeps::MeasureNames(), ", "))
                        : absl::StrCat("did you mean cost/", near, "?")));
     }
-    out.push_back({.metric = metric, .maximize = !LowerIsBetter(metric).value_or(true)});
+    const SeriesName name = ParseSeries(metric);
+    out.push_back({.stage = name.stage,
+                   .metric = name.series,
+                   .maximize = !LowerIsBetter(name.series).value_or(true)});
   }
   if (out.size() < 2)
     return absl::InvalidArgumentError("--of: two objectives at least, as val/loss,cost/flops");
@@ -121,7 +124,10 @@ absl::StatusOr<analysis::FrontFigure> Load(store::Database& db, const PlotArgs& 
       continue;
     }
     ASSIGN_OR_RETURN(const At at, ParseAt(objectives[i].at));
-    ASSIGN_OR_RETURN(const SweepResults results, LoadResults(db, sweep, objectives[i].metric, at));
+    const PlannedObjective& o = objectives[i];
+    ASSIGN_OR_RETURN(const SweepResults results,
+                     LoadResults(db, sweep, absl::StrCat(o.stage, o.stage.empty() ? "" : ":", o.metric),
+                                 at, !o.maximize));
     sweep = results.id;
     out.title = absl::StrCat("Sweep ", results.id, " ", results.name, ": what nothing else beats");
     bool any = false;
@@ -135,13 +141,14 @@ absl::StatusOr<analysis::FrontFigure> Load(store::Database& db, const PlotArgs& 
       if (!mean) left_out.try_emplace(cell.id, absl::StrCat(cell.result.name, ": ", why));
       any |= mean.has_value();
     }
-    if (!any) return UnknownSeries(db, sweep, objectives[i].metric);
+    if (!any) return UnknownSeries(db, sweep, o.metric, o.stage);
   }
   if (sweep == 0 || points.empty())
     return absl::InvalidArgumentError("--of: one objective at least is measured, as val/loss");
   for (const PlannedObjective& o : objectives) {
     const std::string measure = sweeps::CostMeasure(o.metric);
-    out.objectives.push_back(InWords(measure.empty() ? o.metric : measure));
+    out.objectives.push_back(
+        absl::StrCat(o.stage.empty() ? "" : o.stage + ": ", InWords(measure.empty() ? o.metric : measure)));
     out.maximize.push_back(o.maximize);
   }
   for (auto& [id, point] : points) {

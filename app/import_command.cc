@@ -300,8 +300,12 @@ class Source {
         "SELECT name, sweep_yaml, objective, request_id, (SELECT count(*) FROM sweep_trial WHERE "
         "sweep_id = id), (SELECT count(*) FROM sweep_trial x JOIN trial t ON t.id = x.trial_id "
         "WHERE x.sweep_id = sweep.id AND t.state IN ('pending', 'running', 'paused')), user, "
-        "(SELECT origin_json FROM sweep_origin WHERE sweep_id = id) FROM sweep WHERE id = ?",
+        "(SELECT origin_json FROM sweep_origin WHERE sweep_id = id), objective_stage, objective_at, "
+        "objective_goal FROM sweep WHERE id = ?",
         {sweep}, [&](store::Statement& s) {
+          begin.set_objective_stage(s.Text(8));
+          begin.set_objective_at(s.Text(9));
+          begin.set_maximize(s.Text(10) == "maximize");
           begin.set_name(s.Text(0));
           begin.set_sweep_yaml(s.Text(1));
           begin.set_objective(s.Text(2));
@@ -338,13 +342,15 @@ class Source {
              }));
     struct Link {
       int64_t cell, trial, replicate, aa, tune;
+      std::string stages_json;
     };
     std::vector<Link> links;
     RETURN_IF_ERROR(
-        Rows("SELECT cell_id, trial_id, replicate, aa, tune FROM sweep_trial WHERE "
+        Rows("SELECT cell_id, trial_id, replicate, aa, tune, stages_json FROM sweep_trial WHERE "
              "sweep_id = ? ORDER BY idx",
              {sweep}, [&](store::Statement& s) {
-               links.push_back({cell_of[s.Int(0)], s.Int(1), s.Int(2), s.Int(3), s.Int(4)});
+               links.push_back({cell_of[s.Int(0)], s.Int(1), s.Int(2), s.Int(3), s.Int(4),
+                               s.Text(5)});
              }));
     Sender sender(client, begin, names);
     ASSIGN_OR_RETURN(const std::optional<int64_t> from, sender.Begin());
@@ -363,6 +369,13 @@ class Source {
       trial.set_replicate(link.replicate);
       trial.set_aa(link.aa != 0);
       trial.set_tune(link.tune != 0);
+      // {"score": "score-2"}
+      const Json otherwise = Json::parse(link.stages_json, nullptr, false);
+      for (v1::ImportedStage& stage : *trial.mutable_stages()) {
+        for (const auto& [called, name] : otherwise.items()) {
+          if (name == stage.name()) stage.set_called(called);
+        }
+      }
       RETURN_IF_ERROR(sender.Add(std::move(trial), from_cell, fresh));
     }
     return sender.End();

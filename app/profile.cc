@@ -95,9 +95,9 @@ absl::StatusOr<analysis::ProfileFigure> LoadProfile(const SweepResults& results,
   }
 
   analysis::ProfileFigure f{
-      .title = absl::StrCat("Sweep ", results.id, " ", results.name, ": ", InWords(results.series),
+      .title = absl::StrCat("Sweep ", results.id, " ", results.name, ": ", Words(results),
                             results.corpus.empty() ? "" : ", ", results.corpus),
-      .metric = InWords(results.series),
+      .metric = Words(results),
       .x_label = LastWord(x) == "n_layers"  ? "depth (n_layers)"
                  : LastWord(x) == "d_model" ? "width (d_model)"
                                             : LastWord(x)};
@@ -120,7 +120,8 @@ absl::StatusOr<analysis::ProfileFigure> LoadProfile(const SweepResults& results,
   for (analysis::ProfileFigure::Line& line : f.lines) {
     std::stable_sort(line.cells.begin(), line.cells.end(),
                      [](const auto& a, const auto& b) { return a.x < b.x; });
-    line.reading = analysis::ReadMap(line.cells, f.metric, kLevel);
+    line.reading = analysis::ReadMap(line.cells, f.metric, kLevel,
+                                     !results.lower_is_better.value_or(true));
   }
   if (!moving.empty()) {
     std::vector<std::string> words;

@@ -112,7 +112,7 @@ absl::StatusOr<std::map<std::string, whatif::Recording>> ReadRecords(const Recor
   std::map<std::string, const PlannedTrial*> planned;
   for (const PlannedTrial& t : plan.trials) planned[t.key] = &t;
   const std::string series =
-      plan.tune != nullptr ? plan.tune->metric : sweeps::StoppingSeries(plan);
+      plan.tune != nullptr ? plan.tune->metric : sweeps::StoppingBy(plan).metric;
   ASSIGN_OR_RETURN(store::Database db, OpenResults(from.path));
   ASSIGN_OR_RETURN(store::Statement keys,
                    db.Prepare("SELECT st.idx, t.key FROM sweep_trial st JOIN trial t ON t.id = "
@@ -283,6 +283,14 @@ absl::Status Run(const Context& context, const WhatIfArgs& args) {
   ASSIGN_OR_RETURN(yaml, WithCalibration(context, yaml, corpora));
   ASSIGN_OR_RETURN(SweepPlan plan, PlanText(yaml, name, args.data_root, args.assume_tokens));
   RETURN_IF_ERROR(sweeps::NotYetServed(plan));
+  const bool later = !plan.objectives.front().stage.empty() ||
+                     (plan.tune != nullptr && !plan.tune->metric_stage.empty());
+  if (later || plan.objectives.front().maximize || (plan.tune != nullptr && plan.tune->maximize)) {
+    return absl::UnimplementedError(absl::StrCat(
+        "what is played are losses of trainings; ",
+        later ? "the objective is of a later stage" : "more of the objective is better",
+        ". Ask with objective: test/bits_per_byte instead"));
+  }
   if (plan.population != nullptr) {
     return absl::UnimplementedError(
         "a population cannot be simulated: no curve is known of a run whose values change on the "

@@ -207,6 +207,10 @@ int ShowSweep(const Context& context, const SweepArgs& args) {
                                 {"flops_done", s.flops_done()},
                                 {"flops_total", s.flops_total()}};
     j["waits_for"] = WaitsFor(context, s);
+    j["objective"] = {{"stage", s.objective_stage()},
+                      {"metric", s.objective()},
+                      {"at", s.objective_at()},
+                      {"goal", s.maximize() ? "maximize" : "minimize"}};
     j["trials_by_state"] = nlohmann::json::object();
     for (const auto& [state, n] : s.trials_by_state()) j["trials_by_state"][state] = n;
     j["tags"] = std::vector<std::string>(s.tags().begin(), s.tags().end());
@@ -230,6 +234,11 @@ int ShowSweep(const Context& context, const SweepArgs& args) {
                 {"trials", absl::StrCat(s.trials(), " (", Counts(s), ")")},
                 {"steps", absl::StrCat(s.steps_done(), " of ", s.steps_total())},
                 {"FLOPs", absl::StrCat(Scaled(s.flops_done()), " of ", Scaled(s.flops_total()))}};
+  const std::string judged =
+      absl::StrCat(s.objective_stage(), s.objective_stage().empty() ? "" : ": ", s.objective(),
+                   s.objective_at().empty() ? "" : ", ", s.objective_at(),
+                   s.maximize() ? ", more is better" : "");
+  table.rows.push_back({"objective", judged});
   if (const std::string waits = WaitsFor(context, s); !waits.empty())
     table.rows.push_back({"waits for", waits});
   if (!s.tags().empty()) table.rows.push_back({"tags", absl::StrJoin(s.tags(), ", ")});

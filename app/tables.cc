@@ -62,8 +62,10 @@ absl::StatusOr<int64_t> FindSweep(store::Database& db, int64_t sweep) {
 // Points of a trial's series, the last first; of its training where that has them; `step` -1: of
 // all steps. NaN: not finite.
 absl::StatusOr<std::vector<double>> Points(store::Statement& points, int64_t trial,
-                                           const std::string& series, int64_t step, int64_t limit) {
+                                           const std::string& series, const std::string& stage,
+                                           int64_t step, int64_t limit) {
   points.Reset();
+  points.Bind(5, stage);
   points.Bind(1, trial);
   points.Bind(2, series);
   points.Bind(3, step);
@@ -78,9 +80,10 @@ absl::StatusOr<std::vector<double>> Points(store::Statement& points, int64_t tri
 
 // nullopt: too few points, or one of those asked for is not finite.
 absl::StatusOr<std::optional<double>> ValueAt(store::Statement& points, int64_t trial,
-                                              const std::string& series, const At& at) {
+                                              const std::string& series, const std::string& stage,
+                                              const At& at, bool lower_is_better) {
   const bool best = at.kind == At::Kind::kBest, step = at.kind == At::Kind::kStep;
-  ASSIGN_OR_RETURN(std::vector<double> v, Points(points, trial, series, step ? at.k : -1,
+  ASSIGN_OR_RETURN(std::vector<double> v, Points(points, trial, series, stage, step ? at.k : -1,
                                                  best   ? -1
                                                  : step ? 1
                                                         : at.k));
@@ -91,8 +94,8 @@ absl::StatusOr<std::optional<double>> ValueAt(store::Statement& points, int64_t 
   if (best) {
     std::erase_if(v, [](double x) { return std::isnan(x); });
     if (v.empty()) return std::nullopt;
-    return LowerIsBetter(series).value_or(true) ? *std::min_element(v.begin(), v.end())
-                                                : *std::max_element(v.begin(), v.end());
+    return lower_is_better ? *std::min_element(v.begin(), v.end())
+                           : *std::max_element(v.begin(), v.end());
   }
   double sum = 0;
   for (double x : v) sum += x;
@@ -178,12 +181,25 @@ absl::StatusOr<At> ParseAt(const std::string& text) {
       absl::StrCat("--at ", text, ": one of last, best, 'mean_last(5)', 'step 1000'"));
 }
 
-absl::Status UnknownSeries(store::Database& db, int64_t sweep, const std::string& series) {
+SeriesName ParseSeries(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  if (colon == std::string::npos) return {.series = text};
+  return {.stage = text.substr(0, colon), .series = text.substr(colon + 1)};
+}
+
+std::string Words(const SweepResults& results) {
+  return (results.stage.empty() ? "" : results.stage + ": ") + InWords(results.series);
+}
+
+absl::Status UnknownSeries(store::Database& db, int64_t sweep, const std::string& series,
+                           const std::string& stage) {
   ASSIGN_OR_RETURN(
       store::Statement names,
       db.Prepare(
-          "SELECT DISTINCT series FROM v_curve WHERE sweep_id = ? AND layer = -1 ORDER BY 1"));
+          "SELECT DISTINCT series FROM v_curve WHERE sweep_id = ?1 AND layer = -1 AND (?2 = '' OR "
+          "stage = ?2) ORDER BY 1"));
   names.Bind(1, sweep);
+  names.Bind(2, stage);
   std::vector<std::string> all;
   for (;;) {
     ASSIGN_OR_RETURN(const bool more, names.Step());
@@ -193,7 +209,8 @@ absl::Status UnknownSeries(store::Database& db, int64_t sweep, const std::string
   const std::string near = Nearest(series, all);
   std::string list;
   for (const std::string& s : all) absl::StrAppend(&list, list.empty() ? "" : ", ", s);
-  return absl::NotFoundError(absl::StrCat("sweep ", sweep, " has no points of ", series, "; ",
+  return absl::NotFoundError(absl::StrCat("sweep ", sweep, " has no points of ", series,
+                                          stage.empty() ? "" : " in a stage " + stage, "; ",
                                           !near.empty() ? absl::StrCat("did you mean ", near, "?")
                                           : all.empty() ? std::string("nothing is measured yet")
                                                         : absl::StrCat("there are ", list)));
@@ -208,18 +225,33 @@ std::string InWords(const std::string& series) {
 }
 
 absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
-                                         const std::string& series, const At& at) {
+                                         const std::string& series, std::optional<At> asked,
+                                         std::optional<bool> lower_is_better) {
   SweepResults out;
   ASSIGN_OR_RETURN(out.id, FindSweep(db, sweep));
   ASSIGN_OR_RETURN(store::Statement head,
                    db.Prepare("SELECT name, state, objective, trials - (SELECT count(*) FROM "
-                              "sweep_trial WHERE sweep_id = sweep.id AND tune = 1) FROM sweep "
-                              "WHERE id = ?"));
+                              "sweep_trial WHERE sweep_id = sweep.id AND tune = 1), objective_stage, "
+                              "objective_at, objective_goal FROM sweep WHERE id = ?"));
   head.Bind(1, out.id);
   RETURN_IF_ERROR(head.Step().status());
   out.name = head.Text(0);
   out.state = head.Text(1);
-  out.series = series.empty() ? head.Text(2) : series;
+  const SeriesName named =
+      series.empty() ? SeriesName{head.Text(4), head.Text(2)} : ParseSeries(series);
+  out.series = named.series, out.stage = named.stage;
+  out.is_objective = out.series == head.Text(2) && out.stage == head.Text(4);
+  out.lower_is_better = LowerIsBetter(out.series);
+  if (out.is_objective) {
+    const bool maximize = head.Text(6) == "maximize";
+    // Of an older sweep whose file said no goal the name of the series may say more.
+    if (maximize || !out.stage.empty() || !out.lower_is_better) out.lower_is_better = !maximize;
+  }
+  if (lower_is_better) out.lower_is_better = lower_is_better;
+  At at = asked.value_or(At{});
+  if (!asked && out.is_objective && !head.Text(5).empty()) {
+    ASSIGN_OR_RETURN(at, ParseAt(head.Text(5)));
+  }
   out.trials = head.Int(3);
 
   ASSIGN_OR_RETURN(
@@ -253,33 +285,40 @@ absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
   ASSIGN_OR_RETURN(
       store::Statement rows,
       db.Prepare("SELECT st.cell_id, st.replicate, st.aa, "
-                 "coalesce((SELECT state FROM stage g WHERE g.trial_id = t.id AND "
-                 "g.parent_id IS NULL), t.state), "
+                 "coalesce((SELECT CASE WHEN g.state = 'succeeded' THEN coalesce((SELECT l.state "
+                 "FROM stage l WHERE l.trial_id = t.id AND l.name = st.of_stage), g.state) ELSE "
+                 "g.state END FROM stage g WHERE g.trial_id = t.id AND g.parent_id IS NULL), "
+                 "t.state), "
                  "t.params_total, t.params_non_embedding, "
                  "t.flops, t.corpus, t.tokenizer, "
                  "(SELECT m.value FROM stage g JOIN series s ON s.stage_id = g.id "
                  "JOIN measurement m ON m.series_id = s.id "
                  " WHERE g.trial_id = t.id AND g.kind <> 'timing' AND s.name = ?2 AND "
-                 "s.layer = -1 ORDER BY g.parent_id IS NOT NULL, m.step DESC LIMIT 1), "
+                 "s.layer = -1 AND st.of_stage IN ('', g.name) ORDER BY g.parent_id IS NOT NULL, "
+                 "m.step DESC LIMIT 1), "
                  "(SELECT m.value FROM stage g JOIN series s ON s.stage_id = g.id "
                  "JOIN measurement m ON m.series_id = s.id "
-                 " WHERE g.trial_id = t.id AND g.kind = 'pretrain' AND s.name = "
+                 " WHERE g.trial_id = t.id AND g.parent_id IS NULL AND s.name = "
                  "'time/wall_seconds' ORDER BY m.step DESC LIMIT 1), "
                  "(SELECT m.value FROM stage g JOIN series s ON s.stage_id = g.id "
                  "JOIN measurement m ON m.series_id = s.id "
                  " WHERE g.trial_id = t.id AND s.name = 'timing/solo_tokens_per_s' "
                  "ORDER BY m.step DESC LIMIT 1), t.flops_per_token, t.tokens, "
-                 "t.seed_data, t.id "
-                 "FROM sweep_trial st JOIN trial t ON t.id = st.trial_id WHERE "
+                 "t.seed_data, t.id, st.of_stage "
+                 // As the trial calls it.
+                 "FROM (SELECT *, coalesce((SELECT value FROM json_each(stages_json) WHERE key = "
+                 "?3), ?3) AS of_stage FROM sweep_trial) st "
+                 "JOIN trial t ON t.id = st.trial_id WHERE "
                  "st.sweep_id = ?1 AND st.tune = 0 ORDER BY st.idx"));
   rows.Bind(1, out.id);
   rows.Bind(2, out.series);
+  rows.Bind(3, out.stage);
   ASSIGN_OR_RETURN(
       store::Statement points,
       db.Prepare("SELECT m.value FROM measurement m WHERE m.series_id = (SELECT s.id FROM stage g "
                  "JOIN series s ON s.stage_id = g.id WHERE g.trial_id = ?1 AND "
-                 "g.kind <> 'timing' AND s.name = ?2 AND s.layer = -1 ORDER BY g.parent_id IS NOT "
-                 "NULL, g.id, s.definition_version DESC LIMIT 1) AND ?3 IN (-1, m.step) "
+                 "g.kind <> 'timing' AND s.name = ?2 AND s.layer = -1 AND ?5 IN ('', g.name) ORDER BY "
+                 "g.parent_id IS NOT NULL, g.id, s.definition_version DESC LIMIT 1) AND ?3 IN (-1, m.step) "
                  "ORDER BY m.step DESC LIMIT ?4"));
   std::map<int64_t, std::vector<double>> seconds;
   for (;;) {
@@ -306,7 +345,8 @@ absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
     std::optional<double> result;
     if (state == "succeeded" || (at.kind == At::Kind::kStep && state != "diverged")) {
       if (at.kind != At::Kind::kLast) {
-        ASSIGN_OR_RETURN(result, ValueAt(points, rows.Int(15), out.series, at));
+        ASSIGN_OR_RETURN(result, ValueAt(points, rows.Int(15), out.series, rows.Text(16), at,
+                                         out.lower_is_better.value_or(true)));
       } else if (!rows.IsNull(9)) {
         result = rows.Double(9);
       }
@@ -386,7 +426,7 @@ absl::StatusOr<std::vector<analysis::MapFigure>> MapFigures(const SweepResults& 
     panels[rest].push_back(std::move(cell));
   }
   std::vector<analysis::MapFigure> figures;
-  const std::string metric = InWords(results.series);
+  const std::string metric = Words(results);
   for (auto& [rest, cells] : panels) {
     analysis::MapFigure f{.title = absl::StrCat("Sweep ", results.id, " ", results.name, ": ",
                                                 metric, results.corpus.empty() ? "" : ", ",
@@ -394,7 +434,7 @@ absl::StatusOr<std::vector<analysis::MapFigure>> MapFigures(const SweepResults& 
                           .metric = metric,
                           .x_label = columns.empty() ? "" : AxisLabel(columns),
                           .y_label = rows.empty() ? "" : AxisLabel(rows)};
-    f.reading = analysis::ReadMap(cells, metric, kLevel);
+    f.reading = analysis::ReadMap(cells, metric, kLevel, !results.lower_is_better.value_or(true));
     f.cells = std::move(cells);
     if (results.ended < results.trials) {
       f.notes.push_back(absl::StrCat("Not complete: ", results.ended, " of ", results.trials,
@@ -418,20 +458,26 @@ absl::StatusOr<analysis::CurvesFigure> LoadCurves(store::Database& db,
         absl::StrCat("--x ", request.x, ": not one of steps, tokens, flops"));
   }
   ASSIGN_OR_RETURN(const int64_t sweep, FindSweep(db, request.sweep));
+  const SeriesName name = ParseSeries(request.series);
+  const std::string words =
+      (name.stage.empty() ? "" : name.stage + ": ") + InWords(name.series);
   ASSIGN_OR_RETURN(
       store::Statement rows,
       db.Prepare(absl::StrCat(
           "SELECT cell_id, cell, trial_id, replicate, ", request.x == "steps" ? "step" : request.x,
           ", value, (SELECT is_foreign FROM trial_origin o WHERE o.trial_id = v_curve.trial_id) "
-          "FROM v_curve WHERE sweep_id = ?1 AND series = ?2 AND layer = -1 AND "
+          "FROM v_curve WHERE sweep_id = ?1 AND series = ?2 AND layer = -1 AND (?3 = '' OR stage = "
+          "coalesce((SELECT j.value FROM sweep_trial p, json_each(p.stages_json) j WHERE p.sweep_id "
+          "= ?1 AND p.trial_id = v_curve.trial_id AND j.key = ?3 LIMIT 1), ?3)) AND "
           "aa = 0 AND tune = 0 ORDER BY cell_id, replicate, trial_id, step")));
   rows.Bind(1, sweep);
-  rows.Bind(2, request.series);
-  analysis::CurvesFigure f{.title = absl::StrCat("Sweep ", sweep, ": ", InWords(request.series)),
+  rows.Bind(2, name.series);
+  rows.Bind(3, name.stage);
+  analysis::CurvesFigure f{.title = absl::StrCat("Sweep ", sweep, ": ", words),
                            .x_label = request.x == "steps"    ? "steps"
                                       : request.x == "tokens" ? "training tokens"
                                                               : "training FLOPs",
-                           .y_label = InWords(request.series),
+                           .y_label = words,
                            .log_x = !request.linear};
   int64_t cell = -1, trial = -1;
   int group = -1;
@@ -450,7 +496,7 @@ absl::StatusOr<analysis::CurvesFigure> LoadCurves(store::Database& db,
     }
     f.curves.back().points.emplace_back(rows.Double(4), rows.IsNull(5) ? kNaN : rows.Double(5));
   }
-  if (f.curves.empty()) return UnknownSeries(db, sweep, request.series);
+  if (f.curves.empty()) return UnknownSeries(db, sweep, name.series, name.stage);
   return f;
 }
 

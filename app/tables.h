@@ -17,6 +17,9 @@ namespace plumb::app {
 struct SweepResults {
   int64_t id = 0;
   std::string name, state, series;
+  std::string stage;  // whose series it is, as the sweep calls it; "": the training, or the first that has it
+  bool is_objective = false;            // what the sweep is judged by
+  std::optional<bool> lower_is_better;  // by its goal, or by the series' name
   int64_t trials = 0, ended = 0;  // without those that only tuned
   std::string corpus, tokenizer;  // of its first trial
   struct Cell {
@@ -27,7 +30,7 @@ struct SweepResults {
     struct Run {
       int64_t trial = 0, replicate = 0, seed = 0;  // seed.data
       bool aa = false;
-      std::string state;  // of its training
+      std::string state;  // of its training; where that has succeeded, of the stage whose series it is
       std::optional<double> value;
     };
     std::vector<Run> runs;
@@ -56,12 +59,23 @@ absl::StatusOr<At> ParseAt(const std::string& text);
 // Of accuracies and speeds; nullopt where neither direction is known to be better.
 std::optional<bool> LowerIsBetter(const std::string& series);
 
-// `sweep` 0: the newest. `series` "": the sweep's objective.
+// "val/loss", or of a later stage "score:evaluate/test/loss".
+struct SeriesName {
+  std::string stage, series;
+};
+SeriesName ParseSeries(const std::string& text);
+
+// `sweep` 0: the newest. `series` "": the sweep's objective. `at` none: the objective's own, else
+// the last. `lower_is_better` none: as the sweep or the series' name says.
 absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
-                                         const std::string& series, const At& at = {});
+                                         const std::string& series,
+                                         std::optional<At> at = std::nullopt,
+                                         std::optional<bool> lower_is_better = std::nullopt);
+std::string Words(const SweepResults& results);  // "score: evaluate test loss"
 
 // "no points of val/los; did you mean val/loss?"
-absl::Status UnknownSeries(store::Database& db, int64_t sweep, const std::string& series);
+absl::Status UnknownSeries(store::Database& db, int64_t sweep, const std::string& series,
+                           const std::string& stage = "");
 
 // One map for each setting of the axes that are neither rows nor columns. Axes "" are chosen: depth
 // and width where they vary, else the first two that do; both must be numbers.
@@ -75,7 +89,7 @@ absl::StatusOr<analysis::ProfileFigure> LoadProfile(const SweepResults& results,
 
 struct CurveRequest {
   int64_t sweep = 0;  // 0: the newest
-  std::string series = "val/bits_per_byte";
+  std::string series = "val/bits_per_byte";  // as SeriesName has it
   std::string x = "steps";  // or tokens, flops
   bool linear = false;
 };

@@ -67,8 +67,17 @@ absl::StatusOr<core::AdviseSweep::Addition> Add(const SweepPlan& plan, const cha
 
 absl::StatusOr<std::map<int64_t, Tuning>> ReadTunings(
     const SweepPlan& plan, const std::vector<PlannedTrial>& added, const std::vector<bool>& decided,
-    const std::vector<store::TrialProgress>& trials, store::Results& results) {
+    SweepId sweep, const std::vector<store::TrialProgress>& trials, store::Results& results) {
   std::map<int64_t, Tuning> out;
+  std::map<TrialId, store::NamedStage> later;  // whose series chooses, where it is not the first's
+  if (!plan.tune->metric_stage.empty()) {
+    ASSIGN_OR_RETURN(later, results.Stages(sweep, plan.tune->metric_stage));
+  }
+  const auto judged = [&](const store::TrialProgress& t) -> store::NamedStage {
+    const auto it = later.find(t.trial);
+    if (t.state != StageState::kSucceeded || it == later.end()) return {t.stage, t.state};
+    return it->second;
+  };
   const auto planned = std::ssize(plan.trials);
   const auto of = [&](const store::TrialProgress& t) -> const PlannedTrial& {
     return t.idx < planned ? plan.trials[t.idx] : added.at(t.idx - planned);
@@ -77,16 +86,16 @@ absl::StatusOr<std::map<int64_t, Tuning>> ReadTunings(
     return t.role == TrialRole::kTune && !decided[t.cell];
   };
   for (const store::TrialProgress& t : trials) {
-    if (counts(of(t))) out[of(t).cell].running += !IsTerminal(t.state);
+    if (counts(of(t))) out[of(t).cell].running += !IsTerminal(judged(t).state);
   }
   for (const store::TrialProgress& t : trials) {
     if (!counts(of(t)) || out[of(t).cell].running > 0) continue;
     sweeps::TuneResult result{.values = of(t).tune_values};
-    if (t.state == StageState::kSucceeded) {
-      ASSIGN_OR_RETURN(const auto points, results.Points(t.stage, plan.tune->metric, -1));
+    if (judged(t).state == StageState::kSucceeded) {
+      ASSIGN_OR_RETURN(const auto points, results.Points(judged(t).stage, plan.tune->metric, -1));
       std::vector<double> values;
       for (const store::StepValue& p : points) values.push_back(p.value);
-      result.value = sweeps::ValueAt(plan.tune->metric_at, values);
+      result.value = sweeps::ValueAt(plan.tune->metric_at, values, plan.tune->maximize);
     }
     out[of(t).cell].results.push_back(std::move(result));
   }
@@ -95,7 +104,7 @@ absl::StatusOr<std::map<int64_t, Tuning>> ReadTunings(
 
 // What the cells whose tune trials have ended come to.
 absl::Status Tune(const SweepPlan& plan, const std::vector<PlannedTrial>& added,
-                  const std::vector<AdditionRow>& additions,
+                  const std::vector<AdditionRow>& additions, SweepId sweep,
                   const std::vector<store::TrialProgress>& trials, store::Results& results,
                   core::AdviseSweep* out) {
   std::vector<bool> decided(plan.cells.size());
@@ -103,7 +112,7 @@ absl::Status Tune(const SweepPlan& plan, const std::vector<PlannedTrial>& added,
     const json payload = json::parse(a.payload_json);
     if (payload.at("kind") == kWinner) decided.at(payload.at("cell").get<size_t>()) = true;
   }
-  ASSIGN_OR_RETURN(const auto tunings, ReadTunings(plan, added, decided, trials, results));
+  ASSIGN_OR_RETURN(const auto tunings, ReadTunings(plan, added, decided, sweep, trials, results));
   for (const auto& [cell, tuning] : tunings) {
     if (tuning.running > 0) continue;
     const sweeps::TuneDecision decision = sweeps::ChooseWinner(*plan.tune, tuning.results);
@@ -161,10 +170,10 @@ absl::StatusOr<core::AdviseSweep> Advise(const SweepPlan& plan,
   core::AdviseSweep out{.sweep = sweep};
   ASSIGN_OR_RETURN(const std::vector<store::TrialProgress> trials, results.Progress(sweep));
   if (!contest.empty()) {
-    RETURN_IF_ERROR(contest.Look(trials, results, &out));
-    out.open = contest.IsOn(trials);
+    RETURN_IF_ERROR(contest.Look(sweep, trials, results, &out));
+    out.open = contest.IsOn();
   }
-  if (plan.tune != nullptr) RETURN_IF_ERROR(Tune(plan, added, additions, trials, results, &out));
+  if (plan.tune != nullptr) RETURN_IF_ERROR(Tune(plan, added, additions, sweep, trials, results, &out));
   return out;
 }
 

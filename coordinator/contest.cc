@@ -20,13 +20,14 @@ constexpr int64_t kJoins = 1 << 20;  // of a cell, at most
 Contest::Contest(const sweeps::SweepPlan& plan) {
   if (plan.tune != nullptr && plan.tune->stop) {
     tune_ = static_cast<int>(rules_.size());
-    rules_.push_back({plan.tune->metric, sweeps::Stopping(*plan.tune->stop)});
+    rules_.push_back({{.metric = plan.tune->metric, .maximize = plan.tune->maximize},
+                      sweeps::Stopping(*plan.tune->stop, 1, plan.tune->maximize)});
   }
   if (plan.stop) {
     main_ = static_cast<int>(rules_.size());
     across_ = plan.stop->across_cells;
-    rules_.push_back(
-        {sweeps::StoppingSeries(plan), sweeps::Stopping(*plan.stop, std::ssize(plan.cells))});
+    const sweeps::PlannedObjective by = sweeps::StoppingBy(plan);
+    rules_.push_back({by, sweeps::Stopping(*plan.stop, std::ssize(plan.cells), by.maximize)});
   }
 }
 
@@ -55,8 +56,6 @@ int64_t Contest::UntilOf(int64_t idx) const {
   const Place& p = places_[idx];
   return p.rules < 0 ? -1 : rules_[p.rules].stopping.Of(p.contestant).until_step;
 }
-
-bool Contest::Judges(int64_t idx) const { return places_[idx].rules >= 0; }
 
 void Contest::Take(int64_t idx, int64_t step, std::optional<double> value) {
   Place& p = places_[idx];
@@ -104,34 +103,69 @@ void Contest::Spare(const std::vector<store::TrialProgress>& trials, core::Advis
   }
 }
 
-absl::Status Contest::Look(const std::vector<store::TrialProgress>& trials, store::Results& results,
-                           core::AdviseSweep* out) {
+StageState Contest::StateOf(const store::TrialProgress& t, const Judged& judged) {
+  if (t.state != StageState::kSucceeded) return t.state;
+  const auto it = judged.find(t.trial);
+  return it == judged.end() ? t.state : it->second.state;
+}
+
+absl::Status Contest::LookAt(const store::TrialProgress& t, const Judged& judged,
+                             store::Results& results, core::AdviseSweep* out) {
+  const Place& p = places_[t.idx];
+  const Rules& rules = rules_[p.rules];
+  const auto look = [&](int64_t step, double value) {
+    const auto shown = std::isfinite(value) ? std::optional(value) : std::nullopt;
+    out->looks.push_back({.trial_idx = t.idx, .step = step, .value = shown});
+    Take(t.idx, step, shown);
+  };
+  const double none = std::nan("");
+  const StageState state = StateOf(t, judged);
+  if (!rules.by.stage.empty()) {
+    // What a later stage measured is judged when it has ended, as a value at the training's end.
+    if (!IsTerminal(state)) return absl::OkStatus();
+    std::vector<double> values;
+    const auto it = judged.find(t.trial);
+    if (it != judged.end() && state == StageState::kSucceeded) {
+      ASSIGN_OR_RETURN(const auto points, results.Points(it->second.stage, rules.by.metric, -1));
+      for (const store::StepValue& point : points) values.push_back(point.value);
+    }
+    look(std::max(p.looked + 1, p.steps),
+         sweeps::ValueAt(rules.by.at, values, rules.by.maximize).value_or(none));
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const std::vector<store::StepValue> points,
+                   results.Points(t.stage, rules.by.metric, p.looked));
+  for (const store::StepValue& point : points) {
+    if (rules.stopping.Wants(p.contestant, point.step)) look(point.step, point.value);
+  }
+  if (rules.stopping.Out(p.contestant)) return absl::OkStatus();
+  // Ended without a value at its end: it diverged, failed, was cancelled. Paused without one:
+  // there is no such series, nothing can be said of it, and it goes on.
+  if (IsTerminal(state)) look(std::max(p.looked + 1, p.steps), none);
+  if (state == StageState::kPaused && p.looked < t.until_step) look(t.until_step, none);
+  return absl::OkStatus();
+}
+
+absl::Status Contest::Look(SweepId sweep, const std::vector<store::TrialProgress>& trials,
+                           store::Results& results, core::AdviseSweep* out) {
   out->looks_before = looks_;
+  std::vector<Judged> judged(rules_.size());
+  for (size_t i = 0; i < rules_.size(); ++i) {
+    if (rules_[i].by.stage.empty()) continue;
+    ASSIGN_OR_RETURN(judged[i], results.Stages(sweep, rules_[i].by.stage));
+  }
   for (const store::TrialProgress& t : trials) {
     const Place& p = places_[t.idx];
     if (p.rules < 0 || (t.step == 0 && !IsTerminal(t.state))) continue;
-    const sweeps::Stopping& stopping = rules_[p.rules].stopping;
-    if (stopping.Out(p.contestant)) continue;
-    const auto look = [&](int64_t step, std::optional<double> value) {
-      out->looks.push_back({.trial_idx = t.idx, .step = step, .value = value});
-      Take(t.idx, step, value);
-    };
-    ASSIGN_OR_RETURN(const std::vector<store::StepValue> points,
-                     results.Points(t.stage, rules_[p.rules].series, p.looked));
-    for (const store::StepValue& point : points) {
-      if (!stopping.Wants(p.contestant, point.step)) continue;
-      look(point.step, std::isfinite(point.value) ? std::optional(point.value) : std::nullopt);
-    }
-    if (stopping.Out(p.contestant)) continue;
-    // Ended without a value at its end: it diverged, failed, was cancelled. Paused without one:
-    // there is no such series, nothing can be said of it, and it goes on.
-    if (IsTerminal(t.state)) look(std::max(p.looked + 1, p.steps), std::nullopt);
-    if (t.state == StageState::kPaused && p.looked < t.until_step) look(t.until_step, std::nullopt);
+    if (rules_[p.rules].stopping.Out(p.contestant)) continue;
+    RETURN_IF_ERROR(LookAt(t, judged[p.rules], results, out));
   }
   Spare(trials, out);
+  on_ = false;
   for (const store::TrialProgress& t : trials) {
     const Place& p = places_[t.idx];
-    if (p.rules < 0 || IsTerminal(t.state)) continue;
+    if (p.rules < 0 || IsTerminal(StateOf(t, judged[p.rules]))) continue;
+    on_ |= p.rules == main_;
     const sweeps::Verdict& v = rules_[p.rules].stopping.Of(p.contestant);
     const bool further = t.until_step >= 0 && (v.until_step < 0 || v.until_step > t.until_step);
     if (!v.stop && !further) continue;
@@ -139,13 +173,6 @@ absl::Status Contest::Look(const std::vector<store::TrialProgress>& trials, stor
         {.trial = t.trial, .stop = v.stop, .until_step = v.until_step, .reason = v.reason});
   }
   return absl::OkStatus();
-}
-
-bool Contest::IsOn(const std::vector<store::TrialProgress>& trials) const {
-  for (const store::TrialProgress& t : trials) {
-    if (main_ >= 0 && places_[t.idx].rules == main_ && !IsTerminal(t.state)) return true;
-  }
-  return false;
 }
 
 }  // namespace plumb::coordinator

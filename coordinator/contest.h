@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,21 +24,20 @@ class Contest {
   void Join(const std::vector<sweeps::PlannedTrial>& trials);
   // Where trial `idx` of the sweep is to pause; -1: nowhere.
   int64_t UntilOf(int64_t idx) const;
-  bool Judges(int64_t idx) const;  // a rule stops or promotes that trial
   bool empty() const { return rules_.empty(); }
   int64_t looks() const { return looks_; }
 
   // Looks of the database, in their order.
   absl::Status Take(const std::vector<LookRow>& looks);
   // What the trials have shown since: looks and the verdicts that follow.
-  absl::Status Look(const std::vector<store::TrialProgress>& trials, store::Results& results,
-                    core::AdviseSweep* out);
-  // Whether a trial that the sweep's own rules judge has not ended.
-  bool IsOn(const std::vector<store::TrialProgress>& trials) const;
+  absl::Status Look(SweepId sweep, const std::vector<store::TrialProgress>& trials,
+                    store::Results& results, core::AdviseSweep* out);
+  // Of the last Look: whether a trial that the sweep's own rules judge has not ended.
+  bool IsOn() const { return on_; }
 
  private:
   struct Rules {
-    std::string series;
+    sweeps::PlannedObjective by;
     sweeps::Stopping stopping;
     std::vector<int64_t> trials = {};  // by contestant: its place in the sweep
   };
@@ -47,6 +47,12 @@ class Contest {
     int64_t steps = 0;
     int64_t looked = -1;  // step of its last look
   };
+  // By trial that a later stage of is judged: that stage.
+  using Judged = std::map<TrialId, store::NamedStage>;
+  absl::Status LookAt(const store::TrialProgress& t, const Judged& judged, store::Results& results,
+                      core::AdviseSweep* out);
+  // As what is judged of it stands: the later stage, where there is one and the training has succeeded.
+  static StageState StateOf(const store::TrialProgress& t, const Judged& judged);
   void Take(int64_t idx, int64_t step, std::optional<double> value);
   void Spare(const std::vector<store::TrialProgress>& trials, core::AdviseSweep* out);
 
@@ -56,6 +62,7 @@ class Contest {
   std::vector<Place> places_;  // by trial
   int64_t joins_ = 0;
   int64_t looks_ = 0;
+  bool on_ = false;
 };
 
 }  // namespace plumb::coordinator

@@ -282,6 +282,10 @@ void ToProto(const store::SweepView& v, v1::Sweep* out) {
   out->set_note(v.annotations.note);
   out->set_origin_json(v.row.origin_json);
   out->set_imported(v.row.imported);
+  out->set_objective(v.row.objective);
+  out->set_objective_stage(v.row.objective_stage);
+  out->set_objective_at(v.row.objective_at);
+  out->set_maximize(v.row.maximize);
 }
 
 void ToProto(const store::TrialView& v, v1::Trial* out, TrialParts parts) {

@@ -32,6 +32,15 @@ absl::StatusOr<std::vector<sweeps::PlannedTrial>> Planner::Added(Kept& kept,
     return TrialsOf(kept.plan, addition);
   const std::string yaml = payload.value("yaml", "");
   ASSIGN_OR_RETURN(const sweeps::SweepPlan newer, plan_(yaml, "sweep.yaml"));
+  if (kept.search) {
+    if (newer.search == nullptr || addition.trials != 0)
+      return absl::DataLossError(absl::StrCat("edit \"", addition.name, "\" is of no search"));
+    kept.search->Follow(newer.search);
+    kept.plan.search = newer.search;
+    kept.plan.priority = newer.priority, kept.plan.limits = newer.limits;
+    kept.yaml = yaml;
+    return std::vector<sweeps::PlannedTrial>();
+  }
   ASSIGN_OR_RETURN(sweeps::Extension extension,
                    sweeps::Extend(&kept.plan, kept.added, kept.removed, newer));
   if (std::ssize(extension.added) != addition.trials) {
@@ -96,11 +105,48 @@ void Planner::ExtendFrom(std::shared_ptr<const Extend> request, int tries, Exten
               return;
             }
             out->answer = std::get<core::Extended>(*answer);
+            // Of a search: what is asked for was counted by the older text.
+            desk_->Withdraw(request->sweep);
             done(*out);
           });
         });
         if (!posted) done(absl::UnavailableError("the server is busy or stopping; try again"));
       });
+}
+
+// What is found stays what it is; how many points are looked for may change.
+absl::StatusOr<core::ExtendSweep> Planner::ExtendSearch(const Extend& request,
+                                                        const core::Core::Cursor& at,
+                                                        const Kept& kept,
+                                                        const sweeps::SweepPlan& newer,
+                                                        const std::string& name) {
+  if (kept.plan.search == nullptr || newer.search == nullptr) {
+    return absl::InvalidArgumentError(
+        "search: stays as it is; a copy with another: plumb sweep fork ID");
+  }
+  RETURN_IF_ERROR(sweeps::MayGoOn(kept.yaml, request.yaml, kept.search->taken()));
+  if (kept.search->Ended()) {
+    return absl::FailedPreconditionError(
+        "the search has ended, its suggester had nothing left (or all that it said was refused); "
+        "begin another with prior: of this one");
+  }
+  const auto event_json = json({{"kind", kEdit},
+                                {"yaml", request.yaml},
+                                {"user", request.user},
+                                {"reason", request.reason}});
+  core::ExtendSweep event{.sweep = request.sweep,
+                          .addition = {.name = name,
+                                       .payload_json = event_json.dump(
+                                           -1, ' ', false, json::error_handler_t::replace)},
+                          .additions_before = std::ssize(at.additions),
+                          .open = true,
+                          .more = true,
+                          .user = request.user,
+                          .what = absl::StrCat("the search has ", newer.search->spec().trials,
+                                               " points, it had ", kept.plan.search->spec().trials)};
+  if (!request.reason.empty()) absl::StrAppend(&event.what, "; ", request.reason);
+  if (newer.priority != kept.plan.priority) event.priority = newer.priority;
+  return event;
 }
 
 absl::StatusOr<core::ExtendSweep> Planner::ExtendNow(const Extend& request,
@@ -126,12 +172,8 @@ absl::StatusOr<core::ExtendSweep> Planner::ExtendNow(const Extend& request,
         "a population is not edited: its members are compared as they are. Submit the new text as a "
         "sweep of its own");
   }
-  if (kept->plan.search != nullptr || newer.search != nullptr) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a search is not edited: its points follow from what it finds. Submit the new "
-                     "text as a sweep of its own; with prior: [",
-                     kept->plan.name, "] it begins with what this one has found"));
-  }
+  if (kept->plan.search != nullptr || newer.search != nullptr)
+    return ExtendSearch(request, at, *kept, newer, name);
   RETURN_IF_ERROR(sweeps::MayFollow(kept->yaml, request.yaml));
   sweeps::SweepPlan plan = kept->plan;
   ASSIGN_OR_RETURN(const sweeps::Extension extension,

@@ -5,15 +5,18 @@
 #include <algorithm>
 #include <future>
 #include <limits>
+#include <map>
 #include <set>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "coordinator/convert.h"
 #include "domain/status_macros.h"
+#include "sweeps/sweep_file.h"
 
 namespace plumb::coordinator {
 namespace {
@@ -160,6 +163,56 @@ absl::Status Edits::Annotate(const v1::AnnotateRequest& request, v1::AnnotateRes
   return absl::OkStatus();
 }
 
+namespace {
+
+// Trials that a living sweep's file begins from (init.trial), with that sweep: its plan may have to
+// be made again.
+absl::StatusOr<std::map<int64_t, SweepId>> Sources(store::Reader& reader) {
+  std::map<int64_t, SweepId> out;
+  for (int64_t before = std::numeric_limits<int64_t>::max();;) {
+    ASSIGN_OR_RETURN(const std::vector<store::SweepView> views, reader.Sweeps(before, 500));
+    for (const store::SweepView& v : views) {
+      before = v.row.id.value;
+      if (v.row.state == SweepState::kCompleted || v.row.state == SweepState::kCancelled) continue;
+      ASSIGN_OR_RETURN(const std::string yaml, reader.PresentYaml(v.row.id));
+      if (yaml.find("init") == std::string::npos) continue;
+      std::vector<sweeps::Problem> problems;
+      const sweeps::SweepFile file = sweeps::ReadSweepFile(yaml, &problems);
+      const auto add = [&](const std::string& value) {
+        int64_t id = 0;
+        if (absl::SimpleAtoi(value, &id) && id > 0) out.emplace(id, v.row.id);
+      };
+      const auto of = [&](const sweeps::Overlay& overlay) {
+        const auto it = overlay.values.find("init.trial");
+        if (it != overlay.values.end()) add(it->second);
+      };
+      of(file.trial);
+      for (const sweeps::Variant& variant : file.variants) of(variant.overlay);
+      for (const sweeps::Axis& axis : file.axes) {
+        for (size_t f = 0; f < axis.fields.size(); ++f) {
+          if (axis.fields[f] != "init.trial") continue;
+          for (const auto& point : axis.points) add(point[f]);
+        }
+      }
+    }
+    if (views.size() < 500) return out;
+  }
+}
+
+// "" where none of the trials is one of those.
+std::string WhoBegins(const std::map<int64_t, SweepId>& sources,
+                      const std::vector<TrialId>& trials) {
+  for (const TrialId trial : trials) {
+    const auto it = sources.find(trial.value);
+    if (it == sources.end()) continue;
+    return absl::StrCat("sweep ", it->second.value, ", which has not ended, begins from trial ",
+                        trial.value, " (init.trial)");
+  }
+  return "";
+}
+
+}  // namespace
+
 absl::Status Edits::RemoveSweeps(const v1::RemoveSweepsRequest& request,
                                  v1::RemoveSweepsResponse* response) {
   RETURN_IF_ERROR(CheckUser(request.user()));
@@ -212,6 +265,20 @@ absl::Status Edits::RemoveSweeps(const v1::RemoveSweepsRequest& request,
       if (views.size() < 500) break;
     }
   }
+  ASSIGN_OR_RETURN(const auto sources, Sources(*reader));
+  for (auto it = sweeps.begin(); it != sweeps.end() && !sources.empty();) {
+    ASSIGN_OR_RETURN(const store::RemovalCount one, reader->WhatGoes(std::vector<SweepId>{*it}));
+    const std::string who = WhoBegins(sources, one.trials);
+    if (who.empty()) {
+      ++it;
+    } else if (!request.sweep_ids().empty()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("sweep ", it->value, " stays: ", who, "; end that one first"));
+    } else {
+      out->add_kept(absl::StrCat("sweep ", it->value, " stays: ", who));
+      it = sweeps.erase(it);
+    }
+  }
   ASSIGN_OR_RETURN(const store::RemovalCount count, reader->WhatGoes(sweeps));
   ToProto(count, out);
   for (const SweepId id : sweeps) out->add_sweep_ids(id.value);
@@ -254,6 +321,9 @@ absl::Status Edits::RemoveTrials(const v1::RemoveTrialsRequest& request,
         "another trial began from the checkpoint of one of these, and its curve begins with their "
         "points; remove it first, or together with them (plumb trial show ID names them)");
   }
+  ASSIGN_OR_RETURN(const auto sources, Sources(*reader));
+  if (const std::string who = WhoBegins(sources, ids); !who.empty())
+    return absl::FailedPreconditionError(absl::StrCat(who, "; end that sweep first"));
   ToProto(count, response->mutable_removal());
   if (!request.really()) return absl::OkStatus();
   for (const TrialId id : ids)

@@ -116,6 +116,13 @@ absl::StatusOr<MeasurementBatchPtr> ReadResults(const v1::ImportedStage& s) {
   return MeasurementBatchPtr(std::move(out));
 }
 
+bool IsStage(const std::string& name) {
+  return !name.empty() && name.size() <= 200 &&
+         name.find_first_not_of(
+             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:") ==
+             std::string::npos;
+}
+
 absl::StatusOr<core::ImportTrials::Imported> ReadTrial(const v1::ImportedTrial& t) {
   core::ImportTrials::Imported out{.foreign = t.foreign(), .origin_json = t.origin_json()};
   RETURN_IF_ERROR(Check(t.key().size() == 64, "trials.key: 64 hexadecimal digits"));
@@ -147,6 +154,9 @@ absl::StatusOr<core::ImportTrials::Imported> ReadTrial(const v1::ImportedTrial& 
     RETURN_IF_ERROR(Check(!s.name().empty() && s.name().size() <= 200 && s.kind().size() <= 200 &&
                               names.insert(s.name()).second,
                           "stages.name: 1 to 200 bytes, once in a trial"));
+    RETURN_IF_ERROR(Check(s.called().empty() || IsStage(s.called()),
+                          "stages.called: the name of a stage"));
+    out.called.push_back(s.called().empty() ? s.name() : s.called());
     RETURN_IF_ERROR(CheckObject(s.settings_json(), "stages.settings_json"));
     RETURN_IF_ERROR(Check(s.reason().size() <= 4096, "stages.reason: at most 4,096 bytes"));
     out.trial.stages.push_back({.name = s.name(),
@@ -214,6 +224,9 @@ absl::Status Edits::ImportSweep(const v1::ImportSweepRequest& request,
                         "request_id must have 1 to 200 bytes"));
   RETURN_IF_ERROR(Check(IsWord(request.name(), "-_."), "name: 1 to 64 letters, digits, - _ ."));
   RETURN_IF_ERROR(Check(request.objective().size() <= 200, "objective: at most 200 bytes"));
+  RETURN_IF_ERROR(Check(request.objective_stage().empty() || IsStage(request.objective_stage()),
+                        "objective_stage: the name of a stage"));
+  RETURN_IF_ERROR(Check(request.objective_at().size() <= 40, "objective_at: at most 40 bytes"));
   RETURN_IF_ERROR(Check(request.sweep_yaml().size() <= kMaxText, "sweep_yaml: at most 1 MiB"));
   RETURN_IF_ERROR(CheckObject(request.origin_json(), "origin_json"));
   RETURN_IF_ERROR(
@@ -240,6 +253,11 @@ absl::Status Edits::ImportSweep(const v1::ImportSweepRequest& request,
                                                       request.sweep_yaml())),
                                                   .sweep_yaml = request.sweep_yaml(),
                                                   .objective = request.objective(),
+                                                  .objective_stage = request.objective_stage(),
+                                                  .objective_at = request.objective_at().empty()
+                                                                      ? "last"
+                                                                      : request.objective_at(),
+                                                  .maximize = request.maximize(),
                                                   .trials = request.trials(),
                                                   .user = request.user(),
                                                   .imported = true,

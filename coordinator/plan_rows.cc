@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "sweeps/trials.h"
 #include "sweeps/tuning.h"
 #include "trainer/spec/cost.h"
 #include "trainer/spec/parse.h"
@@ -132,12 +133,6 @@ core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan,
                          .axes_json = cell.axes_json.empty() ? "{}" : cell.axes_json,
                          .flags_json = nlohmann::json(cell.flags).dump()});
   }
-  const bool reports_last = std::all_of(plan.objectives.begin(), plan.objectives.end(),
-                                        [](const auto& o) { return o.at == "last"; });
-  const auto by_last = [&](const sweeps::PlannedTrial& t) {
-    const bool tunes = t.role == sweeps::TrialRole::kTune && plan.tune != nullptr;
-    return tunes ? plan.tune->metric_at == "last" : reports_last;
-  };
   auto trials = std::make_shared<std::vector<core::NewTrial>>();
   const std::string labels = absl::StrJoin(plan.labels, ",");
   for (int64_t i = from; i < end; ++i) {
@@ -147,9 +142,7 @@ core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan,
     root.until_step = trial.own ? trial.until_step : contest.UntilOf(i);
     root.branch_stage = StageId{trial.branch_stage};
     root.branch_step = trial.branch_step;
-    // What is judged on its way, or by more than its last value, measures all of its way itself.
-    if (contest.Judges(i) || trial.own || !by_last(trial))
-      root.prefix_key.clear(), root.trunk_step = 0;
+    if (!sweeps::SharesTrunk(plan, trial)) root.prefix_key.clear(), root.trunk_step = 0;
   }
   out.trials = std::move(trials);
   return out;

@@ -75,6 +75,10 @@ class Planner {
   void ExtendFrom(std::shared_ptr<const Extend> request, int tries, ExtendDone done);
   absl::StatusOr<core::ExtendSweep> ExtendNow(const Extend& request, const core::Core::Cursor& at,
                                               Extended* out);
+  absl::StatusOr<core::ExtendSweep> ExtendSearch(const Extend& request,
+                                                 const core::Core::Cursor& at, const Kept& kept,
+                                                 const sweeps::SweepPlan& newer,
+                                                 const std::string& name);
   absl::StatusOr<std::vector<sweeps::PlannedTrial>> Added(Kept& kept, const AdditionRow& addition);
   static std::shared_ptr<Kept> Keep(sweeps::SweepPlan plan, std::string yaml);
   static Contest AllOf(const Kept& kept, const std::vector<AdditionRow>& additions);

@@ -33,7 +33,7 @@ json ToJson(const Fork& f) {
 }  // namespace
 
 PopulationLog::PopulationLog(const sweeps::SweepPlan& plan)
-    : plan_(plan.population), series_(sweeps::StoppingSeries(plan)) {
+    : plan_(plan.population), series_(sweeps::StoppingBy(plan).metric) {
   for (const sweeps::PlannedTrial& t : plan.trials)
     places_.push_back(
         {.member = t.cell, .values = plan_->space->initial()[static_cast<size_t>(t.cell)]});

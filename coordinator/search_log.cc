@@ -29,11 +29,9 @@ std::string KindOf(const AdditionRow& addition) {
 // Of an objective that is to be large the best value is the largest.
 std::optional<double> ValueOf(const sweeps::PlannedObjective& objective,
                               const std::vector<store::StepValue>& points) {
-  const double sign = objective.maximize ? -1 : 1;
   std::vector<double> values;
-  for (const store::StepValue& p : points) values.push_back(sign * p.value);
-  const std::optional<double> value = sweeps::ValueAt(objective.at, values);
-  return value ? std::optional(sign * *value) : std::nullopt;
+  for (const store::StepValue& p : points) values.push_back(p.value);
+  return sweeps::ValueAt(objective.at, values, objective.maximize);
 }
 
 }  // namespace
@@ -51,6 +49,12 @@ SearchLog::SearchLog(const sweeps::SweepPlan& plan)
     cell_of_key_[spec::Key(t.config)] = plan.cells[static_cast<size_t>(t.cell)].name;
   }
   taken_ = std::ssize(points_);
+  for (const sweeps::PlannedObjective& o : objectives_) {
+    if (o.stage.empty() || plan.trials.empty()) continue;
+    std::vector<sweeps::PlannedStage> way = plan.trials.front().stages;
+    sweeps::KeepWayTo(o.stage, &way);
+    ways_[o.stage] = std::move(way);
+  }
 }
 
 void SearchLog::Price(const sweeps::PlannedTrial& trial, Point* point) const {
@@ -153,6 +157,10 @@ SearchLog::Answer SearchLog::End(const std::string& why) {
 absl::Status SearchLog::Look(SweepId sweep, store::Reader& reader) {
   if (!priors_read_) RETURN_IF_ERROR(ReadPriors(sweep, reader));
   ASSIGN_OR_RETURN(const std::vector<store::TrialProgress> progress, reader.Progress(sweep));
+  Later later;
+  for (const auto& [name, way] : ways_) {
+    ASSIGN_OR_RETURN(later[name], reader.Stages(sweep, name));
+  }
   for (Point& point : points_) {
     if (point.state == v1::POINT_STATE_REFUSED || point.state == v1::POINT_STATE_FINISHED) continue;
     std::vector<TrialId> trials;
@@ -163,27 +171,45 @@ absl::Status SearchLog::Look(SweepId sweep, store::Reader& reader) {
       roots.push_back(progress[static_cast<size_t>(i)].state);
     }
     point.state = v1::POINT_STATE_RUNNING;
-    if (std::ssize(trials) == point.trials) RETURN_IF_ERROR(Observe(trials, roots, reader, &point));
+    if (std::ssize(trials) == point.trials)
+      RETURN_IF_ERROR(Observe(trials, roots, later, reader, &point));
   }
   return absl::OkStatus();
 }
 
 // The point's state, from the states of its trials' first stages and what they measured.
 absl::Status SearchLog::Observe(const std::vector<TrialId>& trials,
-                                const std::vector<StageState>& roots, store::Reader& reader,
-                                Point* point) const {
+                                const std::vector<StageState>& roots, const Later& later,
+                                store::Reader& reader, Point* point) const {
   bool cancelled = false, failed = false;
   for (const StageState s : roots) {
     if (!IsTerminal(s)) return absl::OkStatus();
     cancelled |= s == StageState::kCancelled;
     failed |= s != StageState::kSucceeded && s != StageState::kCancelled;
   }
+  for (const sweeps::PlannedObjective& o : objectives_) {
+    if (o.stage.empty() || cancelled || failed) continue;
+    for (const TrialId trial : trials) {
+      const auto it = later.at(o.stage).find(trial);
+      // An earlier sweep's trial may lack it; then nothing is known.
+      if (it == later.at(o.stage).end() || !IsTerminal(it->second.state)) return absl::OkStatus();
+      const StageState s = it->second.state;
+      cancelled |= s == StageState::kCancelled;
+      failed |= s != StageState::kSucceeded && s != StageState::kCancelled;
+    }
+  }
   std::vector<double> sums = point->known;
   for (size_t i = 0; i < objectives_.size() && !cancelled && !failed; ++i) {
     if (!sweeps::CostMeasure(objectives_[i].metric).empty()) continue;
     for (const TrialId trial : trials) {
-      ASSIGN_OR_RETURN(const store::TrialSeries series,
-                       reader.Series(trial, objectives_[i].metric));
+      store::TrialSeries series;
+      if (objectives_[i].stage.empty()) {
+        ASSIGN_OR_RETURN(series, reader.Series(trial, objectives_[i].metric));
+      } else {
+        series.found = true, series.state = StageState::kSucceeded;
+        ASSIGN_OR_RETURN(series.points, reader.Points(later.at(objectives_[i].stage).at(trial).stage,
+                                                      objectives_[i].metric));
+      }
       // A later stage may have it still to say.
       if (!series.found || !IsTerminal(series.state)) {
         ASSIGN_OR_RETURN(const bool live, reader.HasLiveStage(trial));
@@ -203,8 +229,32 @@ absl::Status SearchLog::Observe(const std::vector<TrialId>& trials,
   point->objectives.clear();
   if (point->state != v1::POINT_STATE_FINISHED) return absl::OkStatus();
   point->objectives = std::move(sums);
-  point->objectives[0] += point->penalty;
+  point->objectives[0] += objectives_[0].maximize ? -point->penalty : point->penalty;
   return absl::OkStatus();
+}
+
+absl::StatusOr<SearchLog::Later> SearchLog::LikeOurs(const std::vector<TrialId>& trials,
+                                                     store::Reader& reader) const {
+  Later out;
+  for (const auto& [name, way] : ways_) {
+    auto& of = out[name];
+    for (const TrialId trial : trials) {
+      ASSIGN_OR_RETURN(const store::TrialView view, reader.Trial(trial));
+      const StageRow* at = nullptr;
+      for (const sweeps::PlannedStage& wanted : way) {
+        const StageId parent = at == nullptr ? StageId{} : at->id;
+        const auto next =
+            std::find_if(view.stages.begin(), view.stages.end(), [&](const store::StageView& s) {
+              return s.row.kind == wanted.kind && s.row.parent == parent &&
+                     s.row.settings_json == wanted.settings_json;
+            });
+        at = next == view.stages.end() ? nullptr : &next->row;
+        if (at == nullptr) break;
+      }
+      if (at != nullptr) of[trial] = {at->id, at->state};
+    }
+  }
+  return out;
 }
 
 absl::Status SearchLog::ReadPriors(SweepId sweep, store::Reader& reader) {
@@ -232,7 +282,8 @@ absl::Status SearchLog::ReadPriors(SweepId sweep, store::Reader& reader) {
         continue;
       Point point{.values = *place};
       Price(planned, &point);
-      RETURN_IF_ERROR(Observe(of_cell, states, reader, &point));
+      ASSIGN_OR_RETURN(const Later later, LikeOurs(of_cell, reader));
+      RETURN_IF_ERROR(Observe(of_cell, states, later, reader, &point));
       if (point.state == v1::POINT_STATE_FINISHED || point.state == v1::POINT_STATE_FAILED)
         priors_.push_back(std::move(point));
     }
@@ -305,8 +356,9 @@ v1::SuggestionRequest SearchLog::Request(SweepId sweep, int64_t count) const {
   }
   for (size_t i = 0; i < objectives_.size(); ++i) {
     std::string name = objectives_[i].metric;
+    if (!objectives_[i].stage.empty()) name = absl::StrCat(objectives_[i].stage, ": ", name);
     for (const sweeps::SearchCost& c : spec().cost)
-      absl::StrAppend(&name, " + ", sweeps::FormatNumber(c.weight), " * log10(", c.measure, ")");
+      absl::StrAppend(&name, objectives_[i].maximize ? " - " : " + ", sweeps::FormatNumber(c.weight), " * log10(", c.measure, ")");
     out.add_objectives()->set_name(name);
     out.mutable_objectives(static_cast<int>(i))->set_maximize(objectives_[i].maximize);
   }

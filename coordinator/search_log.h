@@ -51,6 +51,10 @@ class SearchLog {
   bool Ended() const { return ended_; }
   // More points may come.
   bool IsOpen() const { return !ended_ && taken_ < spec().trials; }
+  int64_t taken() const { return taken_; }
+  int64_t points() const { return spec().trials; }
+  // An edit has given it another number of points; the space is the same.
+  void Follow(std::shared_ptr<sweeps::Search> search) { search_ = std::move(search); }
   int64_t next() const { return static_cast<int64_t>(points_.size()); }
   // The request for so many points, with the whole history; its id follows from the rest.
   v1::SuggestionRequest Request(SweepId sweep, int64_t count) const;
@@ -67,14 +71,19 @@ class SearchLog {
   };
   const sweeps::SearchSpec& spec() const { return search_->spec(); }
   void Price(const sweeps::PlannedTrial& trial, Point* point) const;
+  // Of the later stages that objectives name, by those names: whose they are.
+  using Later = std::map<std::string, std::map<TrialId, store::NamedStage>>;
   absl::Status Observe(const std::vector<TrialId>& trials, const std::vector<StageState>& roots,
-                       store::Reader& reader, Point* point) const;
+                       const Later& later, store::Reader& reader, Point* point) const;
+  // Stages of an earlier sweep's trials that do what those of this sweep do, whatever their names.
+  absl::StatusOr<Later> LikeOurs(const std::vector<TrialId>& trials, store::Reader& reader) const;
   absl::Status ReadPriors(SweepId sweep, store::Reader& reader);
   v1::Observation ToProto(const Point& point, int64_t number) const;
 
   std::shared_ptr<sweeps::Search> search_;
   std::string name_;
   std::vector<sweeps::PlannedObjective> objectives_;
+  std::map<std::string, std::vector<sweeps::PlannedStage>> ways_;  // to the stages they name
   std::vector<Point> points_;
   std::vector<Point> priors_;
   bool priors_read_ = false;

@@ -91,7 +91,9 @@ void Planner::SuggestNow(const v1::ReportSuggestionsRequest& answer, const Sugge
   core::AdviseSweep event{.sweep = taken->sweep, .open = true};
   int64_t next = taken->first;
   if (answer.suggestions_size() > 0) {
-    const auto count = std::min<int64_t>(taken->count, answer.suggestions_size());
+    const SearchLog& log = *plan->second->search;
+    const int64_t count =
+        std::min<int64_t>({taken->count, answer.suggestions_size(), log.points() - log.taken()});
     const std::vector<v1::Suggestion> suggestions(answer.suggestions().begin(),
                                                   answer.suggestions().begin() + count);
     SearchLog::Answer judged = plan->second->search->Judge(suggestions, taken->first);

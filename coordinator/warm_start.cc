@@ -27,9 +27,22 @@ absl::Status FillInits(const std::string& db_path, std::vector<sweeps::PlannedTr
     };
     if (!stages.contains(init.trial)) {
       const absl::StatusOr<store::TrialView> view = reader->Trial(TrialId{init.trial});
-      if (!view.ok()) return wrong(view.status().message());
+      if (!view.ok() && !absl::IsNotFound(view.status())) return wrong(view.status().message());
+      if (!view.ok()) {
+        // Removed since; those that began from it know what of.
+        ASSIGN_OR_RETURN(const std::string config, reader->ConfigBegunFrom(TrialId{init.trial}));
+        spec::TrialSpec begun;
+        if (config.empty() || !spec::ParseResolved(config, &begun).empty())
+          return wrong(view.status().message());
+        stages[init.trial].checkpoint_path = begun.init.checkpoint;
+        stages[init.trial].checkpoint_digest = begun.init.digest;
+        specs[init.trial] = std::move(begun);  // of the same tensors
+      }
+    }
+    if (!stages.contains(init.trial)) {
+      ASSIGN_OR_RETURN(const store::TrialView view, reader->Trial(TrialId{init.trial}));
       StageRow training;
-      for (const store::StageView& s : view->stages) {
+      for (const store::StageView& s : view.stages) {
         if (s.row.kind == "pretrain" && !s.row.parent) training = s.row;
       }
       if (!training.id) return wrong("trial ", init.trial, " trains nothing");
@@ -38,7 +51,7 @@ absl::Status FillInits(const std::string& db_path, std::vector<sweeps::PlannedTr
             "the training of trial ", init.trial, " is ", Name(training.state),
             ", so its last checkpoint is not known; submit the sweep when it has succeeded");
       }
-      if (const auto errors = spec::ParseResolved(view->row.config_json, &specs[init.trial]);
+      if (const auto errors = spec::ParseResolved(view.row.config_json, &specs[init.trial]);
           !errors.empty())
         return wrong("trial ", init.trial, ": ", spec::Format(errors));
       stages[init.trial] = std::move(training);

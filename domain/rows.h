@@ -25,7 +25,10 @@ struct SweepRow {
   std::string request_hash;  // of what was asked, so that a reused request_id with another payload
                              // is noticed
   std::string sweep_yaml;
-  std::string objective;
+  std::string objective;         // series
+  std::string objective_stage;   // of a trial, as the sweep's file calls it; "": its first with it
+  std::string objective_at = "last";
+  bool maximize = false;         // else less of the objective is better
   int64_t trials = 0;  // planned, shared ones included
   int64_t cursor = 0;  // trials materialised
   int64_t create_time_us = 0;
@@ -104,6 +107,8 @@ struct SweepTrialRow {
   int64_t aa = 0;
   int64_t shared = 0;
   int64_t tune = 0;  // 1: it chooses a nuisance value; conclusions are not drawn from it
+  // Stages that the trial calls otherwise than the sweep's file: {"score": "score-2"}.
+  std::string stages_json = "{}";
 };
 
 struct StageRow {

@@ -65,8 +65,9 @@ absl::Status Store::Put(const InsertSweep& c) {
   ASSIGN_OR_RETURN(
       Statement * s,
       Cached("INSERT INTO sweep (id, name, state, request_id, request_hash, sweep_yaml, objective, "
-             "trials, cursor, create_time_us, user, priority, paused, open) "
-             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+             "trials, cursor, create_time_us, user, priority, paused, open, objective_stage, "
+             "objective_at, objective_goal) "
+             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
   const SweepRow& r = c.row;
   s->Bind(1, r.id.value)
       .Bind(2, r.name)
@@ -79,6 +80,8 @@ absl::Status Store::Put(const InsertSweep& c) {
       .Bind(9, r.cursor)
       .Bind(10, r.create_time_us);
   s->Bind(11, r.user).Bind(12, r.priority).Bind(13, int64_t{r.paused}).Bind(14, int64_t{r.open});
+  s->Bind(15, r.objective_stage).Bind(16, r.objective_at);
+  s->Bind(17, r.maximize ? "maximize" : "minimize");
   RETURN_IF_ERROR(s->Run());
   if (r.origin_json.empty()) return absl::OkStatus();
   ASSIGN_OR_RETURN(
@@ -166,12 +169,12 @@ absl::Status Store::Put(const InsertSweepTrial& c) {
   ASSIGN_OR_RETURN(
       Statement * s,
       Cached(
-          "INSERT INTO sweep_trial (sweep_id, idx, cell_id, trial_id, replicate, aa, shared, tune) "
-          "VALUES (?1, ?2, (SELECT id FROM cell WHERE sweep_id = ?1 AND idx = ?3), ?4, ?5, "
-          "?6, ?7, ?8)"));
+          "INSERT INTO sweep_trial (sweep_id, idx, cell_id, trial_id, replicate, aa, shared, tune, "
+          "stages_json) VALUES (?1, ?2, (SELECT id FROM cell WHERE sweep_id = ?1 AND idx = ?3), ?4, "
+          "?5, ?6, ?7, ?8, ?9)"));
   const SweepTrialRow& r = c.row;
   s->Bind(1, r.sweep.value).Bind(2, r.idx).Bind(3, r.cell_idx).Bind(4, r.trial.value);
-  return s->Bind(5, r.replicate).Bind(6, r.aa).Bind(7, r.shared).Bind(8, r.tune).Run();
+  return s->Bind(5, r.replicate).Bind(6, r.aa).Bind(7, r.shared).Bind(8, r.tune).Bind(9, r.stages_json).Run();
 }
 
 absl::Status Store::Put(const InsertStage& c) {

@@ -56,7 +56,8 @@ absl::StatusOr<ClusterSnapshot> Store::Load() {
       db_,
       "SELECT id, name, state, request_id, request_hash, objective, trials, cursor, "
       "create_time_us, end_time_us, user, priority, paused, open, "
-      "coalesce((SELECT imported FROM sweep_origin WHERE sweep_id = id), 0) FROM sweep ORDER BY id",
+      "coalesce((SELECT imported FROM sweep_origin WHERE sweep_id = id), 0), objective_stage, "
+      "objective_at, objective_goal FROM sweep ORDER BY id",
       [&](Statement& s) {
         out.sweeps.push_back({.id = SweepId{s.Int(0)},
                               .name = s.Text(1),
@@ -64,6 +65,9 @@ absl::StatusOr<ClusterSnapshot> Store::Load() {
                               .request_id = s.Text(3),
                               .request_hash = s.Text(4),
                               .objective = s.Text(5),
+                              .objective_stage = s.Text(15),
+                              .objective_at = s.Text(16),
+                              .maximize = s.Text(17) == "maximize",
                               .trials = s.Int(6),
                               .cursor = s.Int(7),
                               .create_time_us = s.Int(8),

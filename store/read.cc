@@ -12,7 +12,7 @@ namespace {
 
 constexpr char kSweepColumns[] =
     "id, name, state, request_id, request_hash, objective, trials, cursor, create_time_us, "
-    "end_time_us, user, priority, paused";
+    "end_time_us, user, priority, paused, objective_stage, objective_at, objective_goal";
 
 SweepRow ReadSweep(const Statement& s) {
   return {.id = SweepId{s.Int(0)},
@@ -21,6 +21,9 @@ SweepRow ReadSweep(const Statement& s) {
           .request_id = s.Text(3),
           .request_hash = s.Text(4),
           .objective = s.Text(5),
+          .objective_stage = s.Text(13),
+          .objective_at = s.Text(14),
+          .maximize = s.Text(15) == "maximize",
           .trials = s.Int(6),
           .cursor = s.Int(7),
           .create_time_us = s.Int(8),
@@ -34,10 +37,17 @@ constexpr char kTrialSelect[] =
     "SELECT st.sweep_id, st.idx, st.trial_id, st.replicate, st.aa, st.shared, st.tune, st.cell_id, "
     "c.idx, "
     "c.name, c.axes_json, "
-    "c.flags_json, sw.objective FROM sweep_trial st JOIN cell c ON c.id = st.cell_id JOIN sweep sw "
+    "c.flags_json, sw.objective, "
+    // As the trial calls it.
+    "coalesce((SELECT value FROM json_each(st.stages_json) WHERE key = sw.objective_stage), "
+    "sw.objective_stage) FROM sweep_trial st JOIN cell c ON c.id = st.cell_id JOIN sweep sw "
     "ON sw.id = st.sweep_id ";
 
-TrialView ReadView(const Statement& s, std::string* objective) {
+struct Judged {
+  std::string series, stage;  // stage "": its first that has the series
+};
+
+TrialView ReadView(const Statement& s, Judged* objective) {
   TrialView v;
   v.link = ReadLink(s);
   v.cell_id = s.Int(7);
@@ -47,7 +57,7 @@ TrialView ReadView(const Statement& s, std::string* objective) {
             .name = s.Text(9),
             .axes_json = s.Text(10),
             .flags_json = s.Text(11)};
-  *objective = s.Text(12);
+  *objective = {s.Text(12), s.Text(13)};
   return v;
 }
 
@@ -164,9 +174,11 @@ absl::StatusOr<std::vector<TrialView>> Reader::Trials(SweepId sweep, const std::
                           "ORDER BY st.idx LIMIT ?4")));
   s->Bind(1, sweep.value).Bind(2, from_idx).Bind(3, state).Bind(4, limit).Bind(5, tag);
   std::vector<TrialView> out;
-  std::string objective;
-  RETURN_IF_ERROR(Rows(*s, [&](Statement& row) { out.push_back(ReadView(row, &objective)); }));
-  for (TrialView& view : out) RETURN_IF_ERROR(Fill(view, objective));
+  std::vector<Judged> by;
+  RETURN_IF_ERROR(
+      Rows(*s, [&](Statement& row) { out.push_back(ReadView(row, &by.emplace_back())); }));
+  for (size_t i = 0; i < out.size(); ++i)
+    RETURN_IF_ERROR(Fill(out[i], by[i].series, by[i].stage));
   return out;
 }
 
@@ -177,12 +189,12 @@ absl::StatusOr<TrialView> Reader::Trial(TrialId trial) {
                           "WHERE st.trial_id = ? ORDER BY st.sweep_id DESC, st.idx LIMIT 1")));
   s->Bind(1, trial.value);
   std::optional<TrialView> out;
-  std::string objective;
-  RETURN_IF_ERROR(Rows(*s, [&](Statement& row) { out = ReadView(row, &objective); }));
+  Judged by;
+  RETURN_IF_ERROR(Rows(*s, [&](Statement& row) { out = ReadView(row, &by); }));
   if (!out)
     return absl::NotFoundError(
         absl::StrCat("no trial ", trial.value, "; `plumb trial list` shows them"));
-  RETURN_IF_ERROR(Fill(*out, objective));
+  RETURN_IF_ERROR(Fill(*out, by.series, by.stage));
   for (StageView& stage : out->stages) {
     std::string columns = "a.";  // the worker table has columns of the same names
     for (const char* c = kAttemptColumns; *c != 0; ++c) {
@@ -203,7 +215,7 @@ absl::StatusOr<TrialView> Reader::Trial(TrialId trial) {
   return *std::move(out);
 }
 
-absl::Status Reader::Fill(TrialView& v, const std::string& objective) {
+absl::Status Reader::Fill(TrialView& v, const std::string& objective, const std::string& stage) {
   const TrialId id = v.link.trial;
   {
     ASSIGN_OR_RETURN(Statement * s,
@@ -238,19 +250,20 @@ absl::Status Reader::Fill(TrialView& v, const std::string& objective) {
     s->Bind(1, id.value);
     RETURN_IF_ERROR(Rows(*s, [&](Statement& row) { v.worker = row.Text(0); }));
   }
-  ASSIGN_OR_RETURN(v.objective, LastValue(id, objective));
+  ASSIGN_OR_RETURN(v.objective, LastValue(id, objective, stage));
   ASSIGN_OR_RETURN(v.train_loss, LastValue(id, "train/loss"));
   ASSIGN_OR_RETURN(v.tokens_per_s, LastValue(id, "train/tokens_per_s"));
   return absl::OkStatus();
 }
 
-absl::StatusOr<double> Reader::LastValue(TrialId trial, const std::string& series) {
+absl::StatusOr<double> Reader::LastValue(TrialId trial, const std::string& series,
+                                         const std::string& stage) {
   ASSIGN_OR_RETURN(Statement * s,
                    Cached("SELECT m.value FROM stage g JOIN series s ON s.stage_id = g.id AND "
                           "s.name = ?2 AND s.layer = -1 "
                           "JOIN measurement m ON m.series_id = s.id WHERE g.trial_id = ?1 "
-                          "ORDER BY g.id, s.definition_version DESC, m.step DESC LIMIT 1"));
-  s->Bind(1, trial.value).Bind(2, series);
+                          "AND (?3 = '' OR g.name = ?3) ORDER BY g.id, s.definition_version DESC, m.step DESC LIMIT 1"));
+  s->Bind(1, trial.value).Bind(2, series).Bind(3, stage);
   double out = std::numeric_limits<double>::quiet_NaN();
   RETURN_IF_ERROR(Rows(*s, [&](Statement& row) {
     if (!row.IsNull(0)) out = row.Double(0);
@@ -290,6 +303,23 @@ absl::StatusOr<std::vector<StepValue>> Reader::Points(StageId stage, const std::
   RETURN_IF_ERROR(Rows(*s, [&](Statement& row) {
     out.push_back(
         {row.Int(0), row.IsNull(1) ? std::numeric_limits<double>::quiet_NaN() : row.Double(1)});
+  }));
+  return out;
+}
+
+absl::StatusOr<std::map<TrialId, NamedStage>> Reader::Stages(SweepId sweep,
+                                                             const std::string& name) {
+  ASSIGN_OR_RETURN(
+      Statement * s,
+      Cached("SELECT st.trial_id, g.id, g.state FROM sweep_trial st JOIN stage g ON g.trial_id = "
+             "st.trial_id AND g.name = coalesce((SELECT value FROM json_each(st.stages_json) WHERE "
+             "key = ?2), ?2) WHERE st.sweep_id = ?1"));
+  s->Bind(1, sweep.value).Bind(2, name);
+  std::map<TrialId, NamedStage> out;
+  RETURN_IF_ERROR(Rows(*s, [&](Statement& row) {
+    out[TrialId{row.Int(0)}] = {
+        .stage = StageId{row.Int(1)},
+        .state = StageStateFromName(row.Text(2)).value_or(StageState::kPending)};
   }));
   return out;
 }

@@ -60,6 +60,11 @@ struct TrialProgress {
   int64_t until_step = -1;
   int64_t checkpoint_step = -1;
 };
+// The stage of a trial that its sweep's file calls by some name, whatever the trial calls it.
+struct NamedStage {
+  StageId stage;
+  StageState state = StageState::kPending;
+};
 struct StepValue {
   int64_t step = 0;
   double value = 0;  // NaN: not finite
@@ -106,6 +111,9 @@ class Results {
  public:
   virtual ~Results() = default;
   virtual absl::StatusOr<std::vector<TrialProgress>> Progress(SweepId sweep) = 0;  // by idx
+  // By trial that has one: the stage that the sweep's file calls `name`.
+  virtual absl::StatusOr<std::map<TrialId, NamedStage>> Stages(SweepId sweep,
+                                                               const std::string& name) = 0;
   // Of the stage's series that is of no layer, in step order.
   virtual absl::StatusOr<std::vector<StepValue>> Points(StageId stage, const std::string& series,
                                                         int64_t after_step) = 0;
@@ -149,6 +157,8 @@ class Reader : public Results {
   };
   absl::StatusOr<std::map<std::string, Held>> FindByKey(const std::vector<std::string>& keys);
   absl::StatusOr<std::vector<TrialProgress>> Progress(SweepId sweep) override;
+  absl::StatusOr<std::map<TrialId, NamedStage>> Stages(SweepId sweep,
+                                                       const std::string& name) override;
   absl::StatusOr<std::vector<StepValue>> Points(StageId stage, const std::string& series,
                                                 int64_t after_step = -1) override;
   absl::StatusOr<std::vector<LookRow>> Looks(SweepId sweep);  // by seq
@@ -157,16 +167,19 @@ class Reader : public Results {
   absl::StatusOr<bool> HasLiveStage(TrialId trial);
   // Neither A/A members nor trials that tune; by cell and replicate.
   absl::StatusOr<std::vector<CellTrial>> CellTrials(SweepId sweep);
+  // The config of a trial that began with that one's weights; "": none did.
+  absl::StatusOr<std::string> ConfigBegunFrom(TrialId source);
   // The newest sweep of that name with an id below `before`; none: there is none.
   absl::StatusOr<SweepId> SweepByName(const std::string& name, SweepId before);
 
  private:
   explicit Reader(Database db) : db_(std::move(db)) {}
   absl::Status Fill(SweepView& view);
-  absl::Status Fill(TrialView& view, const std::string& objective);
+  absl::Status Fill(TrialView& view, const std::string& objective, const std::string& stage);
   absl::Status Spare(RemovalCount* out);
   absl::Status Count(RemovalCount* out);
-  absl::StatusOr<double> LastValue(TrialId trial, const std::string& series);
+  absl::StatusOr<double> LastValue(TrialId trial, const std::string& series,
+                                   const std::string& stage = "");  // "": its first with it
   absl::StatusOr<Statement*> Cached(const std::string& sql);
 
   Database db_;

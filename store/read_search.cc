@@ -65,6 +65,16 @@ absl::StatusOr<std::vector<CellTrial>> Reader::CellTrials(SweepId sweep) {
   return out;
 }
 
+absl::StatusOr<std::string> Reader::ConfigBegunFrom(TrialId source) {
+  ASSIGN_OR_RETURN(Statement * s,
+                   Cached("SELECT config_json FROM trial WHERE config_json LIKE '%\"init\":%' "
+                          "AND json_extract(config_json, '$.init.trial') = ? ORDER BY id LIMIT 1"));
+  s->Bind(1, source.value);
+  std::string out;
+  RETURN_IF_ERROR(Rows(*s, [&](Statement& row) { out = row.Text(0); }));
+  return out;
+}
+
 absl::StatusOr<SweepId> Reader::SweepByName(const std::string& name, SweepId before) {
   ASSIGN_OR_RETURN(
       Statement * s,

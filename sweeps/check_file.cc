@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "absl/strings/str_cat.h"
@@ -9,6 +10,7 @@
 #include "sweeps/population.h"
 #include "sweeps/search.h"
 #include "sweeps/sobol.h"
+#include "sweeps/tuning.h"
 
 namespace plumb::sweeps {
 namespace {
@@ -28,9 +30,10 @@ class Checker {
     Variants();
     Computed();
     Conditions();
-    Tuning();
-    Matches();
     Objectives();
+    Tuning();
+    StopsByAStage();
+    Matches();
     for (size_t v = 0; v < std::max<size_t>(1, file_.variants.size()); ++v) Budgets(v);
     Solved();
     NeedsPrices();
@@ -156,15 +159,138 @@ class Checker {
     // Tuning reads a split of its own, so that conclusions stay on seeds and text that tuned
     // nothing.
     const PlannedObjective& first = file_.objectives.front();
-    if (file_.tune->metric.empty())
-      file_.tune->metric = "tune" + first.metric.substr(first.metric.find('/'));
-    if (file_.tune->metric_at.empty()) file_.tune->metric_at = first.at;
+    Tune& tune = *file_.tune;
+    if (!tune.says_at) tune.by.at = first.at;
+    if (tune.by.stage == file_.stage_name) tune.by.stage.clear();
+    if (tune.by.metric.empty()) {
+      if (!tune.by.stage.empty() && tune.by.stage != first.stage) {
+        return Wrong(tune.by_at, absl::StrCat("which series of stage ", tune.by.stage,
+                                              " chooses a value? Add metric:, as metric: "
+                                              "evaluate/tune/bits_per_byte"));
+      }
+      const PlannedObjective elsewhere = WhileDeciding(first);
+      tune.by.stage = first.stage;
+      tune.by.metric = first.stage.empty() ? "tune" + first.metric.substr(first.metric.find('/'))
+                                           : elsewhere.metric;
+      if (!tune.says_goal) tune.by.maximize = first.maximize;
+      if (tune.by.metric.empty()) {
+        return Wrong(tune.at, absl::StrCat("the test split is for conclusions, and ", first.metric,
+                                           " of stage ", first.stage,
+                                           " is of it; name another series of that stage here: "
+                                           "stage: ",
+                                           first.stage, ", metric: val/accuracy"));
+      }
+    } else if (!tune.says_goal && LastPart(tune.by.metric) == LastPart(first.metric)) {
+      tune.by.maximize = first.maximize;
+    }
+    HasStage(tune.by_at, "tune: ", &tune.by);
+    if (tune.stop && !tune.by.stage.empty()) {
+      Wrong(tune.stop->at,
+            absl::StrCat("rules inside tune: judge trainings on their way, and ", tune.by.metric,
+                         " is there only when stage ", tune.by.stage,
+                         " has run; leave stop out, or tune by what the training measures: "
+                         "metric: tune/loss"));
+    }
+    if (tune.stop && tune.stop->divergence && tune.by.maximize) Diverging(*tune.stop);
+  }
+
+  static std::string LastPart(const std::string& series) {
+    return series.substr(series.rfind('/') + 1);
+  }
+
+  void Diverging(const StopSpec& stop) {
+    Wrong(stop.at,
+          "divergence compares a value with the least that its trial had, and here more is "
+          "better; leave it out");
+  }
+
+  // Whether the objective's stage is there, with a series of that name as far as anybody knows.
+  // The first stage is what no name means too.
+  void HasStage(Position at, const std::string& what, PlannedObjective* objective) {
+    if (objective->stage == file_.stage_name) objective->stage.clear();
+    if (objective->stage.empty()) return;
+    std::vector<std::string> known = {file_.stage_name};
+    const ChildStage* stage = nullptr;
+    std::string several;
+    for (const ChildStage& child : file_.children) {
+      known.push_back(child.name);
+      if (child.name == objective->stage) stage = &child;
+      if (child.name.rfind(objective->stage + ":", 0) == 0 && several.empty()) several = child.name;
+    }
+    if (stage == nullptr && IsBroken(objective->stage.substr(0, objective->stage.find(':')))) return;
+    if (stage == nullptr) {
+      return Wrong(at, absl::StrCat(what, "no stage \"", objective->stage, "\"",
+                                    several.empty()
+                                        ? Suggest(objective->stage, known)
+                                        : absl::StrCat(" but one for each parent; name one, as ",
+                                                       several)));
+    }
+    if (stage->kind == "probe" || stage->kind == "painters") {
+      return Wrong(at, absl::StrCat(what, "a ", stage->kind,
+                                    " leaves records and measures no series; name an evaluate, "
+                                    "finetune or external"));
+    }
+    if (stage->kind == "finetune" && objective->metric != "finetune/mean_accuracy") {
+      return Wrong(at, absl::StrCat(what, "a finetune measures finetune/mean_accuracy, not ",
+                                    objective->metric));
+    }
+    if (stage->kind != "evaluate") return;
+    std::vector<std::string> splits;
+    const auto settings = nlohmann::json::parse(stage->settings_json);  // without what is usual
+    for (const auto& split : settings.value("splits", nlohmann::json::array({"test"})))
+      splits.push_back(split.get<std::string>());
+    const bool there = std::any_of(splits.begin(), splits.end(), [&](const std::string& split) {
+      return objective->metric.rfind("evaluate/" + split + "/", 0) == 0;
+    });
+    if (there) return;
+    std::string series;
+    for (const std::string& split : splits)
+      absl::StrAppend(&series, series.empty() ? "" : ", ", "evaluate/", split, "/…");
+    Wrong(at, absl::StrCat(what, "stage ", stage->name, " measures ", series, ", not ",
+                           objective->metric,
+                           "; what it scores is its setting splits: [tune, test]"));
+  }
+
+  // The file has such an entry and no stage came of it: what is wrong with it is said there.
+  bool IsBroken(const std::string& entry) const {
+    const YamlEntry* stages = root_.Find("stages");
+    return stages != nullptr && stages->value.is_map() && stages->value.Find(entry) != nullptr &&
+           std::none_of(file_.children.begin(), file_.children.end(), [&](const ChildStage& child) {
+             return child.name == entry || child.name.rfind(entry + ":", 0) == 0;
+           });
+  }
+
+  // Rules beside tune: that would judge by what a later stage measures.
+  void StopsByAStage() {
+    const PlannedObjective& first = file_.objectives.front();
+    if (!file_.stop) return;
+    if (file_.stop->divergence && first.maximize) Diverging(*file_.stop);
+    if (first.stage.empty()) return;
+    const StopSpec& stop = *file_.stop;
+    if (stop.asha || stop.hyperband || stop.median || stop.divergence) {
+      return Wrong(stop.at,
+                   absl::StrCat(stop.asha        ? "asha"
+                                : stop.hyperband ? "hyperband"
+                                : stop.median    ? "median"
+                                                 : "divergence",
+                                " judges trainings on their way, and ", first.metric,
+                                " is there only when stage ", first.stage,
+                                " has run; racing compares cells by it: stop: {racing: {}}"));
+    }
+    PlannedObjective by = WhileDeciding(first);
+    if (by.metric.empty()) {
+      return Wrong(stop.at, absl::StrCat("racing looks while the sweep still runs, and ",
+                                         first.metric, " of stage ", first.stage,
+                                         " is of the test split, which is for conclusions"));
+    }
+    HasStage(stop.at, "racing reads no test split while the sweep runs: ", &by);
   }
 
   void Objectives() {
-    for (const PlannedObjective& o : file_.objectives) {
+    for (PlannedObjective& o : file_.objectives) {
       const YamlEntry* e = root_.Find("objective");
       if (e == nullptr) e = root_.Find("report");
+      if (e != nullptr) HasStage(e->value.at, "", &o);
       if (o.metric.rfind("cost/", 0) != 0 || e == nullptr) continue;
       const std::string measure = CostMeasure(o.metric);
       if (!IsMeasure(measure)) {
@@ -176,13 +302,6 @@ class Checker {
                                         "first"));
       }
     }
-    if (!file_.objectives.front().maximize) return;
-    const YamlEntry* e = root_.Find("objective");
-    if (e == nullptr) e = root_.Find("report");
-    Wrong(
-        e->value.at,
-        "the first objective is what cells are ranked and tuned by, less being better; put the one "
-        "to maximize after it");
   }
 
   void Matches() {
@@ -344,6 +463,13 @@ class Checker {
     leave_out(file_.replicates > 1, "replicates",
               "the members of a population compete, and a second population is another search; "
               "submit it with another seed under trial: and search:");
+    const PlannedObjective& first = file_.objectives.front();
+    if (!first.stage.empty() || first.maximize) {
+      Wrong(population.at,
+            absl::StrCat("members are compared on their way by a loss of the training, and ",
+                         first.metric, first.stage.empty() ? " is to be large" : " is of a later stage",
+                         "; give objective: test/loss"));
+    }
     if (file_.stage_kind != "pretrain") {
       Wrong(population.at,
             absl::StrCat("members go on from each other's checkpoints, and a first "

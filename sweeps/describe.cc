@@ -13,7 +13,9 @@
 #include "sweeps/number.h"
 #include "sweeps/population.h"
 #include "sweeps/search.h"
+#include "sweeps/trials.h"
 #include "sweeps/tuning.h"
+#include "trainer/spec/parse.h"
 
 namespace plumb::sweeps {
 namespace {
@@ -81,9 +83,12 @@ TuneSummary InWords(const TunePlan& tune) {
   TuneSummary out{.points = static_cast<int64_t>(tune.points()),
                   .seeds = tune.seeds,
                   .extend = tune.extend,
-                  .metric = tune.metric,
+                  .metric = tune.metric_stage.empty()
+                                ? tune.metric
+                                : absl::StrCat(tune.metric_stage, ": ", tune.metric),
                   .metric_at = tune.metric_at,
-                  .stop = tune.stop ? InWords(*tune.stop) : ""};
+                  .stop = tune.stop ? InWords(*tune.stop) : "",
+                  .maximize = tune.maximize};
   for (const TuneAxis& a : tune.axes)
     out.fields.push_back(absl::StrCat(a.field, ": ", absl::StrJoin(a.values, ", ")));
   return out;
@@ -170,12 +175,21 @@ class Pricing {
     Placing p{.slots = std::max<int64_t>(1, t.config.train.ranks) * threads_, .memory_bytes = c.memory.value};
     for (size_t m = 0; m < machines_.size(); ++m) p.seconds.push_back(seconds[m + 1].value + after);
     placings_.push_back({t.replicate, std::move(p)});
+    // Of a tuned sweep's replicates nobody knows yet which have the same values.
+    if (!SharesTrunk(plan_, t) || (plan_.tune != nullptr && t.role != TrialRole::kTune)) return;
+    Branch branch{.trunk_steps = spec::TrunkSteps(t.config), .steps = t.config.train.steps, .flops = t.flops,
+                  .placing = placings_.size() - 1};
+    const double stepping = SteppingPart(t);
+    for (const Figure& f : seconds) branch.seconds.push_back(stepping * f.value);
+    // The A/A control shares with its own alone.
+    families_[spec::PrefixKey(t.config) + (t.role == TrialRole::kAa ? " aa" : "")].push_back(std::move(branch));
   }
 
   void Finish() {
+    const std::vector<double> longest = ShareTrunks();
     s_.device_basis = placings_.empty() ? Basis::kNone : basis_;
     if (s_.device_basis == Basis::kNone) s_.device_seconds = 0;
-    if (s_.device_seconds > 0) s_.device_band = error_ / s_.device_seconds;
+    if (s_.device_seconds > 0) s_.device_band = error_ / (s_.device_seconds + s_.trunks.seconds);
     const Prices* prices = PricesOf(around_, "", threads_);
     if (prices != nullptr) s_.calibrated_device = prices->device, s_.calibrated_shapes = prices->shapes;
     if (s_.device_basis != Basis::kNone && !machines_.empty()) {
@@ -184,7 +198,10 @@ class Pricing {
                        [](const auto& a, const auto& b) { return a.first < b.first; });
       std::vector<Placing> all;
       for (auto& [replicate, p] : placings_) all.push_back(std::move(p));
+      // A trunk is a chain: it takes as long as its longest trial alone would.
       s_.calendar_seconds = MakeSpan(all, machines_);
+      if (!longest.empty())
+        s_.calendar_seconds = std::max(s_.calendar_seconds, *std::min_element(longest.begin(), longest.end()));
     }
     if (s_.device_memory_bytes > 0) Fit();
   }
@@ -194,9 +211,53 @@ class Pricing {
     return std::includes(m.labels.begin(), m.labels.end(), plan_.labels.begin(), plan_.labels.end());
   }
 
+  // One that may begin from another's checkpoint.
+  struct Branch {
+    int64_t trunk_steps = 0, steps = 0;
+    double flops = 0;
+    std::vector<double> seconds;  // of its steps, as SecondsOf
+    size_t placing = 0;
+  };
+
+  // Takes from each trial what those with shorter trunks compute for it. By machine, the longest that one trial of a
+  // shared trunk takes from step 0 on.
+  std::vector<double> ShareTrunks() {
+    std::vector<double> longest;
+    for (auto& [key, family] : families_) {
+      if (family.size() < 2) continue;
+      ++s_.trunks.trunks, s_.trunks.trials += std::ssize(family);
+      std::stable_sort(family.begin(), family.end(),
+                       [](const Branch& a, const Branch& b) { return a.trunk_steps < b.trunk_steps; });
+      longest.resize(machines_.size());
+      for (size_t i = 0; i < family.size(); ++i) {
+        const Branch& b = family[i];
+        Placing& p = placings_[b.placing].second;
+        for (size_t m = 0; m < machines_.size(); ++m) longest[m] = std::max(longest[m], p.seconds[m]);
+        if (i == 0) continue;
+        const double part = static_cast<double>(family[i - 1].trunk_steps) / static_cast<double>(b.steps);
+        s_.trunks.steps += static_cast<double>(family[i - 1].trunk_steps);
+        s_.trunks.flops += part * b.flops;
+        s_.trunks.seconds += part * b.seconds.front();
+        for (size_t m = 0; m < machines_.size(); ++m) p.seconds[m] -= part * b.seconds[m + 1];
+      }
+    }
+    s_.total_steps -= s_.trunks.steps, s_.total_flops -= s_.trunks.flops;
+    s_.device_seconds -= s_.trunks.seconds;
+    return longest;
+  }
+
+  // The part of a trial's seconds that is its steps, not evaluation, its beginning and end.
+  double SteppingPart(const PlannedTrial& t) const {
+    const Prices* prices = PricesOf(around_, "", threads_);
+    if (prices == nullptr) return 1;
+    const SplitTokens& splits = plan_.cells[t.cell].splits;
+    const double all = Seconds(*prices, TrainingWork(t.config, splits));
+    return all > 0 ? 1 - Seconds(*prices, WorkBesideSteps(t.config, splits)) / all : 1;
+  }
+
   // Of the default device, then on each machine.
   const std::vector<Figure>& SecondsOf(const PlannedTrial& t) {
-    const auto [it, is_new] = seconds_.try_emplace(t.fusion_key + (t.stages.front().kind == "noop" ? " noop" : ""));
+    const auto [it, is_new] = seconds_.try_emplace(CostKey(t.config) + (t.stages.front().kind == "noop" ? " noop" : ""));
     if (is_new) {
       const SplitTokens& splits = plan_.cells[t.cell].splits;
       it->second.push_back(TrialSeconds(t, splits, around_, ""));
@@ -242,6 +303,7 @@ class Pricing {
   std::vector<Machine> machines_;
   std::map<std::string, std::vector<Figure>> seconds_;
   std::vector<std::pair<int64_t, Placing>> placings_;
+  std::map<std::string, std::vector<Branch>> families_;  // by prefix key
   double error_ = 0;
   int64_t threads_ = 1;
   Basis basis_ = Basis::kMeasured;
@@ -289,6 +351,7 @@ PlanSummary Summarize(const SweepPlan& plan, const Surroundings& around) {
     s.tune_trials += t.role == TrialRole::kTune;
     for (const PlannedStage& stage : t.stages) s.timings += stage.kind == "timing";
     s.total_flops += t.flops;
+    if (t.stages.front().kind == "pretrain") s.total_steps += static_cast<double>(t.config.train.steps);
     if (s.tune && t.role == TrialRole::kTune) s.tune->flops += t.flops;
     s.predicted_peak_bytes = std::max(s.predicted_peak_bytes, t.predicted_peak_bytes);
     pricing.Add(t);
@@ -330,6 +393,11 @@ PlanSummary Summarize(const SweepPlan& plan, const Surroundings& around) {
   return s;
 }
 
+std::string InWords(const PlannedObjective& o) {
+  return absl::StrCat(o.stage.empty() ? "" : o.stage + ": ", o.metric, ", ", o.at,
+                      o.maximize ? ", more is better" : "");
+}
+
 std::string SummaryText(const PlanSummary& s, int64_t max_rows) {
   std::string out =
       absl::StrCat(s.name, ": ", s.cells.size(), s.cells.size() == 1 ? " cell, " : " cells, ",
@@ -344,9 +412,8 @@ std::string SummaryText(const PlanSummary& s, int64_t max_rows) {
   }
   if (s.timings > 0)
     absl::StrAppend(&out, ", ", s.timings, s.timings == 1 ? " timing" : " timings");
-  absl::StrAppend(&out, "; objective ", s.objective, ", ", s.objective_at);
-  for (size_t i = 1; i < s.objectives.size(); ++i)
-    absl::StrAppend(&out, "; and ", s.objectives[i].metric, ", ", s.objectives[i].at);
+  for (size_t i = 0; i < s.objectives.size(); ++i)
+    absl::StrAppend(&out, i == 0 ? "; objective " : "; and ", InWords(s.objectives[i]));
   absl::StrAppend(&out, "\n\n");
   const double peak = static_cast<double>(s.predicted_peak_bytes);
   std::vector<std::vector<std::string>> facts = {
@@ -364,13 +431,22 @@ std::string SummaryText(const PlanSummary& s, int64_t max_rows) {
                                                     Show(s.part_epochs.at(part)), " epochs")});
     }
   }
-  facts.push_back({"training FLOPs, all trials", Short(s.total_flops)});
+  const auto unshared = [&](const std::string& more) {
+    return s.trunks.trunks == 0 ? "" : absl::StrCat(" (", more, " if no trunk were shared)");
+  };
+  facts.push_back({"training FLOPs, all trials",
+                   absl::StrCat(Short(s.total_flops), unshared(Short(s.total_flops + s.trunks.flops)))});
+  if (s.trunks.trunks > 0) {
+    facts.push_back({"steps, all trials",
+                     absl::StrCat(Short(s.total_steps), unshared(Short(s.total_steps + s.trunks.steps)))});
+    facts.push_back({"shared trunks", absl::StrCat(s.trunks.trunks, ", of ", s.trunks.trials, " trials")});
+  }
   if (s.tune) {
     facts.push_back({"  of them tuning",
                      absl::StrCat(s.tune->stop.empty() ? "" : "at most ", Short(s.tune->flops))});
     facts.push_back({"tuned inside each cell", absl::StrJoin(s.tune->fields, "; ")});
     facts.push_back({"  chosen by",
-                     absl::StrCat(s.tune->metric, ", ", s.tune->metric_at, ", the least mean of ",
+                     absl::StrCat(s.tune->metric, ", ", s.tune->metric_at, s.tune->maximize ? ", the greatest mean of " : ", the least mean of ",
                                   s.tune->seeds, s.tune->seeds == 1 ? " seed" : " seeds")});
     if (s.tune->extend > 0) {
       facts.push_back({"  beyond an edge", absl::StrCat("up to ", s.tune->extend,
@@ -414,7 +490,7 @@ std::string SummaryText(const PlanSummary& s, int64_t max_rows) {
                                   : s.calibrated_device.empty()
                                       ? ""
                                       : absl::StrCat(": ", s.calibrated_device, ", ", s.calibrated_shapes, " shapes"),
-                                  ")")});
+                                  ")", unshared(Duration(s.device_seconds + s.trunks.seconds)))});
     if (!s.unpriced_stages.empty())
       facts.push_back({"  without", absl::StrCat("the stages ", absl::StrJoin(s.unpriced_stages, ", "))});
     if (s.calendar_seconds > 0) {
@@ -521,9 +597,10 @@ std::string SummaryJson(const PlanSummary& s) {
   for (const PlannedObjective& o : s.objectives) {
     objectives.push_back(
         {{"metric", o.metric}, {"at", o.at}, {"goal", o.maximize ? "maximize" : "minimize"}});
+    if (!o.stage.empty()) objectives.back()["stage"] = o.stage;
   }
   json out = {{"sweep", s.name},
-              {"objective", {{"metric", s.objective}, {"at", s.objective_at}}},
+              {"objective", objectives.front()},
               {"cells", cells},
               {"trials", s.trials},
               {"aa_trials", s.aa_trials},
@@ -537,6 +614,7 @@ std::string SummaryJson(const PlanSummary& s) {
               {"unique_tokens", ToJson(s.unique_tokens)},
               {"epochs", ToJson(s.epochs)},
               {"total_flops", s.total_flops},
+              {"total_steps", s.total_steps},
               {"predicted_peak_bytes", s.predicted_peak_bytes},
               {"flags", s.flags},
               {"refused", refused},
@@ -552,6 +630,11 @@ std::string SummaryJson(const PlanSummary& s) {
                    {"seeds", s.tune->seeds},   {"extend", s.tune->extend},
                    {"metric", s.tune->metric}, {"at", s.tune->metric_at},
                    {"stop", s.tune->stop},     {"flops", s.tune->flops}};
+  }
+  if (s.trunks.trunks > 0) {
+    out["shared_trunks"] = {{"trunks", s.trunks.trunks}, {"trials", s.trunks.trials}};
+    out["without_sharing"] = {{"flops", s.total_flops + s.trunks.flops}, {"steps", s.total_steps + s.trunks.steps}};
+    if (s.device_seconds > 0) out["without_sharing"]["seconds"] = s.device_seconds + s.trunks.seconds;
   }
   if (s.flops_per_second > 0) out["flops_per_second"] = s.flops_per_second;
   if (s.device_seconds > 0) {

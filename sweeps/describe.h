@@ -54,6 +54,7 @@ struct TuneSummary {
   int64_t points = 0, seeds = 0, extend = 0;
   std::string metric, metric_at, stop;  // stop: "asha at 10%, 30%, keep 1/3, promote"; "" for none
   double flops = 0;                     // of all tune trials run to the end
+  bool maximize = false;
 };
 
 struct PlanSummary {
@@ -72,9 +73,16 @@ struct PlanSummary {
   Range params_total, params_non_embedding, flops_per_token, steps, tokens, unique_tokens, epochs;
   std::map<std::string, Range> part_tokens, part_epochs;  // by part, of mixed corpora
   double total_flops = 0;                                 // training; evaluation is not counted
+  double total_steps = 0;
   int64_t predicted_peak_bytes = 0;                       // of the largest trial
   double flops_per_second = 0;  // of one slot, as given; 0: unknown
   double device_seconds = 0;    // of all trials that are not there yet, one after another; 0: unknown
+  // The totals of steps and FLOPs, device_seconds and calendar_seconds count once what trials that share a trunk compute
+  // once. Without sharing they would be more by this:
+  struct Trunks {
+    int64_t trunks = 0, trials = 0;  // that are shared, and those that share them
+    double steps = 0, flops = 0, seconds = 0;
+  } trunks;
   double device_band = 0;       // the fraction that it may be off by
   Basis device_basis = Basis::kNone;        // the weakest of the trials'
   std::string calibrated_device;            // whose prices; "" for none

@@ -21,7 +21,8 @@ constexpr size_t kMaxFork = 8192;
 constexpr const char* kKeys[] = {"sweep",      "trial",    "include",   "axes",   "variants",
                                  "also_match", "tune",     "stop",      "where",  "search",
                                  "replicates", "aa",       "timing",    "report", "objective",
-                                 "limits",     "priority", "resources", "stages"};
+                                 "limits",     "priority", "resources", "stages", "allow",
+                                 "calibration"};
 
 bool IsKey(absl::string_view word) {
   return std::any_of(std::begin(kKeys), std::end(kKeys), [&](const char* k) { return word == k; });

@@ -12,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "sweeps/diff.h"
 #include "sweeps/edit_text.h"
+#include "sweeps/sweep_file.h"
 #include "sweeps/tuning.h"
 #include "trainer/spec/parse.h"
 
@@ -86,8 +87,8 @@ class Extender {
       return Refused(absl::StrCat("sweep: is called ", plan_.name, ", not ", newer_.name,
                                   "; a copy under another name: plumb sweep fork ID --submit"));
     }
-    if (plan_.objective != newer_.objective || plan_.objective_at != newer_.objective_at) {
-      return Refused(absl::StrCat("objective: stays ", plan_.objective, " at ", plan_.objective_at,
+    if (plan_.objectives.front() != newer_.objectives.front()) {
+      return Refused(absl::StrCat("objective: stays ", InWords(plan_.objectives.front()),
                                   "; `plumb compare --metric` reads another"));
     }
     if (plan_.labels != newer_.labels || plan_.bundle != newer_.bundle)
@@ -251,6 +252,44 @@ absl::Status MayFollow(const std::string& yaml, const std::string& newer) {
                                 ": stays as it is, decisions were made by it; a copy with "
                                 "another: plumb sweep fork ID"));
   }
+  return absl::OkStatus();
+}
+
+absl::Status MayGoOn(const std::string& yaml, const std::string& newer, int64_t taken) {
+  for (const char* key :
+       {"sweep", "trial", "axes", "variants", "also_match", "stop", "where", "replicates", "aa",
+        "timing", "report", "objective", "resources", "stages", "allow", "calibration"}) {
+    if (SectionOf(yaml, key) == SectionOf(newer, key)) continue;
+    return Refused(absl::StrCat(
+        key,
+        ": of a search stays as it is, its points follow from what it finds; of search: trials and "
+        "parallel may change. Submit the new text as a sweep of its own; with prior: it begins "
+        "with what this one has found"));
+  }
+  std::vector<Problem> problems;
+  const auto before = ReadSweepFile(yaml, &problems).search;
+  const auto after = ReadSweepFile(newer, &problems).search;
+  if (!problems.empty() || !before || !after) return Refused("search: stays a search by a model");
+  const auto fixed = [](const SearchSpec& s) {
+    std::string out = absl::StrCat(s.sampler, " ", s.external, " ", s.startup, " ", s.seed);
+    for (const SearchPrior& p : s.prior) absl::StrAppend(&out, " ", p.name, "#", p.id);
+    for (const SearchCost& c : s.cost) absl::StrAppend(&out, " ", c.measure, "=", c.weight);
+    return out;
+  };
+  if (fixed(*before) != fixed(*after))
+    return Refused("search: what was suggested follows from it; only trials and parallel change");
+  if (after->trials < taken) {
+    return Refused(absl::StrCat("search: has ", taken, " points already, more than ",
+                                after->trials));
+  }
+  // Left out, a generation's size follows from the number of points.
+  if (before->sampler == "nsga2" && before->trials != after->trials && before->population == 0 &&
+      after->population == 0) {
+    return Refused(
+        "search: the generations of nsga2 follow from trials where population is left out, so more "
+        "trials would be another search; submit one with prior: of this one");
+  }
+  if (before->population != after->population) return Refused("search: population stays as it is");
   return absl::OkStatus();
 }
 

@@ -311,7 +311,8 @@ class Planner {
       out->axes.push_back(std::move(axis));
     }
     out->seeds = tune.seeds, out->stop = tune.stop, out->extend = tune.extend;
-    out->metric = tune.metric, out->metric_at = tune.metric_at;
+    out->metric = tune.by.metric, out->metric_at = tune.by.at;
+    out->metric_stage = tune.by.stage, out->maximize = tune.by.maximize;
     out->replicates = file_.replicates, out->timing = file_.timing;
     out->stages = StagesOf(file_);
     for (const PlannedCell& cell : plan_.cells)

@@ -108,10 +108,16 @@ struct Limits {
 };
 
 struct PlannedObjective {
+  std::string stage;  // whose series it is, by its name in the trial; "": of the training, or of
+                      // the first stage that has it
   std::string metric = "test/bits_per_byte";
   std::string at = "last";  // "last", "best", "mean_last(5)"
   bool maximize = false;
+  bool operator==(const PlannedObjective&) const = default;
 };
+
+// "score: val/accuracy, last, to maximize"
+std::string InWords(const PlannedObjective& objective);
 
 struct TunePlan;        // sweeps/tuning.h
 class Search;           // sweeps/search.h
@@ -121,7 +127,7 @@ struct SweepPlan {
   std::string name;
   std::string objective = "test/bits_per_byte";  // the first of `objectives`
   std::string objective_at = "last";
-  std::vector<PlannedObjective> objectives;  // at least one
+  std::vector<PlannedObjective> objectives = std::vector<PlannedObjective>(1);  // never empty
   std::vector<PlannedCell> cells;
   // Cell by cell, replicate by replicate; A/A members last. With `tune` these are the tune trials
   // alone: a cell's replicates and A/A members follow from its winner (WinnerTrials).

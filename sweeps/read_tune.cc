@@ -47,7 +47,8 @@ std::optional<Tune> ReadTune(const YamlEntry& entry, const FieldTable& fields,
                             Describe(v))});
     return std::nullopt;
   }
-  Tune out{.at = entry.key.at};
+  Tune out{.at = entry.key.at, .by_at = entry.key.at};
+  out.by.metric.clear();
   for (const YamlEntry& e : v.entries) {
     const std::string& key = e.key.text;
     if (key == "seeds") {
@@ -56,19 +57,27 @@ std::optional<Tune> ReadTune(const YamlEntry& entry, const FieldTable& fields,
       out.extend = ReadInteger(e.value, 0, kMaxExtend, problems).value_or(0);
     } else if (key == "stop") {
       out.stop = ReadStop(e, StopScope::kTune, problems);
+    } else if (key == "stage") {
+      ReadStageName(e.value, &out.by.stage, problems);
+      out.by_at = e.value.at;
+    } else if (key == "goal") {
+      ReadGoal(e.value, &out.by.maximize, problems);
+      out.says_goal = true;
     } else if (key == "metric") {
-      ReadMetric(e.value, &out.metric, problems);
-      if (out.metric.rfind("test/", 0) == 0) {
+      ReadMetric(e.value, &out.by.metric, problems);
+      if (out.by.stage.empty()) out.by_at = e.value.at;
+      if (out.by.metric.rfind("test/", 0) == 0 || out.by.metric.rfind("evaluate/test/", 0) == 0) {
         problems->push_back(
             {e.value.at, "the test split is for conclusions; tune by tune/… or val/…"});
       }
     } else if (key == "at") {
-      ReadObjectiveAt(e.value, &out.metric_at, problems);
+      ReadObjectiveAt(e.value, &out.by.at, problems);
+      out.says_at = true;
     } else if (e.key.is_scalar() && key.find('.') == std::string::npos &&
                fields.Find(key) == nullptr && !e.value.is_list() && !e.value.is_map()) {
       problems->push_back(
           {e.key.at, absl::StrCat("unknown key ", Describe(e.key),
-                                  Suggest(key, {"seeds", "extend", "stop", "metric", "at"}))});
+                                  Suggest(key, {"seeds", "extend", "stop", "stage", "metric", "at", "goal"}))});
     } else if (const auto axis = ReadAxis(e, fields, names, problems)) {
       if (const std::string wrong = CannotBeTuned(*axis); !wrong.empty())
         problems->push_back({e.key.at, wrong});
@@ -101,6 +110,26 @@ void ReadMetric(const YamlNode& metric, std::string* out, std::vector<Problem>* 
     return;
   }
   *out = metric.text;
+}
+
+void ReadStageName(const YamlNode& v, std::string* out, std::vector<Problem>* problems) {
+  if (!v.is_scalar() || v.text.empty() ||
+      v.text.find_first_not_of(
+          "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:") !=
+          std::string::npos) {
+    problems->push_back(
+        {v.at, absl::StrCat("expected the name of a stage, as score; got ", Describe(v))});
+    return;
+  }
+  *out = v.text;
+}
+
+void ReadGoal(const YamlNode& v, bool* maximize, std::vector<Problem>* problems) {
+  *maximize = v.text == "maximize";
+  if (*maximize || v.text == "minimize") return;
+  problems->push_back(
+      {v.at, absl::StrCat("expected goal: minimize or maximize, got ", Describe(v),
+                          Suggest(v.text, {"minimize", "maximize"}))});
 }
 
 void ReadObjectiveAt(const YamlNode& v, std::string* out, std::vector<Problem>* problems) {

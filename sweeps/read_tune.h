@@ -20,5 +20,8 @@ std::optional<Tune> ReadTune(const YamlEntry& entry, const FieldTable& fields,
 // where there is a problem.
 void ReadMetric(const YamlNode& node, std::string* metric, std::vector<Problem>* problems);
 void ReadObjectiveAt(const YamlNode& node, std::string* at, std::vector<Problem>* problems);
+// The name of a stage of a trial, which may or may not be there; and which way is better.
+void ReadStageName(const YamlNode& node, std::string* stage, std::vector<Problem>* problems);
+void ReadGoal(const YamlNode& node, bool* maximize, std::vector<Problem>* problems);
 
 }  // namespace plumb::sweeps

@@ -27,6 +27,7 @@ constexpr char kNumberText[] =
 constexpr char kFormulaText[] = "[*+/%(]| - ";
 constexpr char kNameText[] = "^[A-Za-z0-9_.-]{1,100}$";
 constexpr char kMetricText[] = "^[a-z0-9_.-]+/[a-z0-9_/.-]+$";
+constexpr char kStageText[] = "^[A-Za-z0-9_.:-]+$";
 constexpr char kAtText[] = "^(last|best|mean_last[(][1-9][0-9]*[)])$";
 
 json Any(std::vector<json> of) { return {{"anyOf", std::move(of)}}; }
@@ -157,6 +158,11 @@ class SchemaWriter {
     defs_["objective"] = Any(
         {Pattern(kMetricText),
          Object({{"metric", Pattern(kMetricText)}, {"at", at}, {"goal", goal}}),
+         Object({{"stage", Described(Pattern(kStageText), "a later stage, whose series it is")},
+                 {"metric", Pattern(kMetricText)},
+                 {"at", at},
+                 {"goal", goal}},
+                {"stage", "metric"}),
          Object(
              {{"metric", Pattern("^[a-z0-9_.-]+$")}, {"split", split}, {"at", at}, {"goal", goal}},
              {"metric", "split"})});
@@ -222,8 +228,10 @@ class SchemaWriter {
     json properties = {{"seeds", Integer(1, 1000)},
                        {"extend", Integer(0, 20)},
                        {"stop", Ref("stop")},
+                       {"stage", Pattern(kStageText)},
                        {"metric", Pattern(kMetricText)},
-                       {"at", Pattern(kAtText)}};
+                       {"at", Pattern(kAtText)},
+                       {"goal", {{"enum", {"minimize", "maximize"}}}}};
     for (const spec::Field& f : fields_) {
       if (!MayVary(f) || IsBudget(f.path)) continue;
       properties[f.path] = Ref("values." + f.path);

@@ -49,9 +49,11 @@ std::vector<int64_t> Steps(const std::vector<Rational>& fractions, int64_t steps
   return out;
 }
 
-std::string Shown(double value) { return absl::StrFormat("%.6g", value); }
+std::string Number(double value) { return absl::StrFormat("%.6g", value); }
 
 }  // namespace
+
+std::string Stopping::Shown(double value) const { return Number(sign_ * value); }
 
 int64_t Stopping::BracketFor(int64_t group) {
   const HyperbandRule& rule = *spec_.hyperband;
@@ -114,7 +116,7 @@ void Stopping::Take(const Look& look) {
   if (r.out) return;
   const bool failed = !look.value || !std::isfinite(*look.value);
   const bool last = failed || look.step >= r.is.steps;
-  const double value = failed ? kInfinity : *look.value;
+  const double value = failed ? kInfinity : sign_ * *look.value;
   if (!failed && (spec_.median || spec_.divergence)) {
     r.best = r.seen.empty() ? value : std::min(r.best, value);
     r.seen.emplace_back(look.step, value);
@@ -293,7 +295,8 @@ void Stopping::Median(int64_t trial, int64_t step) {
   const double median = n % 2 == 1 ? means[n / 2] : (means[n / 2 - 1] + means[n / 2]) / 2;
   if (r.best > median) {
     Stop(trial, absl::StrCat("step ", step, ": its best, ", Shown(r.best),
-                             ", is above the median of ", n, " others' means, ", Shown(median)));
+                             sign_ > 0 ? ", is above the median of " : ", is below the median of ", n,
+                             " others' means, ", Shown(median)));
   }
 }
 
@@ -341,9 +344,9 @@ void Stopping::Racing(int64_t trial, double value) {
     c.out = true;
     for (const int64_t t : c.trials) {
       if (At(t).out) continue;
-      Stop(t, absl::StrCat("its cell is worse than cell ", best_cell, " by ", Shown(sum / n),
-                           " over ", d.size(), " replicates (paired t-test, p = ", Shown(p),
-                           ", below ", Shown(alpha), ")"));
+      Stop(t, absl::StrCat("its cell is worse than cell ", best_cell, " by ", Number(sum / n),
+                           " over ", d.size(), " replicates (paired t-test, p = ", Number(p),
+                           ", below ", Number(alpha), ")"));
     }
   }
 }

@@ -24,7 +24,7 @@
 //              best: one-sided, at alpha over (cells - 1) and over the looks there can be
 //              (Bonferroni).
 //
-// Smaller values are better; of equal ones the earlier. A run that diverged or failed counts as
+// Smaller values are better, or larger ones where it is said; of equal ones the earlier. A run that diverged or failed counts as
 // infinite at the rung it was on its way to.
 #pragma once
 
@@ -61,9 +61,9 @@ struct Verdict {
 
 class Stopping {
  public:
-  // `cells`: how many there will be, for racing.
-  explicit Stopping(StopSpec spec, int64_t cells = 1)
-      : spec_(std::move(spec)), most_cells_(cells) {}
+  // `cells`: how many there will be, for racing. `maximize`: larger values are better, not smaller.
+  explicit Stopping(StopSpec spec, int64_t cells = 1, bool maximize = false)
+      : spec_(std::move(spec)), most_cells_(cells), sign_(maximize ? -1 : 1) {}
   Stopping(Stopping&&) = default;
   Stopping& operator=(Stopping&&) = default;
 
@@ -113,6 +113,7 @@ class Stopping {
     Verdict verdict;
   };
 
+  std::string Shown(double value) const;  // as it was measured
   Run& At(int64_t trial) { return runs_[static_cast<size_t>(trial)]; }
   int64_t BracketFor(int64_t group);
   bool Waits(const Run& r) const { return !r.out && r.passed > r.allowed; }
@@ -133,6 +134,7 @@ class Stopping {
 
   StopSpec spec_;
   int64_t most_cells_ = 1;
+  double sign_ = 1;  // values are kept as if less were better
   int64_t looks_ = 0;
   std::vector<Run> runs_;
   std::map<std::pair<int64_t, int64_t>, Ladder> ladders_;  // by group and bracket

@@ -341,8 +341,9 @@ class Reader {
       PlannedObjective objective;
       OneObjective(v, &objective);
       for (const PlannedObjective& o : file_.objectives) {
-        if (o.metric == objective.metric && o.at == objective.at)
-          Wrong(v.at, absl::StrCat(o.metric, ", ", o.at, " is an objective already"));
+        if (o.metric == objective.metric && o.at == objective.at && o.stage == objective.stage)
+          Wrong(v.at, absl::StrCat(o.stage.empty() ? "" : o.stage + ": ", o.metric, ", ", o.at,
+                                   " is an objective already"));
       }
       file_.objectives.push_back(std::move(objective));
     }
@@ -355,22 +356,29 @@ class Reader {
   void OneObjective(const YamlNode& v, PlannedObjective* out) {
     const YamlNode* metric = &v;
     if (v.is_map()) {
-      ReportUnknownKeys(v, {"metric", "split", "at", "goal"}, problems_);
+      ReportUnknownKeys(v, {"stage", "metric", "split", "at", "goal"}, problems_);
       const YamlEntry* m = v.Find("metric");
       metric = m == nullptr ? nullptr : &m->value;
-      if (const YamlEntry* split = v.Find("split")) {
+      const YamlEntry* stage = v.Find("stage");
+      if (stage != nullptr) {
+        ReadStageName(stage->value, &out->stage, problems_);
+        if (m == nullptr) {
+          Wrong(stage->value.at, absl::StrCat("name the series of it too: {stage: ", out->stage,
+                                              ", metric: evaluate/test/bits_per_byte}"));
+          out->stage.clear();  // one error is enough
+        }
+      }
+      if (const YamlEntry* split = v.Find("split"); split != nullptr && stage != nullptr) {
+        Wrong(split->key.at,
+              "of a stage the metric is the whole name of a series, as evaluate/test/bits_per_byte");
+        metric = nullptr;
+        out->stage.clear();
+      } else if (split != nullptr) {
         Split(split->value, metric, out);
         metric = nullptr;
       }
       if (const YamlEntry* at = v.Find("at")) ReadObjectiveAt(at->value, &out->at, problems_);
-      if (const YamlEntry* goal = v.Find("goal")) {
-        out->maximize = goal->value.text == "maximize";
-        if (!out->maximize && goal->value.text != "minimize") {
-          Wrong(goal->value.at,
-                absl::StrCat("expected goal: minimize or maximize, got ", Describe(goal->value),
-                             Suggest(goal->value.text, {"minimize", "maximize"})));
-        }
-      }
+      if (const YamlEntry* goal = v.Find("goal")) ReadGoal(goal->value, &out->maximize, problems_);
     }
     if (metric != nullptr) ReadMetric(*metric, &out->metric, problems_);
   }

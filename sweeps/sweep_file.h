@@ -62,7 +62,10 @@ struct Tune {
   int64_t seeds = 1;
   std::optional<StopSpec> stop;
   int64_t extend = 0;             // values that may be added beyond the grid's edge
-  std::string metric, metric_at;  // what a rate is chosen by
+  PlannedObjective by;            // what a value is chosen by; metric "": the objective, elsewhere
+                                  // than on the test split
+  Position by_at;                 // of `stage:`, `metric:` or `goal:`
+  bool says_goal = false, says_at = false;
 };
 
 // A second arm of each variant but the baseline, equal to the baseline in this measure.

@@ -1,8 +1,10 @@
 #include "sweeps/trials.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "sweeps/tuning.h"
 #include "trainer/spec/parse.h"
 #include "trainer/spec/sha256.h"
 
@@ -89,6 +91,18 @@ std::vector<PlannedTrial> ReplicatesOf(const SweepFile& file, int64_t cell,
     if (r == 0 && file.timing) AddTiming(&out.back());
   }
   return out;
+}
+
+bool SharesTrunk(const SweepPlan& plan, const PlannedTrial& trial) {
+  if (trial.own || trial.stages.front().kind != "pretrain" || spec::PrefixKey(trial.config).empty()) return false;
+  if (trial.role == TrialRole::kTune && plan.tune != nullptr) {
+    const TunePlan& tune = *plan.tune;
+    return !tune.stop && (tune.metric_at == "last" || !tune.metric_stage.empty());
+  }
+  if (trial.role == TrialRole::kMain && plan.stop) return false;
+  return std::all_of(plan.objectives.begin(), plan.objectives.end(), [](const PlannedObjective& o) {
+    return o.at == "last" || !o.stage.empty();
+  });
 }
 
 void AddTiming(PlannedTrial* trial) {

@@ -37,7 +37,7 @@ double Place(const TuneAxis& axis, const std::string& value) {
                              axis.values.begin());
 }
 
-// The mean of each point over its seeds, in the order in which ties are decided.
+// The mean of each point over its seeds, less being better, in the order in which ties are decided.
 std::vector<std::pair<Point, double>> Means(const TunePlan& plan,
                                             const std::vector<TuneResult>& results) {
   std::map<std::vector<double>, std::pair<Point, std::vector<double>>> points;
@@ -47,7 +47,7 @@ std::vector<std::pair<Point, double>> Means(const TunePlan& plan,
     auto& [values, seen] = points[place];
     values = r.values;
     const bool finite = r.value && std::isfinite(*r.value);
-    seen.push_back(finite ? *r.value : kInfinity);
+    seen.push_back(!finite ? kInfinity : plan.maximize ? -*r.value : *r.value);
   }
   std::vector<std::pair<Point, double>> out;
   for (auto& [place, point] : points) {
@@ -170,7 +170,7 @@ TuneDecision ChooseWinner(const TunePlan& plan, const std::vector<TuneResult>& r
     if (it->second < best->second) best = it;
   }
   const bool any = std::isfinite(best->second);
-  if (any) out.winner = best->first, out.value = best->second;
+  if (any) out.winner = best->first, out.value = plan.maximize ? -best->second : best->second;
 
   int64_t left = plan.extend - Added(plan, results);
   for (size_t a = 0; a < plan.axes.size(); ++a) {
@@ -218,7 +218,8 @@ std::string InWords(const TunePlan& plan, const TuneDecision& decision) {
   if (decision.winner.empty()) {
     out = absl::StrCat("all of ", decision.tried, " values diverged or failed");
   } else {
-    absl::StrAppend(&out, " by the least mean ", plan.metric, ", ", FormatNumber(decision.value),
+    absl::StrAppend(&out, plan.maximize ? " by the greatest mean " : " by the least mean ",
+                    plan.metric_stage.empty() ? "" : plan.metric_stage + ": ", plan.metric, ", ", FormatNumber(decision.value),
                     ", of ", decision.tried, decision.tried == 1 ? " value" : " values");
     for (size_t a = 0; a < plan.axes.size(); ++a) {
       if (decision.edges[a] == Edge::kInside) continue;
@@ -233,12 +234,24 @@ std::string InWords(const TunePlan& plan, const TuneDecision& decision) {
   return out;
 }
 
+void KeepWayTo(const std::string& last, std::vector<PlannedStage>* stages) {
+  std::vector<PlannedStage> way;
+  std::string wanted = last;
+  for (auto it = stages->rbegin(); it != stages->rend(); ++it) {  // parents come before children
+    const bool first = std::next(it) == stages->rend();
+    if (!first && it->name != wanted) continue;
+    wanted = it->parent;
+    way.push_back(std::move(*it));
+  }
+  stages->assign(std::make_move_iterator(way.rbegin()), std::make_move_iterator(way.rend()));
+}
+
 absl::StatusOr<std::vector<PlannedTrial>> TuneTrials(const SweepPlan& plan, int64_t cell,
                                                      const Point& values) {
   absl::StatusOr<PlannedTrial> trial = CellTrial(plan, cell, values);
   if (!trial.ok()) return trial.status();
   trial->role = TrialRole::kTune;
-  trial->stages.resize(1);  // what follows a training is for replicates
+  KeepWayTo(plan.tune->metric_stage, &trial->stages);  // the others are for replicates
   std::vector<PlannedTrial> out;
   for (int64_t r = 0; r < plan.tune->seeds; ++r)
     out.push_back(WithSeeds(*trial, r, kTuneSeeds + r, plan.name));
@@ -262,7 +275,8 @@ absl::StatusOr<std::vector<PlannedTrial>> WinnerTrials(const SweepPlan& plan, in
   return out;
 }
 
-std::optional<double> ValueAt(const std::string& at, const std::vector<double>& values) {
+std::optional<double> ValueAt(const std::string& at, const std::vector<double>& values,
+                              bool maximize) {
   if (values.empty()) return std::nullopt;
   size_t count = 1;
   if (at == "best") {
@@ -275,28 +289,41 @@ std::optional<double> ValueAt(const std::string& at, const std::vector<double>& 
   double best = kInfinity, sum = 0;
   for (auto it = values.end() - static_cast<std::ptrdiff_t>(count); it != values.end(); ++it) {
     if (!std::isfinite(*it)) return std::nullopt;
-    best = std::min(best, *it);
+    best = std::min(best, maximize ? -*it : *it);
     sum += *it;
   }
-  return at == "best" ? best : sum / static_cast<double>(count);
+  if (at == "best") return maximize ? -best : best;
+  return sum / static_cast<double>(count);
 }
 
-std::string StoppingSeries(const SweepPlan& plan) {
-  for (const char* split : {"test/", "val/", "tune/"}) {
-    if (absl::StartsWith(plan.objective, split))
-      return absl::StrCat("tune/", absl::StripPrefix(plan.objective, split));
+PlannedObjective WhileDeciding(PlannedObjective objective) {
+  std::string& metric = objective.metric;
+  if (!objective.stage.empty()) {
+    if (absl::StartsWith(metric, "evaluate/test/")) {
+      metric = absl::StrCat("evaluate/tune/", absl::StripPrefix(metric, "evaluate/test/"));
+    } else if (absl::StartsWith(metric, "test/")) {
+      metric.clear();
+    }
+    return objective;
   }
-  return "";
+  for (const char* split : {"test/", "val/", "tune/"}) {
+    if (!absl::StartsWith(metric, split)) continue;
+    metric = absl::StrCat("tune/", absl::StripPrefix(metric, split));
+    return objective;
+  }
+  metric.clear();
+  return objective;
 }
+
+PlannedObjective StoppingBy(const SweepPlan& plan) { return WhileDeciding(plan.objectives.front()); }
 
 absl::Status NotYetServed(const SweepPlan& plan) {
-  if ((plan.stop || plan.population != nullptr) && (StoppingSeries(plan).empty() || plan.objectives.front().maximize)) {
+  if ((plan.stop || plan.population != nullptr) && StoppingBy(plan).metric.empty()) {
     return absl::UnimplementedError(absl::StrCat(
         plan.name, plan.stop ? ": stop:" : ": a population",
-        " compares the objective on the tune split, where smaller is better; ",
-        plan.objective,
-        " is not of a split or is to be large. Set objective: to test/loss or "
-        "test/bits_per_byte"));
+        " compares the objective on the tune split; ", plan.objective,
+        " is not of a split. Set objective: to test/loss or test/bits_per_byte",
+        plan.stop ? ", or name the stage that measures it" : ""));
   }
   return absl::OkStatus();
 }

@@ -32,7 +32,10 @@ struct TunePlan {
   int64_t seeds = 1;              // tune trials of each value
   std::optional<StopSpec> stop;   // among the tune trials of one cell
   int64_t extend = 0;             // values that may be added beyond the edges of each cell's grid
-  std::string metric, metric_at;  // what a value is chosen by: the smallest mean over seeds
+  // What a value is chosen by: the best mean over seeds.
+  std::string metric, metric_at;
+  std::string metric_stage;  // whose it is; tune trials have that stage too. "": the first's
+  bool maximize = false;     // more of it is better
   // What follows a cell's winner.
   int64_t replicates = 1;
   bool timing = false;
@@ -51,7 +54,7 @@ constexpr int64_t kTuneSeeds = 200000;
 struct TuneResult {
   std::vector<std::string> values;  // PlannedTrial::tune_values
   std::optional<double> value;      // of the metric; nullopt for a run that diverged, failed, or
-                                    // was stopped: counted as +infinity
+                                    // was stopped: counted as infinitely bad
 };
 
 enum class Edge { kInside, kLow, kHigh };
@@ -69,8 +72,10 @@ struct TuneDecision {
 };
 
 // Of a series' values in step order the one that an objective's `at` means: "last", "best" (the
-// smallest), "mean_last(5)". nullopt where there is none, or one that counts is not finite.
-std::optional<double> ValueAt(const std::string& at, const std::vector<double>& values);
+// smallest, or the largest), "mean_last(5)". nullopt where there is none, or one that counts is not
+// finite.
+std::optional<double> ValueAt(const std::string& at, const std::vector<double>& values,
+                              bool maximize = false);
 
 // All results of one cell's tune trials, those of earlier extensions too, in any order. Of equal
 // means the smaller value wins, axis by axis (of categories the one written first). With `extend`
@@ -85,6 +90,9 @@ std::vector<std::string> TuneFlags(const TunePlan& plan, const TuneDecision& dec
 // of 3 values; the greatest tried, 0.1 is next".
 std::string InWords(const TunePlan& plan, const TuneDecision& decision);
 
+// Keeps the first of a trial's stages, and those that lead to the one called `last` ("": no other).
+void KeepWayTo(const std::string& last, std::vector<PlannedStage>* stages);
+
 // The tune trials of a cell for these values, one for each seed; how the plan's own were made, and
 // for extensions. InvalidArgument for values that make no trial.
 absl::StatusOr<std::vector<PlannedTrial>> TuneTrials(const SweepPlan& plan, int64_t cell,
@@ -94,9 +102,12 @@ absl::StatusOr<std::vector<PlannedTrial>> TuneTrials(const SweepPlan& plan, int6
 absl::StatusOr<std::vector<PlannedTrial>> WinnerTrials(const SweepPlan& plan, int64_t cell,
                                                        const std::vector<std::string>& values);
 
-// The series that the sweep's own `stop:` reads: the objective on the tune split, since what
-// conclusions are drawn from is read once, at the end. Empty where it is not of a split.
-std::string StoppingSeries(const SweepPlan& plan);
+// Where an objective is read while the sweep still decides by it: on the tune split, since what
+// conclusions are drawn from is read once, at the end. A series of no split stays as it is, and is
+// `metric` "" where it is of the training: nobody says when that would be read.
+PlannedObjective WhileDeciding(PlannedObjective objective);
+// What the sweep's own `stop:` reads; metric "": nothing that it could.
+PlannedObjective StoppingBy(const SweepPlan& plan);
 
 // Unimplemented, with what to do instead, for a plan that the coordinator cannot carry out yet.
 absl::Status NotYetServed(const SweepPlan& plan);

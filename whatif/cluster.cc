@@ -44,7 +44,7 @@ class Runner : private store::Results {
     };
     evaluates_ = all(plan.stop) ||
                  (plan.tune != nullptr && (all(plan.tune->stop) || plan.tune->metric_at != "last"));
-    series_ = sweeps::StoppingSeries(plan);
+    series_ = sweeps::StoppingBy(plan).metric;
     if (plan.tune != nullptr) series_ = plan.tune->metric;
   }
 
@@ -58,6 +58,7 @@ class Runner : private store::Results {
                                                        .request_id = kRequest,
                                                        .request_hash = "what-if",
                                                        .objective = plan_.objective,
+                                                       .objective_at = plan_.objective_at,
                                                        .trials = std::ssize(plan_.trials),
                                                        .priority = plan_.priority,
                                                        .open = coordinator::NeedsAdvice(plan_)}});
@@ -417,6 +418,9 @@ class Runner : private store::Results {
                      .until_step = s.until_step});
     }
     return out;
+  }
+  absl::StatusOr<std::map<TrialId, store::NamedStage>> Stages(SweepId, const std::string&) override {
+    return absl::UnimplementedError("trainings alone are played");
   }
   absl::StatusOr<std::vector<store::StepValue>> Points(StageId stage, const std::string&,
                                                        int64_t after_step) override {

@@ -85,13 +85,19 @@ void Core::StopIfGivenUp(Trial& trial, absl::string_view reason) {
   if (trial.given_up.empty() || !std::includes(trial.given_up.begin(), trial.given_up.end(),
                                                trial.sweeps.begin(), trial.sweeps.end()))
     return;
-  Stage& stage = At(trial.stages.front());
-  if (IsTerminal(stage.row.state)) return;
-  Note("stopped", &stage, {}, reason);
-  if (stage.live) {
-    EndAttempt(stage, Outcome::kCancelled, reason, "", "{}", {}, StageState::kStopped);
-  } else {
-    Move(stage, StageState::kStopped, reason);
+  // The training, or, where it is done, all that would follow it: what is measured there may decide
+  // too. Whoever comes from a stage that is stopped is cancelled by it.
+  bool any = false;
+  for (StageId id : trial.stages) {
+    Stage& stage = At(id);
+    if (IsTerminal(stage.row.state)) continue;
+    if (!any) Note("stopped", &stage, {}, reason);
+    any = true;
+    if (stage.live) {
+      EndAttempt(stage, Outcome::kCancelled, reason, "", "{}", {}, StageState::kStopped);
+    } else {
+      Move(stage, StageState::kStopped, reason);
+    }
   }
 }
 

@@ -279,6 +279,8 @@ void Core::Move(Stage& stage, StageState to, absl::string_view reason) {
       Place(child);
     }
   }
+  // Something may be decided by what it measured, before the trial as a whole has ended.
+  if (IsTerminal(to) && stage.row.parent) Tell(trials_.at(stage.row.trial));
   Settle(trials_.at(stage.row.trial));
 }
 

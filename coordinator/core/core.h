@@ -387,8 +387,11 @@ class Core {
   void EndSweep(Sweep& sweep, SweepState state, absl::string_view why);
   int64_t CancelStages(Trial& trial, absl::string_view reason);
   // stages.cc
-  // The trial's stages that `wanted` asks for; those that it has not are made.
-  std::set<StageId> GainStages(Trial& trial, const NewTrial& wanted);
+  // The trial's stages that `wanted` asks for, by the names it has for them; those that the trial has
+  // not, under any name, are made.
+  std::map<std::string, StageId> GainStages(Trial& trial, const NewTrial& wanted);
+  // Of stages by what a sweep calls them, those that the trial calls otherwise (SweepTrialRow).
+  static std::string OtherNames(const std::map<std::string, std::string>& names);
   // The stage that does what `wanted` does, with its parent; made where the trial has none.
   StageId GainStage(Trial& trial, const StageRow& wanted);
   // The trial, from memory or as it was found on disk; nullptr: it is nowhere.

@@ -79,7 +79,7 @@ absl::StatusOr<Answer> Core::On(const ExtendSweep& e) {
     dirty_sweeps_.insert(e.sweep);
     for (TrialId id : sweep.live) PlaceAll(trials_.at(id));
   }
-  if (row.trials > 0) {
+  if (row.trials > 0 || e.more) {
     sweep.row.open = e.open;
     e.open ? void(open_sweeps_.insert(e.sweep)) : void(open_sweeps_.erase(e.sweep));
     Grow(sweep, row.trials);

@@ -204,6 +204,7 @@ struct ExtendSweep {
   std::vector<Removed> removed;
   std::optional<int64_t> priority;
   bool open = false;  // more trials follow from results
+  bool more = false;  // so it may go on though it gains none by this: of a search
   std::string user;
   std::string what;  // in words
 };
@@ -223,6 +224,7 @@ struct Annotate {
 struct ImportTrials {
   struct Imported {
     NewTrial trial;                            // stages with the states in which they ended
+    std::vector<std::string> called;           // by stage: what the sweep calls it; none: its name
     std::vector<MeasurementBatchPtr> results;  // by stage
     bool foreign = false;
     std::string origin_json;

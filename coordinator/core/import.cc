@@ -32,6 +32,10 @@ absl::StatusOr<Answer> Core::On(const ImportTrials& e) {
   }
   for (const ImportTrials::Imported& imported : *e.trials) {
     const NewTrial& t = imported.trial;
+    std::map<std::string, std::string> names;  // by what the sweep calls a stage
+    const auto called = [&](size_t i) {
+      return i < imported.called.size() ? imported.called[i] : t.stages[i].name;
+    };
     SweepTrialRow link{.sweep = e.sweep,
                        .idx = sweep.row.cursor++,
                        .cell_idx = t.cell_idx,
@@ -46,6 +50,21 @@ absl::StatusOr<Answer> Core::On(const ImportTrials& e) {
     }
     if (link.trial) {
       link.shared = 1;
+      // Stages that do the same, as they are called here; what is not here has no name.
+      const Trial& here = trials_.at(link.trial);
+      std::map<std::string, StageId> found;  // by the imported trial's own name
+      for (size_t i = 0; i < t.stages.size(); ++i) {
+        const auto above = found.find(t.parents[i]);
+        const StageId parent = above == found.end() ? StageId{} : above->second;
+        const bool lost = !t.parents[i].empty() && !parent;
+        const auto same = std::find_if(here.stages.begin(), here.stages.end(), [&](StageId id) {
+          const StageRow& row = At(id).row;
+          return row.kind == t.stages[i].kind && row.settings_json == t.stages[i].settings_json &&
+                 row.parent == parent && !lost;
+        });
+        if (same != here.stages.end()) found[t.stages[i].name] = *same;
+        names[called(i)] = same == here.stages.end() ? "" : At(*same).row.name;
+      }
     } else {
       TrialTree tree{.trial = t.trial, .stages = t.stages};
       tree.trial.id = link.trial = TrialId{++last_trial_.value};
@@ -55,6 +74,7 @@ absl::StatusOr<Answer> Core::On(const ImportTrials& e) {
           InsertTrialOrigin{link.trial, imported.foreign, imported.origin_json});
       for (size_t i = 0; i < tree.stages.size(); ++i) {
         StageRow& stage = tree.stages[i];
+        names[called(i)] = stage.name;
         stage.id = StageId{++last_stage_.value};
         stage.trial = link.trial;
         for (size_t p = 0; p < i; ++p) {
@@ -66,6 +86,7 @@ absl::StatusOr<Answer> Core::On(const ImportTrials& e) {
       }
       AddTrial(tree, e.sweep, link.idx);
     }
+    link.stages_json = OtherNames(names);
     effects_.changes.push_back(InsertSweepTrial{link});
     Trial& trial = trials_.at(link.trial);
     if (IsTerminal(trial.row.state)) continue;

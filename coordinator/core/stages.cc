@@ -154,15 +154,36 @@ absl::StatusOr<std::set<StageId>> Core::ToRetry(const Trial& trial, const std::s
   return out;
 }
 
-std::set<StageId> Core::GainStages(Trial& trial, const NewTrial& wanted) {
-  std::set<StageId> out;
-  std::map<std::string, StageId> by_wanted_name;
+std::string Core::OtherNames(const std::map<std::string, std::string>& names) {
+  std::string out;  // names need no escapes
+  for (const auto& [wanted, name] : names) {
+    if (wanted != name)
+      absl::StrAppend(&out, out.empty() ? "" : ",", "\"", wanted, "\":\"", name, "\"");
+  }
+  return absl::StrCat("{", out, "}");
+}
+
+std::map<std::string, StageId> Core::GainStages(Trial& trial, const NewTrial& wanted) {
+  std::map<std::string, StageId> out;  // by the name that is wanted
+  std::set<StageId> taken;
+  const std::vector<StageId> before = trial.stages;
   for (size_t i = 0; i < wanted.stages.size(); ++i) {
     StageRow row = wanted.stages[i];
-    if (!wanted.parents[i].empty()) row.parent = by_wanted_name[wanted.parents[i]];
-    const StageId found = GainStage(trial, row);
-    by_wanted_name[row.name] = found;
-    out.insert(found);
+    if (!wanted.parents[i].empty()) row.parent = out[wanted.parents[i]];
+    const auto does_it = [&](StageId id) {
+      const StageRow& there = At(id).row;
+      return there.kind == row.kind && there.parent == row.parent &&
+             there.settings_json == row.settings_json && !taken.contains(id);
+    };
+    // One of another name that does the same is that stage.
+    const auto named = std::find_if(before.begin(), before.end(), [&](StageId id) {
+      return At(id).row.name == row.name && does_it(id);
+    });
+    const auto same = named != before.end() ? named
+                                            : std::find_if(before.begin(), before.end(), does_it);
+    const StageId found = same != before.end() ? *same : GainStage(trial, row);
+    taken.insert(found);
+    out[row.name] = found;
   }
   return out;
 }

@@ -67,7 +67,13 @@ absl::StatusOr<Answer> Core::On(const MaterializeSlice& e) {
     if (id) {
       link.shared = 1;
       Trial& trial = trials_.at(id);
-      const std::set<StageId> wanted = GainStages(trial, t);
+      std::set<StageId> wanted;
+      std::map<std::string, std::string> names;
+      for (const auto& [name, stage] : GainStages(trial, t)) {
+        wanted.insert(stage);
+        names[name] = At(stage).row.name;
+      }
+      link.stages_json = OtherNames(names);
       const std::string why = absl::StrCat("sweep ", e.sweep.value, " asks for it again");
       Reopen(trial, why, NoResult(), &wanted);
       Raise(At(trial.stages.front()), t.stages.front().until_step, why);

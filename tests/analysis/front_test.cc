@@ -74,6 +74,8 @@ TEST(Front, IsDrawnAndToldTheBestFirst) {
   EXPECT_THAT(text, HasSubstr("left out: d=16"));
   EXPECT_THAT(Svg(f), HasSubstr("flops, log scale"));
   EXPECT_THAT(Svg(f), HasSubstr("<path"));
+  EXPECT_THAT(Svg(f), HasSubstr("1  d=8, wide; 1; 8e+12"));
+  EXPECT_THAT(Svg(f), HasSubstr("2  d=2; 2; 2e+09"));
 }
 
 }  // namespace

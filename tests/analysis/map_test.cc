@@ -78,5 +78,22 @@ TEST(ReadMap, NothingFinishedSaysSo) {
   EXPECT_THAT(r.sentence, testing::HasSubstr("nothing to compare"));
 }
 
+TEST(Map, WhereMoreIsBetterTheHighestIsTheBest) {
+  std::vector<CellResult> cells(3);
+  for (size_t i = 0; i < cells.size(); ++i) {
+    cells[i].name = std::string(1, static_cast<char>('a' + i));
+    cells[i].replicates = 3;
+    for (int64_t r = 0; r < 3; ++r)
+      cells[i].values[r] = 0.5 + 0.2 * static_cast<double>(i == 1) + 0.199 * static_cast<double>(i == 2) + 0.002 * static_cast<double>(r * (i == 2 ? -1 : 1));
+  }
+  const MapReading r = ReadMap(cells, "accuracy", 0.9, /*maximize=*/true);
+  ASSERT_TRUE(r.best);
+  EXPECT_EQ(*r.best, 1);
+  EXPECT_TRUE(r.cells[2].with_best);
+  EXPECT_FALSE(r.cells[0].with_best);
+  EXPECT_EQ(r.sentence.rfind("Highest accuracy: b at 0.7020", 0), 0u) << r.sentence;
+  EXPECT_EQ(ReadMap(cells, "loss", 0.9).best, 0);
+}
+
 }  // namespace
 }  // namespace plumb::analysis

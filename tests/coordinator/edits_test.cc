@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <limits>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -315,6 +316,45 @@ TEST_F(EditsTest, RemovalIsLookedAtFirstAndLeavesWhatOthersHave) {
   const int64_t again = Finished("5", "r3", 4);
   EXPECT_GT(again, b);
   EXPECT_EQ(Number("SELECT min(id) FROM trial WHERE id > 6"), 7);
+}
+
+TEST_F(EditsTest, WhatALivingSweepBeginsFromStays) {
+  auto server = Launch(options_, [](const std::string& text, const std::string& name) {
+    return PlanNoops(text.find("init") == std::string::npos ? text : "2 100", name);
+  });
+  ASSERT_TRUE(server.ok()) << server.status();
+  server_ = *std::move(server);
+  client_ = std::make_unique<Client>(server_->address());
+  client_->Submit("3", "r1");
+  ScriptedWorker worker(*client_, "w", 8);
+  worker.Work(3);
+  client_->WaitFor(1, "completed");
+  const int64_t warm = client_->Submit(
+      "sweep: w\ntrial: {train: {steps: 1}}\naxes: {init.trial: [2, 3]}\n", "r2");
+  v1::RemoveTrialsRequest trials;
+  trials.add_trial_ids(3);
+  trials.set_really(true);
+  v1::RemoveTrialsResponse removed;
+  EXPECT_THAT(Call(&Stub::RemoveTrials, trials, &removed).error_message(),
+              HasSubstr("sweep 2, which has not ended, begins from trial 3 (init.trial)"));
+  v1::RemoveSweepsRequest sweeps;
+  sweeps.add_sweep_ids(1);
+  sweeps.set_really(true);
+  v1::RemoveSweepsResponse gone;
+  EXPECT_THAT(Call(&Stub::RemoveSweeps, sweeps, &gone).error_message(),
+              HasSubstr("begins from trial 2"));
+  // Retention passes over it.
+  v1::RemoveSweepsRequest old;
+  old.set_ended_before_us(std::numeric_limits<int64_t>::max());
+  old.set_really(true);
+  ASSERT_TRUE(Call(&Stub::RemoveSweeps, old, &gone).ok());
+  EXPECT_THAT(gone.removal().kept(0), HasSubstr("sweep 1 stays: sweep 2"));
+  trials.clear_trial_ids();
+  trials.add_trial_ids(1);
+  EXPECT_TRUE(Call(&Stub::RemoveTrials, trials, &removed).ok()) << "nothing begins from that one";
+  worker.Work(2);
+  client_->WaitFor(warm, "completed");
+  EXPECT_TRUE(Call(&Stub::RemoveSweeps, sweeps, &gone).ok());
 }
 
 TEST_F(EditsTest, RetentionKeepsWhatIsTaggedPinnedOrLives) {

@@ -144,5 +144,70 @@ TEST_F(Stages, NoTrialGainsAStageThatCouldNotRun) {
   EXPECT_EQ(p_.Draw(), "a=diverged b=running@w#1 b.score=pending");
 }
 
+// What a sweep's file calls a stage, where the trial calls it otherwise.
+std::string OtherNames(const Effects& effects) {
+  for (const Change& change : effects.changes) {
+    if (const auto* link = std::get_if<InsertSweepTrial>(&change)) return link->row.stages_json;
+  }
+  return "no trial";
+}
+
+TEST_F(Stages, WhatDoesTheSameUnderAnotherNameIsThatStage) {
+  p_.Sweep({T{"a", {S{}, Of("score", "pretrain"), Of("more", "score", "external")}}});
+  Ends("a", Outcome::kSucceeded);
+  Ends("a.score", Outcome::kSucceeded);
+  Ends("a.more", Outcome::kSucceeded);
+  S root;
+  root.name = "base";
+  const auto asks = [&](const std::vector<S>& stages) {
+    const SweepId sweep = p_.Plan(1);
+    MaterializeSlice slice{.sweep = sweep};
+    auto list = std::make_shared<std::vector<NewTrial>>();
+    NewTrial n{.trial = {.key = "a", .fusion_key = "f", .seq_len = 8, .batch_tokens = 64}};
+    for (const S& s : stages) {
+      n.stages.push_back(
+          {.name = s.name, .kind = s.kind, .settings_json = s.settings, .target_step = 100});
+      n.parents.push_back(s.parent);
+    }
+    list->push_back(n);
+    slice.trials = list;
+    slice.known["a"] = p_.Tree("a");
+    return OtherNames(p_.Do(slice));
+  };
+  EXPECT_EQ(asks({root, Of("eval", "base"), Of("more", "eval", "external")}),
+            R"({"base":"pretrain","eval":"score"})");
+  EXPECT_EQ(p_.Draw(), "a=succeeded a.score=succeeded a.more=succeeded") << "nothing is new";
+  S other = Of("score", "base");
+  other.settings = "{1}";
+  EXPECT_EQ(asks({root, other}), R"({"base":"pretrain","score":"score-2"})");
+  EXPECT_EQ(p_.Row("a.score-2").parent, p_.Row("a").id);
+  // Two that do the same are two, as they would be in a new trial.
+  EXPECT_EQ(asks({S{}, Of("score", "pretrain"), Of("again", "pretrain")}), "{}");
+  EXPECT_EQ(p_.Row("a.again").kind, "evaluate");
+}
+
+TEST_F(Stages, WhoIsGivenUpAfterItsTrainingIsStoppedInWhatFollows) {
+  const Effects e = p_.Do(SubmitSweep{.sweep = {.name = "s",
+                                                .request_id = "open",
+                                                .request_hash = "h",
+                                                .trials = 1,
+                                                .open = true}});
+  const SweepId sweep = std::get<Submitted>(*e.answer).sweep;
+  p_.Slice(sweep, 0,
+           {T{"a", {S{}, Of("score", "pretrain"), Of("sum", "score"), Of("far", "pretrain")}}});
+  Ends("a", Outcome::kSucceeded);
+  EXPECT_EQ(p_.Draw(), "a=succeeded a.score=running@w#1 a.sum=pending a.far=running@w#1");
+  const auto due = p_.core_.NextDue();
+  p_.Do(AdviseSweep{.sweep = sweep, .open = true, .seen = due ? due->seen : -1});
+  ASSERT_EQ(p_.core_.NextDue(), std::nullopt);
+  Ends("a.far", Outcome::kSucceeded, {"a.score"});
+  EXPECT_TRUE(p_.core_.NextDue()) << "what a later stage measured may decide, while the trial lives";
+  p_.Do(AdviseSweep{.sweep = sweep,
+                    .verdicts = {{.trial = p_.ids_.at("a"), .stop = true, .reason = "it is worse"}},
+                    .open = false});
+  EXPECT_EQ(p_.Draw(), "a=succeeded a.score=stopped a.sum=cancelled a.far=succeeded");
+  EXPECT_EQ(p_.SweepState(sweep), "completed");
+}
+
 }  // namespace
 }  // namespace plumb::core

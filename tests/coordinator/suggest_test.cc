@@ -316,16 +316,84 @@ TEST_F(SuggestTest, EarlierSweepsAreObservationsWhereTheirTrialsLieInTheSpace) {
               HasSubstr("there is no sweep named never"));
 }
 
-TEST_F(SuggestTest, ASearchIsNotEditedButGoneOnFrom) {
+TEST_F(SuggestTest, ASearchMayHaveMorePointsThanItBeganWithAlsoAfterItsEnd) {
   const int64_t sweep = Begin();
-  v1::ExtendSweepRequest edit;
-  edit.set_request_id("e");
-  edit.set_sweep_id(sweep);
-  edit.set_sweep_yaml(kSweep);
-  v1::ExtendSweepResponse response;
+  const auto edit = [&](const std::string& request_id, const std::string& from,
+                        const std::string& to) {
+    std::string text = kSweep;
+    text.replace(text.find(from), from.size(), to);
+    v1::ExtendSweepRequest request;
+    request.set_request_id(request_id);
+    request.set_sweep_id(sweep);
+    request.set_sweep_yaml(text);
+    v1::ExtendSweepResponse response;
+    grpc::ClientContext context;
+    return std::string(
+        client_->sweeps->ExtendSweep(&context, request, &response).error_message());
+  };
+  EXPECT_THAT(edit("a", "beta2", "beta1"), HasSubstr("with prior: it begins"));
+  EXPECT_THAT(edit("b", "startup: 2", "startup: 3"), HasSubstr("only trials and parallel change"));
+  EXPECT_EQ(edit("c", "trials: 8", "trials: 3"), "");
+  v1::SuggestionRequest r = Wanted(2, 2);
+  for (int i = 0; i < 100 && r.points() != 3; ++i) r = Wanted(2, 2);
+  EXPECT_EQ(r.count(), 1);
+  EXPECT_EQ(Answer(r.request_id(), {{0.001, 0}}).taken(), 1);
+  worker_->Work(1);
+  EXPECT_EQ(client_->WaitFor(sweep, "completed").trials(), 3);
+  EXPECT_THAT(edit("d", "trials: 8", "trials: 2"), HasSubstr("has 3 points already"));
+  EXPECT_EQ(edit("e", "trials: 8", "trials: 5"), "");
+  r = Wanted(3, 3);
+  EXPECT_EQ(r.count(), 2);
+  EXPECT_EQ(r.points(), 5);
+  Stop();  // the same after a restart
+  Start();
+  worker_->MoveTo(*client_);
+  r = Wanted(3, 3);
+  EXPECT_EQ(r.points(), 5);
+  EXPECT_EQ(Answer(r.request_id(), {{0.002, 1}, {0.003, 2}}).taken(), 2);
+  worker_->Work(2);
+  EXPECT_EQ(client_->WaitFor(sweep, "completed").trials(), 5);
+}
+
+// The metric of a later stage, which an earlier sweep calls otherwise.
+TEST_F(SuggestTest, APointIsWorthWhatALaterStageMeasures) {
+  const std::string earlier =
+      "sweep: earlier\n"
+      "stages: {run: {noop: {}}, look: {from: run, noop: {seconds: 1}}, score: {from: run, noop: "
+      "{seconds: 2}}}\n"
+      "axes: {train.lr: [1e-3, 2e-3], train.beta2: [0.9]}\nobjective: train/loss\n";
+  Start();
+  const int64_t before = client_->Submit(earlier, "r0");
+  worker_ = std::make_unique<ScriptedWorker>(*client_, "w", 4);
+  worker_->Work(6);
+  client_->WaitFor(before, "completed");
+  std::string text = kSweep;
+  text.replace(text.find("stages: {run: {noop: {}}}"), 25,
+               "stages: {run: {noop: {}}, score: {from: run, noop: {seconds: 1}}}");
+  text.replace(text.find("objective: train/loss"), 21,
+               "objective: {stage: score, metric: train/loss, goal: maximize}");
+  text.replace(text.find("parallel: 3"), 11, "parallel: 3, prior: [earlier], cost: {steps: 1}");
+  const int64_t sweep = client_->Submit(text, "r1");
+  worker_->Work(2);  // the trainings of both points drawn
+  const v1::SuggestionRequest early = Poll(200).request();
+  for (const v1::Observation& o : early.history()) {
+    EXPECT_FALSE(o.number() >= 0 && o.state() == v1::POINT_STATE_FINISHED)
+        << "its score is still to come";
+  }
+  worker_->Work(2);
+  const v1::SuggestionRequest r = Wanted(2, 4);
+  EXPECT_EQ(r.objectives(0).name(), "score: train/loss - 1 * log10(steps)");
+  EXPECT_TRUE(r.objectives(0).maximize());
+  ASSERT_EQ(r.history_size(), 4);
+  EXPECT_EQ(r.history(0).number(), -2);
+  EXPECT_EQ(r.history(0).objectives(0), r.history(3).objectives(0));
+  // Both are 1 at the end of one stage or the other; what costs takes from what is to be large.
+  EXPECT_LE(r.history(3).objectives(0), 1.0);
+  v1::CancelSweepRequest cancel;
+  cancel.set_sweep_id(sweep);
+  v1::CancelSweepResponse cancelled;
   grpc::ClientContext context;
-  EXPECT_THAT(client_->sweeps->ExtendSweep(&context, edit, &response).error_message(),
-              HasSubstr("with prior: [hill] it begins"));
+  EXPECT_TRUE(client_->sweeps->CancelSweep(&context, cancel, &cancelled).ok());
 }
 
 TEST_F(SuggestTest, CancelledSweepsTakeNoAnswers) {

@@ -506,6 +506,12 @@ TEST_F(StoreTest, LoadGivesBackWhatIsLive) {
 
 // From a file of this schema to those of older ones; views that it replaces are there, with columns
 // enough for those that read them.
+constexpr char kBackToTwelve[] =
+    "DROP VIEW v_sweep; DROP VIEW v_cell; DROP VIEW v_trial; CREATE VIEW v_sweep AS SELECT 1; "
+    "CREATE VIEW v_cell AS SELECT 1; CREATE VIEW v_trial AS SELECT 1; "
+    "ALTER TABLE sweep DROP COLUMN objective_stage; ALTER TABLE sweep DROP COLUMN objective_at; "
+    "ALTER TABLE sweep DROP COLUMN objective_goal; "
+    "ALTER TABLE sweep_trial DROP COLUMN stages_json; PRAGMA user_version = 12;";
 constexpr char kBackToEleven[] =
     "DROP VIEW v_cell; DROP VIEW v_trial; DROP VIEW v_curve; DROP VIEW v_lineage; "
     "CREATE VIEW v_cell AS SELECT 1; CREATE VIEW v_trial AS SELECT 1; "
@@ -539,7 +545,7 @@ TEST_F(StoreTest, SchemaSixWithRowsGetsGangsAndKeepsThem) {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
     ASSERT_TRUE(
         db->Execute(
-              absl::StrCat(kBackToEleven, kBackToTen, kBackToNine, kBackToEight,
+              absl::StrCat(kBackToTwelve, kBackToEleven, kBackToTen, kBackToNine, kBackToEight,
                            "DROP TABLE server_start; DROP TABLE attempt_member; "
                            "ALTER TABLE stage DROP COLUMN ranks; ALTER TABLE worker DROP COLUMN "
                            "gang; PRAGMA user_version = 6;"))
@@ -565,7 +571,7 @@ TEST_F(StoreTest, EachStartHasAPlaceInTheFileAndANameOfItsOwn) {
   store_.reset();
   {  // as schema 7 left it
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToEleven, kBackToTen, kBackToNine, kBackToEight,
+    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToTwelve, kBackToEleven, kBackToTen, kBackToNine, kBackToEight,
                                          "DROP TABLE server_start; PRAGMA user_version = 7;"))
                     .ok());
   }
@@ -609,7 +615,7 @@ TEST_F(StoreTest, SchemaEightWithRowsGetsGrowingSweepsAndKeepsThem) {
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
     ASSERT_TRUE(
-        db->Execute(absl::StrCat(kBackToEleven, kBackToTen, kBackToNine, kBackToEight)).ok());
+        db->Execute(absl::StrCat(kBackToTwelve, kBackToEleven, kBackToTen, kBackToNine, kBackToEight)).ok());
   }
   Open();
   EXPECT_THAT(Query("SELECT open, tune FROM sweep, sweep_trial"), ElementsAre("0|0"));
@@ -621,7 +627,7 @@ TEST_F(StoreTest, SchemaNineWithRowsGetsRungsAndKeepsThem) {
   store_.reset();
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToEleven, kBackToTen, kBackToNine)).ok());
+    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToTwelve, kBackToEleven, kBackToTen, kBackToNine)).ok());
   }
   Open();
   EXPECT_THAT(Query("SELECT until_step, tuned_json FROM stage, cell"), ElementsAre("-1|{}"));
@@ -635,7 +641,7 @@ TEST_F(StoreTest, SchemaElevenWithRowsGetsTrunksAndKeepsThem) {
   store_.reset();
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    const absl::Status s = db->Execute(kBackToEleven);
+    const absl::Status s = db->Execute(absl::StrCat(kBackToTwelve, kBackToEleven));
     ASSERT_TRUE(s.ok()) << s;
   }
   Open();
@@ -645,6 +651,105 @@ TEST_F(StoreTest, SchemaElevenWithRowsGetsTrunksAndKeepsThem) {
   EXPECT_THAT(Query("SELECT branch_trial_id, branch_step, trunk_trial_id FROM v_trial"),
               ElementsAre("-|-|1"));
   EXPECT_THAT(store_->Load()->trunks, IsEmpty());
+}
+
+TEST_F(StoreTest, SchemaTwelveWithRowsGetsObjectivesAndKeepsThem) {
+  OpenWithAttempt();
+  ASSERT_TRUE(Commit({Batch(1, 1, {{1, 0.5}, {2, 0.25}}),
+                      CloseAttempt{.fence = At(1), .outcome = Outcome::kSucceeded},
+                      UpdateStage{{.id = StageId{1},
+                                   .trial = TrialId{1},
+                                   .kind = "pretrain",
+                                   .state = StageState::kSucceeded}}})
+                  .ok());
+  store_.reset();
+  {
+    absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
+    ASSERT_TRUE(db->Execute("UPDATE sweep SET objective = 'train/loss', sweep_yaml = 'sweep: s'; "
+                            "INSERT INTO sweep (id, name, state, request_id, request_hash, "
+                            "sweep_yaml, objective, trials, cursor, create_time_us) VALUES (2, "
+                            "'b', 'completed', 'q', 'h', 'report: {at: best}', 'train/loss', 0, 0, "
+                            "1)")
+                    .ok());
+    const absl::Status s = db->Execute(kBackToTwelve);
+    ASSERT_TRUE(s.ok()) << s;
+  }
+  Open();
+  EXPECT_THAT(Query("SELECT sweep_id, objective, objective_stage, objective_at, objective_goal FROM "
+                    "v_sweep ORDER BY 1"),
+              ElementsAre("1|train/loss||last|minimize", "2|train/loss|||minimize"));
+  EXPECT_THAT(Query("SELECT train_loss, objective FROM v_trial"), ElementsAre("0.25|0.25"));
+  EXPECT_THAT(Query("SELECT stages_json FROM sweep_trial"), ElementsAre("{}"));
+  EXPECT_EQ(store_->Load()->sweeps[1].objective_at, "");
+}
+
+// A program of others as first stage, judged by a later stage that the trial calls otherwise.
+TEST_F(StoreTest, AViewOfTrialsHasTheFirstStagesMetricsAndWhatTheSweepJudgesBy) {
+  Open();
+  const auto batch = [](int64_t stage, const std::string& series,
+                        std::vector<MeasurementBatch::Point> points) {
+    auto b = std::make_shared<MeasurementBatch>();
+    b->series.push_back({.name = series, .points = std::move(points)});
+    return PutResults{StageId{stage}, b, 1};
+  };
+  const auto sweep = [](int64_t id, const std::string& at, bool maximize) {
+    return InsertSweep{{.id = SweepId{id},
+                        .name = "s",
+                        .request_id = absl::StrCat(id),
+                        .objective = "score/acc",
+                        .objective_stage = "score",
+                        .objective_at = at,
+                        .maximize = maximize,
+                        .trials = 1}};
+  };
+  const auto stage = [](int64_t id, const std::string& name, StageState state, int64_t parent) {
+    return InsertStage{{.id = StageId{id},
+                        .trial = TrialId{1},
+                        .name = name,
+                        .kind = "external",
+                        .parent = StageId{parent},
+                        .state = state,
+                        .target_step = 3}};
+  };
+  std::vector<Change> changes = {InsertTrial{{.id = TrialId{1}, .key = "k"}},
+                                 stage(1, "run", StageState::kSucceeded, 0),
+                                 stage(2, "score", StageState::kSucceeded, 1),
+                                 stage(3, "score-2", StageState::kSucceeded, 1),
+                                 stage(4, "score-3", StageState::kFailed, 1),
+                                 batch(1, "val/loss", {{1, 3}, {2, 2.5}}),
+                                 batch(2, "score/acc", {{1, 0.5}}),
+                                 batch(3, "score/acc", {{1, 0.9}, {2, 0.7}, {3, 0.8}}),
+                                 batch(4, "score/acc", {{1, 0.1}})};
+  int64_t id = 0;
+  for (const auto& [at, maximize, names] :
+       std::vector<std::tuple<std::string, bool, std::string>>{
+           {"last", true, "{}"},
+           {"last", false, R"({"score":"score-2"})"},
+           {"best", true, R"({"score":"score-2"})"},
+           {"best", false, R"({"score":"score-2"})"},
+           {"mean_last(2)", true, R"({"score":"score-2"})"},
+           {"mean_last(4)", true, R"({"score":"score-2"})"},
+           {"last", true, R"({"score":"score-3"})"}}) {
+    changes.push_back(sweep(++id, at, maximize));
+    changes.push_back(InsertCell{{.sweep = SweepId{id}, .idx = 0, .name = "c"}});
+    changes.push_back(InsertSweepTrial{
+        {.sweep = SweepId{id}, .trial = TrialId{1}, .stages_json = names}});
+  }
+  const absl::Status s = Commit(changes);
+  ASSERT_TRUE(s.ok()) << s;
+  EXPECT_THAT(Query("SELECT sweep_id, val_loss, objective FROM v_trial ORDER BY 1"),
+              ElementsAre("1|2.5|0.5", "2|2.5|0.8", "3|2.5|0.9", "4|2.5|0.7", "5|2.5|0.75",
+                          "6|2.5|-", "7|2.5|-"));
+  EXPECT_THAT(Query("SELECT sweep_id, n_objective, mean_objective FROM v_cell WHERE sweep_id IN (3, "
+                    "7) ORDER BY 1"),
+              ElementsAre("3|1|0.9", "7|0|-"));
+  // And so do who asks for a trial, and who decides.
+  absl::StatusOr<Reader> reader = Reader::Open(path_);
+  ASSERT_TRUE(reader.ok());
+  EXPECT_EQ(reader->Trials(SweepId{2}, "", 0, 10)->front().objective, 0.8);
+  EXPECT_EQ(reader->Stages(SweepId{2}, "score")->at(TrialId{1}).stage, StageId{3});
+  EXPECT_EQ(reader->Stages(SweepId{7}, "score")->at(TrialId{1}).state, StageState::kFailed);
+  EXPECT_TRUE(reader->Stages(SweepId{1}, "none")->empty());
 }
 
 TEST_F(StoreTest, ATrialThatBranchedHasTheTrunksCurveAndItsOwnResults) {
@@ -730,7 +835,7 @@ TEST_F(StoreTest, SchemaTenWithRowsGetsTagsAndOriginsAndKeepsThem) {
   store_.reset();
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToEleven, kBackToTen)).ok());
+    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToTwelve, kBackToEleven, kBackToTen)).ok());
   }
   Open();
   EXPECT_THAT(Query("SELECT trial_id, tags, note, is_foreign, origin_json FROM v_trial"),

@@ -55,6 +55,46 @@ TEST(Describe, TextAndJsonSayTheSame) {
   EXPECT_NE(brief.find("… and 1 more"), std::string::npos);
 }
 
+// Six budgets, each twice the last, a tenth of cooldown, twice: 2 * (28.8 + 0.1 * (1 + ... + 32))
+// of the shortest, in place of 2 * 63.
+TEST(Describe, CountsATrunkOnce) {
+  const std::string file =
+      "sweep: s\ntrial:\n  model: {head_dim: 8}\n  data: {corpus: docs, seq_len: 32}\n"
+      "  train: {batch_tokens: 1024, schedule: wsd, decay_fraction: 0.1, warmup_steps: 5}\n"
+      "axes: {train.steps: [20, 40, 80, 160, 320, 640]}\nreplicates: 2\n";
+  const SweepPlan plan = PlanOrDie(file);
+  Surroundings around{.flops_per_second = 1e9};
+  around.machines = {{.name = "w", .device = "d", .slots = 4}};
+  const PlanSummary s = Summarize(plan, around);
+  EXPECT_EQ(s.trunks.trunks, 2);
+  EXPECT_EQ(s.trunks.trials, 12);
+  EXPECT_EQ(s.total_steps + s.trunks.steps, 2 * 63 * 20);
+  EXPECT_EQ(s.total_steps, 2 * (28.8 + 6.3) * 20);
+  const double per_step = 1024 * static_cast<double>(plan.trials.front().flops_per_token);
+  EXPECT_DOUBLE_EQ(s.total_flops, s.total_steps * per_step);
+  EXPECT_DOUBLE_EQ(s.total_flops + s.trunks.flops, 2 * 63 * 20 * per_step);
+  EXPECT_DOUBLE_EQ(s.device_seconds, s.total_flops / 1e9);
+  // With room for all at once a trunk takes what its longest trial does.
+  EXPECT_DOUBLE_EQ(s.calendar_seconds, 640 * per_step / 1e9);
+  const std::string text = SummaryText(s);
+  EXPECT_NE(text.find("shared trunks"), std::string::npos) << text;
+  EXPECT_NE(text.find("if no trunk were shared"), std::string::npos) << text;
+  const auto j = nlohmann::json::parse(SummaryJson(s));
+  EXPECT_EQ(j["without_sharing"]["steps"], 2 * 63 * 20);
+  EXPECT_EQ(j["total_steps"], s.total_steps);
+
+  for (const char* alone : {"objective: {metric: val/loss, at: best}\n",
+                            "stop: {median: {}, across: cells}\n"}) {
+    const PlanSummary apart = Summarize(PlanOrDie(file + alone), 1e9);
+    EXPECT_EQ(apart.trunks.trunks, 0) << alone;
+    EXPECT_EQ(apart.total_steps, 2 * 63 * 20) << alone;
+  }
+  // Of a tuned sweep only what tunes: which values its replicates have is not known yet.
+  const PlanSummary tuned = Summarize(PlanOrDie(file + "tune: {train.lr: [1e-3, 1e-2]}\n"), 1e9);
+  EXPECT_EQ(tuned.trunks.trunks, 2);
+  EXPECT_EQ(tuned.trunks.trials, 12);
+}
+
 TEST(Describe, SaysThatASearchGoesOnBeyondItsFirstCells) {
   const PlanSummary s = Summarize(
       PlanOrDie("sweep: s\ntrial:\n  data: {corpus: docs, seq_len: 32}\n"

@@ -351,5 +351,43 @@ TEST(Stopping, TenThousandTrialsAreJudgedQuickly) {
   EXPECT_EQ(looks, 9999);
 }
 
+// Each rule on a curve and on the same with the other sign decides the same.
+TEST(Stopping, WhereMoreIsBetterAllIsTheOtherWay) {
+  StopSpec asha;
+  asha.asha = AshaRule{.rungs = {*Rational::Parse("1/2")}, .keep = *Rational::Parse("1/2")};
+  StopSpec median;
+  median.median = MedianRule{.from = *Rational::Parse("1/10"), .min_trials = 2};
+  StopSpec racing;
+  racing.racing = RacingRule{.alpha = 0.2, .min_replicates = 2};
+  for (const StopSpec& spec : {asha, median, racing}) {
+    Stopping less(spec, 2), more(spec, 2, /*maximize=*/true);
+    const std::vector<double> values = {3, 1, 2, 4.5, 1.5, 0.5};
+    for (int64_t t = 0; t < 6; ++t) {
+      for (Stopping* s : {&less, &more})
+        s->Add({.cell = t % 2, .replicate = t / 2, .steps = 10});
+    }
+    for (const int64_t step : {5, 10}) {
+      for (int64_t t = 0; t < 6; ++t) {
+        less.Take({t, step, values[static_cast<size_t>(t)]});
+        more.Take({t, step, -values[static_cast<size_t>(t)]});
+      }
+    }
+    int64_t stopped = 0;
+    for (int64_t t = 0; t < 6; ++t) {
+      EXPECT_EQ(less.Of(t).stop, more.Of(t).stop) << t;
+      EXPECT_EQ(less.Out(t), more.Out(t)) << t;
+      stopped += less.Of(t).stop;
+    }
+    EXPECT_TRUE(stopped > 0 || spec.racing);
+  }
+  Stopping more(asha, 1, /*maximize=*/true);
+  more.Add({.steps = 10}), more.Add({.steps = 10});
+  more.Take({0, 5, 0.9}), more.Take({1, 5, 0.4});
+  EXPECT_TRUE(more.Of(1).stop);
+  EXPECT_NE(more.Of(1).reason.find("0.4 is not among the best 1 of 2; the last of them has 0.9"),
+            std::string::npos)
+      << more.Of(1).reason;
+}
+
 }  // namespace
 }  // namespace plumb::sweeps

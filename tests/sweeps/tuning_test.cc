@@ -278,9 +278,9 @@ TEST(Stop, ReadsTheObjectiveOnTheTuneSplitAndIsRefusedWhereThereIsNone) {
       "sweep: s\ntrial: {data: {corpus: docs}, train: {steps: 1}}\naxes: {train.lr: [1e-3, "
       "1e-2]}\nstop: {median: {}, across: cells}\n";
   const SweepPlan plan = PlanOrDie(trial);
-  EXPECT_EQ(StoppingSeries(plan), "tune/bits_per_byte");
+  EXPECT_EQ(StoppingBy(plan).metric, "tune/bits_per_byte");
   EXPECT_TRUE(NotYetServed(plan).ok());
-  EXPECT_EQ(StoppingSeries(PlanOrDie(trial + "objective: val/loss\n")), "tune/loss");
+  EXPECT_EQ(StoppingBy(PlanOrDie(trial + "objective: val/loss\n")).metric, "tune/loss");
   const absl::Status other = NotYetServed(PlanOrDie(trial + "objective: finetune/accuracy\n"));
   EXPECT_EQ(other.code(), absl::StatusCode::kUnimplemented);
   EXPECT_NE(other.message().find("finetune/accuracy is not of a split"), std::string::npos);
@@ -326,6 +326,63 @@ TEST(Tuning, TheValueIsTheLastTheBestOrTheMeanOfTheLast) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   EXPECT_EQ(ValueAt("mean_last(2)", {nan, 1, 2}), 1.5);
   EXPECT_EQ(ValueAt("mean_last(3)", {nan, 1, 2}), std::nullopt);
+  EXPECT_EQ(ValueAt("best", curve, /*maximize=*/true), 5);
+  EXPECT_EQ(ValueAt("last", curve, /*maximize=*/true), 4);
+}
+
+TEST(ChooseWinner, WhereMoreIsBetterTheGreatestMeanWinsAndWhatFailedIsWorst) {
+  TunePlan plan;
+  plan.metric = "val/accuracy", plan.metric_stage = "glue", plan.maximize = true;
+  plan.axes = {{.field = "train.lr", .values = {"0.1", "0.2", "0.3", "0.4"}, .ordered = true, .most = 1}};
+  const TuneDecision d = ChooseWinner(plan, {{{"0.1"}, 0.25},
+                                             {{"0.1"}, 0.5},
+                                             {{"0.2"}, 0.75},
+                                             {{"0.2"}, 0.5},
+                                             {{"0.3"}, 1.0},
+                                             {{"0.3"}, std::nullopt},
+                                             {{"0.4"}, 0.625}});
+  EXPECT_EQ(d.winner, std::vector<std::string>{"0.2"}) << "of equal means the smaller value";
+  EXPECT_EQ(d.value, 0.625);
+  EXPECT_EQ(InWords(plan, d),
+            "train.lr = 0.2 by the greatest mean glue: val/accuracy, 0.625, of 4 values");
+}
+
+constexpr char kGlue[] =
+    "sweep: s\ntrial: {data: {corpus: docs, seq_len: 32}, train: {steps: 10, batch_tokens: 1024, "
+    "schedule: constant}}\n"
+    "tune: {train.lr: [1e-3, 1e-2]}\nreplicates: 2\n"
+    "stages:\n  base: {pretrain: {}}\n  far: {from: base, evaluate: {splits: [val]}}\n"
+    "  cut: {from: base, external: {command: [cut]}}\n"
+    "  score: {from: [base, cut], external: {command: [score]}}\n";
+
+TEST(Tuning, ByALaterStageItsTrialsHaveTheWayToThatStage) {
+  const SweepPlan p = PlanOrDie(
+      std::string(kGlue) +
+      "objective: {stage: \"score:cut\", metric: score/accuracy, at: best, goal: maximize}\n");
+  EXPECT_EQ(p.tune->metric, "score/accuracy");
+  EXPECT_EQ(p.tune->metric_stage, "score:cut");
+  EXPECT_EQ(p.tune->metric_at, "best");
+  EXPECT_TRUE(p.tune->maximize);
+  std::vector<std::string> names;
+  for (const PlannedStage& s : p.trials.front().stages) names.push_back(s.name);
+  EXPECT_EQ(names, (std::vector<std::string>{"base", "cut", "score:cut"}));
+  const auto winners = WinnerTrials(p, 0, {"0.01"});
+  ASSERT_TRUE(winners.ok()) << winners.status();
+  EXPECT_EQ(winners->front().stages.size(), 5u);
+  // The training itself, by its name, is the training.
+  const SweepPlan base = PlanOrDie(std::string(kGlue) + "objective: {stage: base, metric: val/loss}\n");
+  EXPECT_EQ(base.objectives.front().stage, "");
+  EXPECT_EQ(base.tune->metric, "tune/loss");
+  EXPECT_EQ(base.trials.front().stages.size(), 1u);
+}
+
+TEST(Tuning, AnEvaluationIsReadOnTheTuneSplitWhereItScoresThat) {
+  const std::string file =
+      "sweep: s\ntrial: {data: {corpus: docs, seq_len: 32}, train: {steps: 10, batch_tokens: 1024}}\n"
+      "tune: {train.lr: [1e-3, 1e-2]}\n"
+      "objective: {stage: score, metric: evaluate/test/loss}\n";
+  EXPECT_EQ(PlanOrDie(file + "stages: {score: {evaluate: {splits: [tune, test]}}}\n").tune->metric,
+            "evaluate/tune/loss");
 }
 
 }  // namespace
