@@ -49,6 +49,20 @@ absl::Status Put(const std::string& text, const std::string& out) {
   return absl::OkStatus();
 }
 
+// Of any kind that analysis/figure.h draws.
+template <typename Figure>
+absl::Status PutFigure(const Figure& figure, Drawing drawing, const PlotArgs& args) {
+  switch (drawing) {
+    case Drawing::kText:
+      return Put(analysis::Terminal(figure, Options(args)), args.out);
+    case Drawing::kSvg:
+      return Put(analysis::Svg(figure), args.out);
+    case Drawing::kCsv:
+      return Put(analysis::Csv(figure), args.out);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Grid(const Context& context, const PlotArgs& args) {
   ASSIGN_OR_RETURN(const Drawing drawing, DrawingOf(context, args.out));
   ASSIGN_OR_RETURN(store::Database db, OpenResults(context.db));
@@ -94,15 +108,7 @@ absl::Status Curves(const Context& context, const PlotArgs& args) {
   CurveRequest request{.sweep = args.sweep, .x = args.x, .linear = args.linear};
   if (!args.series.empty()) request.series = args.series;
   ASSIGN_OR_RETURN(const analysis::CurvesFigure figure, LoadCurves(db, request));
-  switch (drawing) {
-    case Drawing::kText:
-      return Put(analysis::Terminal(figure, Options(args)), args.out);
-    case Drawing::kSvg:
-      return Put(analysis::Svg(figure), args.out);
-    case Drawing::kCsv:
-      return Put(analysis::Csv(figure), args.out);
-  }
-  return absl::OkStatus();
+  return PutFigure(figure, drawing, args);
 }
 
 absl::Status Linearity(const Context& context, const PlotArgs& args) {
@@ -111,28 +117,7 @@ absl::Status Linearity(const Context& context, const PlotArgs& args) {
   LayersRequest request{.sweep = args.sweep, .stage = args.stage};
   if (!args.series.empty()) request.score = args.series;
   ASSIGN_OR_RETURN(const analysis::LayersFigure figure, LoadLayers(db, request));
-  switch (drawing) {
-    case Drawing::kText:
-      return Put(analysis::Terminal(figure, Options(args)), args.out);
-    case Drawing::kSvg:
-      return Put(analysis::Svg(figure), args.out);
-    case Drawing::kCsv:
-      return Put(analysis::Csv(figure), args.out);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status PutProfile(const analysis::ProfileFigure& figure, Drawing drawing,
-                        const PlotArgs& args) {
-  switch (drawing) {
-    case Drawing::kText:
-      return Put(analysis::Terminal(figure, Options(args)), args.out);
-    case Drawing::kSvg:
-      return Put(analysis::Svg(figure), args.out);
-    case Drawing::kCsv:
-      return Put(analysis::Csv(figure), args.out);
-  }
-  return absl::OkStatus();
+  return PutFigure(figure, drawing, args);
 }
 
 absl::Status Profile(const Context& context, const PlotArgs& args) {
@@ -141,7 +126,7 @@ absl::Status Profile(const Context& context, const PlotArgs& args) {
   ASSIGN_OR_RETURN(const SweepResults results, LoadResults(db, args.sweep, args.series));
   ASSIGN_OR_RETURN(analysis::ProfileFigure figure, LoadProfile(results, args.axis, args.by));
   figure.log_x = figure.log_x && !args.linear;
-  return PutProfile(figure, drawing, args);
+  return PutFigure(figure, drawing, args);
 }
 
 absl::Status Pruning(const Context& context, const PlotArgs& args) {
@@ -150,7 +135,7 @@ absl::Status Pruning(const Context& context, const PlotArgs& args) {
   PruningRequest request{.sweep = args.sweep, .stage = args.stage};
   if (!args.series.empty()) request.metric = args.series;
   ASSIGN_OR_RETURN(const analysis::ProfileFigure figure, LoadPruning(db, request));
-  return PutProfile(figure, drawing, args);
+  return PutFigure(figure, drawing, args);
 }
 
 }  // namespace

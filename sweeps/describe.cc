@@ -233,9 +233,14 @@ class Pricing {
         const Branch& b = family[i];
         Placing& p = placings_[b.placing].second;
         for (size_t m = 0; m < machines_.size(); ++m) longest[m] = std::max(longest[m], p.seconds[m]);
-        if (i == 0) continue;
-        const double part = static_cast<double>(family[i - 1].trunk_steps) / static_cast<double>(b.steps);
-        s_.trunks.steps += static_cast<double>(family[i - 1].trunk_steps);
+        // From the longest trunk before it that ends before it does: its last step it makes itself (coordinator/core/trunks.cc).
+        int64_t from = 0;
+        for (size_t k = i; k-- > 0 && from == 0;) {
+          if (family[k].trunk_steps < b.steps) from = family[k].trunk_steps;
+        }
+        if (from == 0) continue;
+        const double part = static_cast<double>(from) / static_cast<double>(b.steps);
+        s_.trunks.steps += static_cast<double>(from);
         s_.trunks.flops += part * b.flops;
         s_.trunks.seconds += part * b.seconds.front();
         for (size_t m = 0; m < machines_.size(); ++m) p.seconds[m] -= part * b.seconds[m + 1];

@@ -268,12 +268,12 @@ double Pruning::Speed(const Student& student) const {
 }
 
 PruningResult Pruning::Judged(const std::string& method, const std::vector<int64_t>& removed,
-                              const Student& student) const {
+                              const Student& student, double stream_error) const {
   const spec::ModelSpec& m = spec_.model;
   PruningResult out{.method = method,
                     .removed = removed,
                     .score = Evaluated(student),
-                    .stream_error = StreamError(student)};
+                    .stream_error = stream_error};
   out.parameters = spec::CountParameters(m).total;
   out.flops_per_token = spec::ForwardFlopsPerToken(m, T_);
   for (const int64_t l : removed) {
@@ -287,18 +287,20 @@ PruningResult Pruning::Judged(const std::string& method, const std::vector<int64
   return out;
 }
 
-PruningResult Pruning::Whole() const { return Judged("none", {}, Without({}, false)); }
+PruningResult Pruning::Whole() const { return Judged("none", {}, Without({}, false), 0); }
 
 PruningResult Pruning::Left(const std::string& method, int64_t layers) const {
   const std::vector<int64_t> removed(order_.begin(), order_.begin() + layers);
   const Student student = Without(removed, method != "remove");
-  if (method != "distil") return Judged(method, removed, student);
+  const double error = StreamError(student);
+  if (method != "distil") return Judged(method, removed, student, error);
   Distillation distillation(*this, student.substitutes);
   distillation.Run();
   const Student distilled = distillation.Result();
+  const double after = StreamError(distilled);
   // Where the updates led away, the maps that they began from.
-  return Judged(method, removed,
-                StreamError(distilled) <= StreamError(student) ? distilled : student);
+  return after <= error ? Judged(method, removed, distilled, after)
+                        : Judged(method, removed, student, error);
 }
 
 }  // namespace plumb::trainer

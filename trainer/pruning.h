@@ -83,7 +83,7 @@ class Pruning {
   double StreamError(const Student& student) const;
   double Speed(const Student& student) const;
   PruningResult Judged(const std::string& method, const std::vector<int64_t>& removed,
-                       const Student& student) const;
+                       const Student& student, double stream_error) const;
 
   const Bundle& bundle_;
   const int64_t row_;

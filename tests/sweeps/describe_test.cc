@@ -83,8 +83,8 @@ TEST(Describe, CountsATrunkOnce) {
   EXPECT_EQ(j["without_sharing"]["steps"], 2 * 63 * 20);
   EXPECT_EQ(j["total_steps"], s.total_steps);
 
-  for (const char* alone : {"objective: {metric: val/loss, at: best}\n",
-                            "stop: {median: {}, across: cells}\n"}) {
+  for (const char* alone :
+       {"objective: {metric: val/loss, at: best}\n", "stop: {median: {}, across: cells}\n"}) {
     const PlanSummary apart = Summarize(PlanOrDie(file + alone), 1e9);
     EXPECT_EQ(apart.trunks.trunks, 0) << alone;
     EXPECT_EQ(apart.total_steps, 2 * 63 * 20) << alone;
@@ -93,6 +93,19 @@ TEST(Describe, CountsATrunkOnce) {
   const PlanSummary tuned = Summarize(PlanOrDie(file + "tune: {train.lr: [1e-3, 1e-2]}\n"), 1e9);
   EXPECT_EQ(tuned.trunks.trunks, 2);
   EXPECT_EQ(tuned.trunks.trials, 12);
+}
+
+// Constant rates are trunk to their end, and the last step is each trial's own: of 20, 40 and 40
+// steps both longer ones begin at 20, and neither at the other's 40.
+TEST(Describe, CountsTheLastStepOfEach) {
+  const PlanSummary s = Summarize(
+      PlanOrDie("sweep: s\ntrial:\n  model: {head_dim: 8}\n  data: {corpus: docs, seq_len: 32}\n"
+                "  train: {batch_tokens: 1024, schedule: constant}\n"
+                "axes: {[train.steps, eval.points]: [[20, 4], [40, 4], [40, 8]]}\n"),
+      1e9);
+  EXPECT_EQ(s.trunks.trials, 3);
+  EXPECT_EQ(s.trunks.steps, 20 + 20);
+  EXPECT_EQ(s.total_steps, 20 + 20 + 20);
 }
 
 TEST(Describe, SaysThatASearchGoesOnBeyondItsFirstCells) {

@@ -14,7 +14,6 @@
 #include "data/tokenizer.h"
 #include "trainer/counter_random.h"
 #include "trainer/schedule.h"
-#include "trainer/spec/sha256.h"
 #include "trainer/stages/stage.h"
 
 namespace plumb::trainer {
@@ -206,7 +205,7 @@ class Finetune {
 
 static StageWork PlanFinetune(const StageContext& c) {
   const json& s = c.settings;
-  const auto path = s.at("task").at("path").get<std::string>();
+  const std::string path = CheckedFile(s.at("task"));
   const spec::ModelSpec& m = c.spec.model;
   const auto longest = s.at("max_tokens").get<int64_t>();
   if (m.max_positions > 0 && longest > m.max_positions) {
@@ -219,11 +218,6 @@ static StageWork PlanFinetune(const StageContext& c) {
                                     {.seq_len = longest, .holdout = s.at("holdout").get<double>()});
   } catch (const data::DataError& e) {
     throw Infeasible(e.what());
-  }
-  if (const std::string digest = s.at("task").at("sha256"); task.digest != digest) {
-    throw Infeasible(path + ": is not the file the sweep was planned with (SHA-256 " +
-                     task.digest.substr(0, 12) + "…, planned " + digest.substr(0, 12) +
-                     "…); submit again with `plumb sweep submit`");
   }
   if (task.split(data::ClassSplit::kTrain).empty() ||
       (task.split(data::ClassSplit::kDev).empty() && task.split(data::ClassSplit::kTest).empty())) {

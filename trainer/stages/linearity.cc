@@ -13,17 +13,10 @@ using linearity::Measurement;
 using linearity::MeasurementPlan;
 using nlohmann::json;
 
-data::Split SplitOf(const json& name) {
-  for (const data::Split split : data::kAllSplits) {
-    if (name == data::Name(split)) return split;
-  }
-  throw Infeasible("no split " + name.dump());
-}
-
 MeasurementPlan PlanOf(const StageContext& c) {
   const json& s = c.settings;
-  MeasurementPlan plan{.fit = SplitOf(s.at("fit")),
-                       .score = SplitOf(s.at("score")),
+  MeasurementPlan plan{.fit = SplitNamed(s.at("fit")),
+                       .score = SplitNamed(s.at("score")),
                        .tokens = s.at("tokens"),
                        .score_tokens = s.at("score_tokens"),
                        .from_position = s.at("from_position"),

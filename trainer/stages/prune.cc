@@ -11,13 +11,6 @@ namespace {
 
 using nlohmann::json;
 
-data::Split SplitOf(const json& name) {
-  for (const data::Split split : data::kAllSplits) {
-    if (name == data::Name(split)) return split;
-  }
-  throw Infeasible("no split " + name.dump());
-}
-
 json Finite(double value) { return std::isfinite(value) ? json(value) : json(); }
 
 void TellLayers(const StageContext& c, const std::vector<LayerFinding>& layers) {
@@ -57,8 +50,8 @@ void Tell(const StageContext& c, const PruningResult& r) {
 
 StageWork PlanPrune(const StageContext& c) {
   const json& s = c.settings;
-  const PruningPlan plan{.fit = SplitOf(s.at("fit")),
-                         .score = SplitOf(s.at("split")),
+  const PruningPlan plan{.fit = SplitNamed(s.at("fit")),
+                         .score = SplitNamed(s.at("split")),
                          .fit_tokens = s.at("fit_tokens"),
                          .tokens = s.at("tokens"),
                          .order = s.at("order"),

@@ -2,6 +2,8 @@
 
 #include <map>
 
+#include "trainer/spec/sha256.h"
+
 namespace plumb::trainer {
 namespace {
 
@@ -14,6 +16,30 @@ std::map<std::string, StagePlan>& Plans() {
 }  // namespace
 
 RegisterStage::RegisterStage(const char* kind, StagePlan plan) { Plans().emplace(kind, plan); }
+
+data::Split SplitNamed(const std::string& name) {
+  for (const data::Split split : data::kAllSplits) {
+    if (name == data::Name(split)) return split;
+  }
+  throw Infeasible("no split " + name);
+}
+
+std::string CheckedFile(const nlohmann::json& file) {
+  if (file.is_null()) return "";
+  const std::string path = file.at("path"), planned = file.at("sha256");
+  std::string found;
+  try {
+    found = spec::Sha256HexOfFile(path);
+  } catch (const std::exception& e) {
+    throw Infeasible(e.what());
+  }
+  if (found != planned) {
+    throw Infeasible(path + ": is not the file the stage was planned with (SHA-256 " +
+                     found.substr(0, 12) + "…, planned " + planned.substr(0, 12) +
+                     "…); hand it in again");
+  }
+  return path;
+}
 
 bool HasStage(const std::string& kind) { return Plans().count(kind) > 0; }
 

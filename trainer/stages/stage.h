@@ -50,6 +50,13 @@ struct RegisterStage {
   RegisterStage(const char* kind, StagePlan plan);
 };
 
+// "val" → kVal; throws Infeasible for an unknown name.
+data::Split SplitNamed(const std::string& name);
+
+// The path of a file setting {"path", "sha256"}, "" for null; throws Infeasible where its bytes are
+// not those that were planned with.
+std::string CheckedFile(const nlohmann::json& file);
+
 bool HasStage(const std::string& kind);
 // The pieces, to be called in order. They share `context`, which must outlive them. Throws
 // Infeasible, also from a piece; std::exception where something fails.

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "trainer/spec/sha256.h"
 #include "trainer/stages/stage.h"
 
 namespace plumb::trainer {
@@ -79,22 +78,6 @@ void TaskRun::Pass(size_t pass) {
   }
 }
 
-static std::string Checked(const nlohmann::json& file) {
-  if (file.is_null()) return "";
-  const std::string path = file.at("path"), planned = file.at("sha256");
-  std::string found;
-  try {
-    found = spec::Sha256HexOfFile(path);
-  } catch (const std::exception& e) {
-    throw Infeasible(e.what());
-  }
-  if (found != planned)
-    throw Infeasible(path + ": is not the file the stage was planned with (SHA-256 " +
-                     found.substr(0, 12) + "…, planned " + planned.substr(0, 12) +
-                     "…); hand it in again");
-  return path;
-}
-
 static StageWork PlanTask(const StageContext& c) {
   const nlohmann::json& s = c.settings;
   const spec::ModelSpec& m = c.spec.model;
@@ -112,8 +95,8 @@ static StageWork PlanTask(const StageContext& c) {
   const auto tokenizer = std::shared_ptr<data::Tokenizer>(data::OpenTokenizer(c.data_dir));
   std::shared_ptr<data::TaskData> task;
   try {
-    task = std::make_shared<data::TaskData>(data::ReadTask(s.at("format"), Checked(s.at("file")),
-                                                           Checked(s.at("labels")), s.at("limit")));
+    task = std::make_shared<data::TaskData>(data::ReadTask(
+        s.at("format"), CheckedFile(s.at("file")), CheckedFile(s.at("labels")), s.at("limit")));
   } catch (const data::DataError& e) {
     throw Infeasible(e.what());
   }
