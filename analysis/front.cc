@@ -173,8 +173,11 @@ std::string Svg(const FrontFigure& f) {
     }
     // It goes on beyond its ends: what costs more than the dearest of it is beaten by that one.
     if (!stairs.empty()) {
-      const auto edge = [](bool maximize, double least, double most) { return maximize ? least : most; };
-      stairs.insert(stairs.begin(), {edge(f.maximize[1], kLeft, kLeft + kW), stairs.front().second});
+      const auto edge = [](bool maximize, double least, double most) {
+        return maximize ? least : most;
+      };
+      stairs.insert(stairs.begin(),
+                    {edge(f.maximize[1], kLeft, kLeft + kW), stairs.front().second});
       stairs.emplace_back(stairs.back().first, edge(f.maximize[0], kTop + kH, kTop));
     }
     size_t number = 0;
@@ -186,7 +189,8 @@ std::string Svg(const FrontFigure& f) {
         svg.Rect(px(p.values[across]) - size / 2, py(p.values[0]) - size / 2, size, size,
                  front ? PaletteColor(0) : "#BBBBBB", "none", 0);
         if (front && ++number <= kNamed)
-          svg.Text(px(p.values[across]) + 6, py(p.values[0]) - 6, absl::StrCat(number), {.size = 10});
+          svg.Text(px(p.values[across]) + 6, py(p.values[0]) - 6, absl::StrCat(number),
+                   {.size = 10});
       }
     }
   }

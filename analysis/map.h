@@ -1,10 +1,10 @@
 // Reading a map of cells: which is best, which cannot be told from it, and what may be said.
 //
 // The rules (docs/ARCHITECTURE.md, "Statistics"): the value is a score, lower being better where
-// nothing else is said; a cell with a diverged or unfinished replicate is shown and never compared; comparisons
-// with the best cell are paired by replicate; the standard error is the larger of the paired one
-// and the one that the pooled spread over seeds gives, since two or three replicates can agree by
-// accident; "cannot be told" means that the interval of the difference holds 0.
+// nothing else is said; a cell with a diverged or unfinished replicate is shown and never compared;
+// comparisons with the best cell are paired by replicate; the standard error is the larger of the
+// paired one and the one that the pooled spread over seeds gives, since two or three replicates can
+// agree by accident; "cannot be told" means that the interval of the difference holds 0.
 #pragma once
 
 #include <cstdint>
@@ -59,7 +59,7 @@ struct MapReading {
   std::optional<Noise> noise;
   double level = 0.9;
   bool maximize = false;  // higher is better
-  std::string sentence;  // one, or two short ones; claims no more than the spread carries
+  std::string sentence;   // one, or two short ones; claims no more than the spread carries
 };
 
 // `metric`: the score's name and unit for the sentence, e.g. "test bits per byte".

@@ -147,8 +147,7 @@ std::string Terminal(const MapFigure& f, const TerminalOptions& options) {
           } else {
             text = line == 0 ? absl::StrCat(Mark(r), " ", ValueText(c, r), " ", Mark(r)) : count;
           }
-          if (!c.values.empty() && c.diverged == 0)
-            t = Worse(f, r.value.mean, low, high);
+          if (!c.values.empty() && c.diverged == 0) t = Worse(f, r.value.mean, low, high);
         }
         text = Centered(text, width);
         if (options.color && t >= 0) text = absl::StrCat(Background(t), text, "\x1b[0m");
@@ -174,10 +173,10 @@ std::string Svg(const MapFigure& f) {
   // Words wrap at the page's width.
   std::vector<std::string> lines;
   std::vector<std::string> paragraphs = Legend(f);
-  paragraphs[0] =
-      absl::StrCat("heavy outline: best; thin outline: cannot be told from the best. Mean ± half "
-                   "the range over seeds; ",
-                   f.reading.maximize ? "higher" : "lower", " is better");
+  paragraphs[0] = absl::StrCat(
+      "heavy outline: best; thin outline: cannot be told from the best. Mean ± half "
+      "the range over seeds; ",
+      f.reading.maximize ? "higher" : "lower", " is better");
   paragraphs.insert(paragraphs.begin(), f.reading.sentence);
   const double page = std::max(w, 560.0);
   const size_t per_line = static_cast<size_t>((page - 40) / 5.9);

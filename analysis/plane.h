@@ -22,7 +22,8 @@ struct PlaneFigure {
   std::vector<Point> points;
   std::vector<Line> lines;
 };
-// Both axes are logarithmic. The range is that of the points, and a little more; lines are cut off there.
+// Both axes are logarithmic. The range is that of the points, and a little more; lines are cut off
+// there.
 std::string Terminal(const PlaneFigure& figure, int width);
 std::string Svg(const PlaneFigure& figure);
 

@@ -36,7 +36,9 @@ std::vector<double> Values(const PlaneFigure& f, bool of_x) {
 }
 
 // 1, 2, … for one family, a, b, … for the other.
-char Sign(int family, int index) { return static_cast<char>((family == 0 ? '1' : 'a') + std::min(index, 8)); }
+char Sign(int family, int index) {
+  return static_cast<char>((family == 0 ? '1' : 'a') + std::min(index, 8));
+}
 
 }  // namespace
 
@@ -77,7 +79,8 @@ std::string Terminal(const PlaneFigure& f, int width) {
   for (int row = 0; row < rows; ++row) {
     std::string label;
     for (const double v : depths) {
-      if (rows - 1 - static_cast<int>(std::lround(y.Place(v) * (rows - 1))) == row) label = Short(v);
+      if (rows - 1 - static_cast<int>(std::lround(y.Place(v) * (rows - 1))) == row)
+        label = Short(v);
     }
     std::string line = grid[row];
     line.erase(line.find_last_not_of(' ') + 1);
@@ -95,8 +98,8 @@ std::string Terminal(const PlaneFigure& f, int width) {
     free = from + text.size() + 1;
   }
   ticks.erase(ticks.find_last_not_of(' ') + 1);
-  absl::StrAppend(&out, ticks, "\n", std::string(8, ' '), f.x_label, "; both axes logarithmic\n", legend, "  O  a cell",
-                  some_do_not_fit ? ", X one that does not fit" : "", "\n");
+  absl::StrAppend(&out, ticks, "\n", std::string(8, ' '), f.x_label, "; both axes logarithmic\n",
+                  legend, "  O  a cell", some_do_not_fit ? ", X one that does not fit" : "", "\n");
   return out;
 }
 
@@ -137,7 +140,8 @@ std::string Svg(const PlaneFigure& f) {
     const auto [lx, ly] = line.family == 0 ? path.front() : path.back();
     if (std::abs(lx - labelled[line.family]) < 60) continue;
     labelled[line.family] = lx;
-    svg.Text(lx + 4, ly + (line.family == 0 ? -6 : 12), line.label, {.size = 10, .fill = colour.c_str()});
+    svg.Text(lx + 4, ly + (line.family == 0 ? -6 : 12), line.label,
+             {.size = 10, .fill = colour.c_str()});
   }
   for (const PlaneFigure::Point& p : f.points) {
     const double cx = px(p.x), cy = py(p.y), r = 4;
@@ -158,7 +162,8 @@ std::string Svg(const PlaneFigure& f) {
   }
   svg.Rect(kLeft + kW + 24, kTop + 44, 8, 8, "#222222", "#FFFFFF", 1);
   svg.Text(kLeft + kW + 46, kTop + 53, "a cell", {.size = 11});
-  const bool some = std::any_of(f.points.begin(), f.points.end(), [](const auto& p) { return !p.fits; });
+  const bool some =
+      std::any_of(f.points.begin(), f.points.end(), [](const auto& p) { return !p.fits; });
   if (some) {
     svg.Line(kLeft + kW + 24, kTop + 66, kLeft + kW + 32, kTop + 74, "#222222", 2);
     svg.Line(kLeft + kW + 24, kTop + 74, kLeft + kW + 32, kTop + 66, "#222222", 2);

@@ -31,9 +31,9 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 using Stub = v1::SweepService::Stub;
 
-constexpr size_t kMostRuns = 1000;       // kept in the file
-constexpr size_t kMostTrainings = 400;   // of the database, the newest first
-constexpr double kOwnMachine = 1.15;     // wall by processor seconds of a run that nobody disturbed
+constexpr size_t kMostRuns = 1000;      // kept in the file
+constexpr size_t kMostTrainings = 400;  // of the database, the newest first
+constexpr double kOwnMachine = 1.15;    // wall by processor seconds of a run that nobody disturbed
 
 json ToJson(const ShapeRun& r) {
   return {{"device", r.device},
@@ -62,13 +62,16 @@ ShapeRun FromJson(const json& j) {
 
 std::string Text(const std::vector<ShapeRun>& runs) {
   std::string out = "{\"format\": 1, \"runs\": [";
-  for (const ShapeRun& r : runs) absl::StrAppend(&out, &r == runs.data() ? "\n" : ",\n", ToJson(r).dump());
+  for (const ShapeRun& r : runs)
+    absl::StrAppend(&out, &r == runs.data() ? "\n" : ",\n", ToJson(r).dump());
   return out + "\n]}\n";
 }
 
 int64_t ThreadsOf(const spec::TrialSpec& s) { return std::max<int64_t>(1, s.execution.threads); }
 
-std::string DeviceName(const std::string& kind, const std::string& name) { return absl::StrCat(kind, ": ", name); }
+std::string DeviceName(const std::string& kind, const std::string& name) {
+  return absl::StrCat(kind, ": ", name);
+}
 
 struct DeviceAndThreads {
   std::string device;
@@ -84,7 +87,8 @@ void Add(const ShapeRun& r, Runs* out) {
   runs.push_back({shape, kind, sweeps::PassWork(r.config), r.pass_seconds, 0.25});
   sweeps::Work around{};
   around[static_cast<size_t>(sweeps::Unit::kTrial)] = 1;
-  around[static_cast<size_t>(sweeps::Unit::kTrialParameters)] = static_cast<double>(spec::CountParameters(r.config.model).total);
+  around[static_cast<size_t>(sweeps::Unit::kTrialParameters)] =
+      static_cast<double>(spec::CountParameters(r.config.model).total);
   runs.push_back({shape, kind, around, r.around_seconds, 0.05});
 }
 
@@ -105,28 +109,35 @@ struct Training {
 absl::StatusOr<std::vector<Training>> Trainings(store::Database& db) {
   ASSIGN_OR_RETURN(
       store::Statement rows,
-      db.Prepare("SELECT t.config_json, a.summary_json, w.devices_json, a.end_time_us - a.start_time_us "
-                 "FROM attempt a JOIN stage g ON g.id = a.stage_id JOIN trial t ON t.id = g.trial_id "
-                 "JOIN worker w ON w.id = a.worker_id "
-                 "WHERE g.kind = 'pretrain' AND g.parent_id IS NULL AND g.state = 'succeeded' AND a.number = g.attempts "
-                 "AND a.start_step = 0 AND a.outcome = 'succeeded' AND a.end_time_us IS NOT NULL "
-                 "ORDER BY a.end_time_us DESC LIMIT ?"));
+      db.Prepare(
+          "SELECT t.config_json, a.summary_json, w.devices_json, a.end_time_us - a.start_time_us "
+          "FROM attempt a JOIN stage g ON g.id = a.stage_id JOIN trial t ON t.id = g.trial_id "
+          "JOIN worker w ON w.id = a.worker_id "
+          "WHERE g.kind = 'pretrain' AND g.parent_id IS NULL AND g.state = 'succeeded' AND "
+          "a.number = g.attempts "
+          "AND a.start_step = 0 AND a.outcome = 'succeeded' AND a.end_time_us IS NOT NULL "
+          "ORDER BY a.end_time_us DESC LIMIT ?"));
   rows.Bind(1, static_cast<int64_t>(kMostTrainings));
   std::vector<Training> out;
   while (true) {
     ASSIGN_OR_RETURN(const bool more, rows.Step());
     if (!more) break;
     Training t;
-    const json summary = json::parse(rows.Text(1), nullptr, false), devices = json::parse(rows.Text(2), nullptr, false);
-    if (!summary.is_object() || !devices.is_array() || summary.value("capacity", int64_t{1}) != 1) continue;
+    const json summary = json::parse(rows.Text(1), nullptr, false),
+               devices = json::parse(rows.Text(2), nullptr, false);
+    if (!summary.is_object() || !devices.is_array() || summary.value("capacity", int64_t{1}) != 1)
+      continue;
     if (!spec::ParseResolved(rows.Text(0), &t.config).empty()) continue;  // of another version
     const std::string kind = t.config.numerics.device == spec::DeviceKind::kCuda ? "cuda" : "cpu";
     for (const json& d : devices) {
-      if (d.value("kind", "") == kind && t.device.empty()) t.device = DeviceName(kind, d.value("name", ""));
+      if (d.value("kind", "") == kind && t.device.empty())
+        t.device = DeviceName(kind, d.value("name", ""));
     }
-    t.cpu_seconds = summary.value("cpu_seconds", 0.0), t.wall_seconds = summary.value("wall_seconds", 0.0);
+    t.cpu_seconds = summary.value("cpu_seconds", 0.0),
+    t.wall_seconds = summary.value("wall_seconds", 0.0);
     t.attempt_seconds = 1e-6 * static_cast<double>(rows.Int(3));
-    const double peak = summary.value("peak_bytes", 0.0), before = summary.value("resident_bytes_before", 0.0);
+    const double peak = summary.value("peak_bytes", 0.0),
+                 before = summary.value("resident_bytes_before", 0.0);
     // What was there before is the process itself, or the heap of another shape.
     if (before < 0.5 * peak + 80e6) t.peak_bytes = peak;
     if (!t.device.empty() && t.cpu_seconds > 0) out.push_back(std::move(t));
@@ -135,8 +146,8 @@ absl::StatusOr<std::vector<Training>> Trainings(store::Database& db) {
 }
 
 // What the finished trainings of the database say, by shape.
-void AddTrainings(const std::vector<Training>& trainings, const sweeps::CorpusLookup& corpora, Runs* runs,
-                  sweeps::Surroundings* around) {
+void AddTrainings(const std::vector<Training>& trainings, const sweeps::CorpusLookup& corpora,
+                  Runs* runs, sweeps::Surroundings* around) {
   struct Same {
     const Training* first = nullptr;
     std::vector<double> seconds, peaks, besides;
@@ -148,7 +159,8 @@ void AddTrainings(const std::vector<Training>& trainings, const sweeps::CorpusLo
     const bool cpu = t.config.numerics.device == spec::DeviceKind::kCpu && ThreadsOf(t.config) == 1;
     s.seconds.push_back(cpu ? t.cpu_seconds : t.wall_seconds);
     if (t.peak_bytes > 0) s.peaks.push_back(t.peak_bytes);
-    if (t.wall_seconds < kOwnMachine * t.cpu_seconds) s.besides.push_back(t.attempt_seconds - t.wall_seconds);
+    if (t.wall_seconds < kOwnMachine * t.cpu_seconds)
+      s.besides.push_back(t.attempt_seconds - t.wall_seconds);
   }
   for (const auto& [key, same] : shapes) {
     const spec::TrialSpec& s = same.first->config;
@@ -159,7 +171,8 @@ void AddTrainings(const std::vector<Training>& trainings, const sweeps::CorpusLo
     if (!corpus.ok() && whole_splits) continue;  // nobody knows how much it evaluated
     std::vector<sweeps::Measured>& of_device = (*runs)[{same.first->device, ThreadsOf(s)}];
     const std::string kind = sweeps::KindOf(s);
-    sweeps::Work work = sweeps::TrainingWork(s, corpus.ok() ? corpus->splits : sweeps::SplitTokens());
+    sweeps::Work work =
+        sweeps::TrainingWork(s, corpus.ok() ? corpus->splits : sweeps::SplitTokens());
     sweeps::Work beside{};
     for (const auto unit : {sweeps::Unit::kTrial, sweeps::Unit::kTrialParameters})
       std::swap(work[static_cast<size_t>(unit)], beside[static_cast<size_t>(unit)]);
@@ -182,7 +195,8 @@ absl::Status AddWorkers(const Context& context, sweeps::Surroundings* around) {
     sweeps::Machine m{.name = w.name(), .slots = w.slots(), .memory_bytes = w.memory_bytes()};
     m.labels.assign(w.labels().begin(), w.labels().end());
     std::sort(m.labels.begin(), m.labels.end());
-    if (w.devices_size() > 0) m.device = w.devices(w.devices_size() - 1);  // the GPU, where there is one
+    if (w.devices_size() > 0)
+      m.device = w.devices(w.devices_size() - 1);  // the GPU, where there is one
     around->machines.push_back(std::move(m));
   }
   return absl::OkStatus();
@@ -211,8 +225,8 @@ absl::StatusOr<std::vector<ShapeRun>> ReadShapeRuns(const std::string& path) {
     if (all.at("format") != 1) throw std::runtime_error("of a newer version");
     for (const json& run : all.at("runs")) out.push_back(FromJson(run));
   } catch (const std::exception& e) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, ": ", e.what(), "; it holds measurements alone: move it away and calibrate again"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        path, ": ", e.what(), "; it holds measurements alone: move it away and calibrate again"));
   }
   return out;
 }
@@ -226,7 +240,9 @@ absl::Status AddShapeRuns(const std::string& path, const std::vector<ShapeRun>& 
     ASSIGN_OR_RETURN(std::vector<ShapeRun> all, ReadShapeRuns(path));
     std::set<std::pair<std::string, std::string>> fresh;
     for (const ShapeRun& r : runs) fresh.insert({r.device, sweeps::CostKey(r.config)});
-    std::erase_if(all, [&](const ShapeRun& r) { return fresh.count({r.device, sweeps::CostKey(r.config)}) > 0; });
+    std::erase_if(all, [&](const ShapeRun& r) {
+      return fresh.count({r.device, sweeps::CostKey(r.config)}) > 0;
+    });
     all.insert(all.end(), runs.begin(), runs.end());
     if (all.size() > kMostRuns) all.erase(all.begin(), all.end() - kMostRuns);
     const std::string partial = path + ".tmp";
@@ -242,10 +258,13 @@ absl::Status AddShapeRuns(const std::string& path, const std::vector<ShapeRun>& 
   return status;
 }
 
-absl::StatusOr<sweeps::Surroundings> LookAround(const Context& context, const sweeps::CorpusLookup& corpora) {
+absl::StatusOr<sweeps::Surroundings> LookAround(const Context& context,
+                                                const sweeps::CorpusLookup& corpora) {
   sweeps::Surroundings around;
   Runs runs;
-  if (const absl::Status workers = AddWorkers(context, &around); !workers.ok() && !context.server.empty()) return workers;
+  if (const absl::Status workers = AddWorkers(context, &around);
+      !workers.ok() && !context.server.empty())
+    return workers;
   const absl::StatusOr<std::string> named = DatabasePath(context);
   const std::string path = named.ok() ? *named : context.db;
   ASSIGN_OR_RETURN(const std::vector<ShapeRun> shapes, ReadShapeRuns(CalibrationPath(path)));
@@ -266,8 +285,9 @@ absl::StatusOr<sweeps::Surroundings> LookAround(const Context& context, const sw
     if (prices.ok()) around.prices.push_back(*std::move(prices));
   }
   around.device = ThisDevice(spec::DeviceKind::kCpu);
-  const bool calibrated = std::any_of(around.prices.begin(), around.prices.end(),
-                                      [&](const sweeps::Prices& p) { return p.device == around.device; });
+  const bool calibrated =
+      std::any_of(around.prices.begin(), around.prices.end(),
+                  [&](const sweeps::Prices& p) { return p.device == around.device; });
   if (!calibrated) around.device.clear();
   return around;
 }
@@ -279,13 +299,16 @@ absl::StatusOr<std::string> WithCalibration(const Context& context, const std::s
   ASSIGN_OR_RETURN(const sweeps::Surroundings around, LookAround(context, corpora));
   std::vector<std::string> known;
   for (const sweeps::Prices& p : around.prices) {
-    if (p.threads == wanted->threads && p.device == (wanted->device.empty() ? around.device : wanted->device))
+    if (p.threads == wanted->threads &&
+        p.device == (wanted->device.empty() ? around.device : wanted->device))
       return sweeps::WithPrices(yaml, p);
-    known.push_back(absl::StrCat("\"", p.device, "\" with ", p.threads, p.threads == 1 ? " thread" : " threads"));
+    known.push_back(absl::StrCat("\"", p.device, "\" with ", p.threads,
+                                 p.threads == 1 ? " thread" : " threads"));
   }
   return absl::FailedPreconditionError(absl::StrCat(
       "the sweep counts in seconds, and ",
-      wanted->device.empty() ? "this machine is not calibrated" : absl::StrCat("\"", wanted->device, "\" is not calibrated"),
+      wanted->device.empty() ? "this machine is not calibrated"
+                             : absl::StrCat("\"", wanted->device, "\" is not calibrated"),
       " for ", wanted->threads, wanted->threads == 1 ? " thread" : " threads", " a trial",
       known.empty() ? "" : absl::StrCat("; known are ", absl::StrJoin(known, ", ")),
       "; run `plumb sweep plan --calibrate FILE` on the machine that trains",

@@ -332,13 +332,17 @@ void AddSweep(Builder& b, CLI::App* root, Line& l) {
                           [](const Line& x) { return PlanSweepCommand(x.context, x.sweep); });
   c->add_option("file", l.sweep.file, "Sweep file (-: standard input)")->required();
   c->add_option("--data-root", l.sweep.data_root, "Where prepared corpora lie");
-  c->add_option("--flops-per-second", l.sweep.flops_per_second, "Of one slot, to predict time without a calibration");
+  c->add_option("--flops-per-second", l.sweep.flops_per_second,
+                "Of one slot, to predict time without a calibration");
   c->add_flag("--calibrate", l.sweep.calibrate,
-              "First measure the sweep's extreme shapes on this machine, as many at once as it trains; kept beside --db");
+              "First measure the sweep's extreme shapes on this machine, as many at once as it "
+              "trains; kept beside --db");
   c->add_option("--calibrate-seconds", l.sweep.calibrate_seconds, "Of each shape (1)");
   c->add_option("--calibrate-shapes", l.sweep.calibrate_shapes, "At most so many (16)");
-  c->add_option("--memory-gib", l.sweep.memory_gib, "Of one device: which cells do not fit (the largest worker's)");
-  c->add_flag("--draw", l.sweep.draw, "Draw the plane of depth and width with lines of equal size and price");
+  c->add_option("--memory-gib", l.sweep.memory_gib,
+                "Of one device: which cells do not fit (the largest worker's)");
+  c->add_flag("--draw", l.sweep.draw,
+              "Draw the plane of depth and width with lines of equal size and price");
   c->add_option("--plane", l.sweep.plane, "Write that drawing as SVG");
   c->add_option("--trainer", l.sweep.trainer, "plumb-trainer, to calibrate (beside plumb)");
   c->add_option("--assume-tokens", l.sweep.assume_tokens,

@@ -65,7 +65,7 @@ int SetUser(const Context& context, const UserArgs& args);
 
 struct UpArgs {
   std::string dir, data_root, trainer, listen = "127.0.0.1:0";
-  std::string suggester;  // "": beside this program; "none": there is to be none
+  std::string suggester;              // "": beside this program; "none": there is to be none
   std::vector<std::string> trainers;  // NAME=PATH
   bool allow_commands = false;
   int slots = 0;
@@ -110,10 +110,10 @@ struct SweepArgs {
   bool calibrate = false, draw = false;
   double calibrate_seconds = 1;  // of each shape
   int64_t calibrate_shapes = 16;
-  double memory_gib = 0;   // of the device to fit on; 0: of the largest worker
-  std::string plane;       // an SVG file
+  double memory_gib = 0;  // of the device to fit on; 0: of the largest worker
+  std::string plane;      // an SVG file
   std::string trainer;
-  std::string tag;              // for list
+  std::string tag;  // for list
 };
 int PlanSweepCommand(const Context& context, const SweepArgs& args);
 int SubmitSweep(const Context& context, const SweepArgs& args);

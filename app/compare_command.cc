@@ -48,7 +48,9 @@ Json ToJson(const SweepResults& results, const std::string& at, const std::strin
               {"ended", results.ended},
               {"metric", results.series},
               {"stage", results.stage},
-              {"goal", !results.lower_is_better ? Json() : *results.lower_is_better ? "minimize" : "maximize"},
+              {"goal", !results.lower_is_better   ? Json()
+                       : *results.lower_is_better ? "minimize"
+                                                  : "maximize"},
               {"at", at},
               {"axis", axis},
               {"baseline", c.options.baseline},

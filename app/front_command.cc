@@ -125,9 +125,10 @@ absl::StatusOr<analysis::FrontFigure> Load(store::Database& db, const PlotArgs& 
     }
     ASSIGN_OR_RETURN(const At at, ParseAt(objectives[i].at));
     const PlannedObjective& o = objectives[i];
-    ASSIGN_OR_RETURN(const SweepResults results,
-                     LoadResults(db, sweep, absl::StrCat(o.stage, o.stage.empty() ? "" : ":", o.metric),
-                                 at, !o.maximize));
+    ASSIGN_OR_RETURN(
+        const SweepResults results,
+        LoadResults(db, sweep, absl::StrCat(o.stage, o.stage.empty() ? "" : ":", o.metric), at,
+                    !o.maximize));
     sweep = results.id;
     out.title = absl::StrCat("Sweep ", results.id, " ", results.name, ": what nothing else beats");
     bool any = false;
@@ -147,8 +148,8 @@ absl::StatusOr<analysis::FrontFigure> Load(store::Database& db, const PlotArgs& 
     return absl::InvalidArgumentError("--of: one objective at least is measured, as val/loss");
   for (const PlannedObjective& o : objectives) {
     const std::string measure = sweeps::CostMeasure(o.metric);
-    out.objectives.push_back(
-        absl::StrCat(o.stage.empty() ? "" : o.stage + ": ", InWords(measure.empty() ? o.metric : measure)));
+    out.objectives.push_back(absl::StrCat(o.stage.empty() ? "" : o.stage + ": ",
+                                          InWords(measure.empty() ? o.metric : measure)));
     out.maximize.push_back(o.maximize);
   }
   for (auto& [id, point] : points) {

@@ -300,7 +300,8 @@ class Source {
         "SELECT name, sweep_yaml, objective, request_id, (SELECT count(*) FROM sweep_trial WHERE "
         "sweep_id = id), (SELECT count(*) FROM sweep_trial x JOIN trial t ON t.id = x.trial_id "
         "WHERE x.sweep_id = sweep.id AND t.state IN ('pending', 'running', 'paused')), user, "
-        "(SELECT origin_json FROM sweep_origin WHERE sweep_id = id), objective_stage, objective_at, "
+        "(SELECT origin_json FROM sweep_origin WHERE sweep_id = id), objective_stage, "
+        "objective_at, "
         "objective_goal FROM sweep WHERE id = ?",
         {sweep}, [&](store::Statement& s) {
           begin.set_objective_stage(s.Text(8));
@@ -345,13 +346,12 @@ class Source {
       std::string stages_json;
     };
     std::vector<Link> links;
-    RETURN_IF_ERROR(
-        Rows("SELECT cell_id, trial_id, replicate, aa, tune, stages_json FROM sweep_trial WHERE "
-             "sweep_id = ? ORDER BY idx",
-             {sweep}, [&](store::Statement& s) {
-               links.push_back({cell_of[s.Int(0)], s.Int(1), s.Int(2), s.Int(3), s.Int(4),
-                               s.Text(5)});
-             }));
+    RETURN_IF_ERROR(Rows(
+        "SELECT cell_id, trial_id, replicate, aa, tune, stages_json FROM sweep_trial WHERE "
+        "sweep_id = ? ORDER BY idx",
+        {sweep}, [&](store::Statement& s) {
+          links.push_back({cell_of[s.Int(0)], s.Int(1), s.Int(2), s.Int(3), s.Int(4), s.Text(5)});
+        }));
     Sender sender(client, begin, names);
     ASSIGN_OR_RETURN(const std::optional<int64_t> from, sender.Begin());
     if (!from) return sender.End();

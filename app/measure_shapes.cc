@@ -29,10 +29,12 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr double kMostFlops = 3e11;  // of a step that is timed: seconds on one core
-constexpr size_t kFewShapes = 10;    // fewer say little about others: their neighbours are measured too
+constexpr size_t kFewShapes =
+    10;  // fewer say little about others: their neighbours are measured too
 
 double StepFlops(const spec::TrialSpec& s) {
-  return static_cast<double>(s.train.batch_tokens) * static_cast<double>(spec::TrainingFlopsPerToken(s.model, s.data.seq_len));
+  return static_cast<double>(s.train.batch_tokens) *
+         static_cast<double>(spec::TrainingFlopsPerToken(s.model, s.data.seq_len));
 }
 
 // As much of the batch as a short measurement bears; whole sequences.
@@ -41,7 +43,9 @@ spec::TrialSpec Bearable(spec::TrialSpec s) {
   if (flops <= kMostFlops) return s;
   const double share = kMostFlops / flops;
   const int64_t sequences = s.train.batch_tokens / s.data.seq_len;
-  s.train.batch_tokens = s.data.seq_len * std::max<int64_t>(1, static_cast<int64_t>(share * static_cast<double>(sequences)));
+  s.train.batch_tokens =
+      s.data.seq_len *
+      std::max<int64_t>(1, static_cast<int64_t>(share * static_cast<double>(sequences)));
   return s;
 }
 
@@ -49,9 +53,10 @@ spec::TrialSpec Bearable(spec::TrialSpec s) {
 using Place = std::array<double, 6>;
 Place PlaceOf(const spec::TrialSpec& s) {
   const auto log = [](double x) { return std::log(std::max(x, 1.0)); };
-  return {log(static_cast<double>(s.model.n_layers)),  log(static_cast<double>(s.model.d_model)),
-          log(static_cast<double>(s.data.seq_len)),    log(static_cast<double>(s.train.batch_tokens)),
-          log(static_cast<double>(s.model.vocab_size)), log(static_cast<double>(s.model.d_ff))};
+  return {
+      log(static_cast<double>(s.model.n_layers)),   log(static_cast<double>(s.model.d_model)),
+      log(static_cast<double>(s.data.seq_len)),     log(static_cast<double>(s.train.batch_tokens)),
+      log(static_cast<double>(s.model.vocab_size)), log(static_cast<double>(s.model.d_ff))};
 }
 double Distance(const Place& a, const Place& b) {
   double sum = 0;
@@ -72,7 +77,8 @@ void AddNeighbours(std::vector<spec::TrialSpec>* shapes) {
     add([](spec::TrialSpec& t) { t.model.d_ff = std::max<int64_t>(8, t.model.d_ff / 2); });
     add([](spec::TrialSpec& t) { t.model.d_ff *= 2; });
     add([](spec::TrialSpec& t) {
-      t.train.batch_tokens = t.data.seq_len * std::max<int64_t>(1, t.train.batch_tokens / t.data.seq_len / 4);
+      t.train.batch_tokens =
+          t.data.seq_len * std::max<int64_t>(1, t.train.batch_tokens / t.data.seq_len / 4);
     });
     add([](spec::TrialSpec& t) {  // twice as wide, by heads
       t.model.n_heads *= 2, t.model.n_kv_heads *= 2, t.model.d_model *= 2, t.model.d_ff *= 2;
@@ -99,10 +105,15 @@ struct Running {
   std::string dir;
 };
 
-absl::StatusOr<Running> Start(const std::string& trainer, const spec::TrialSpec& s, double seconds, size_t shape) {
-  Running run{.shape = shape, .dir = (fs::temp_directory_path() / "plumb-calibrate-XXXXXX").string()};
-  if (mkdtemp(run.dir.data()) == nullptr) return absl::InternalError("cannot make a temporary folder");
-  std::ofstream(run.dir + "/in") << json{{"spec", spec::Canonical(s, spec::With::kExecution)}, {"seconds", seconds}}.dump();
+absl::StatusOr<Running> Start(const std::string& trainer, const spec::TrialSpec& s, double seconds,
+                              size_t shape) {
+  Running run{.shape = shape,
+              .dir = (fs::temp_directory_path() / "plumb-calibrate-XXXXXX").string()};
+  if (mkdtemp(run.dir.data()) == nullptr)
+    return absl::InternalError("cannot make a temporary folder");
+  std::ofstream(run.dir + "/in") << json{
+      {"spec", spec::Canonical(s, spec::With::kExecution)},
+      {"seconds", seconds}}.dump();
   posix_spawn_file_actions_t files;
   posix_spawn_file_actions_init(&files);
   constexpr int kNew = O_WRONLY | O_CREAT | O_TRUNC;
@@ -115,7 +126,8 @@ absl::StatusOr<Running> Start(const std::string& trainer, const spec::TrialSpec&
   posix_spawn_file_actions_destroy(&files);
   if (failed == 0) return run;
   fs::remove_all(run.dir);
-  return absl::NotFoundError(absl::StrCat(trainer, " cannot be started; give --trainer /path/to/plumb-trainer"));
+  return absl::NotFoundError(
+      absl::StrCat(trainer, " cannot be started; give --trainer /path/to/plumb-trainer"));
 }
 
 absl::StatusOr<ShapeRun> Take(const Running& run, int status, const spec::TrialSpec& s) {
@@ -128,10 +140,13 @@ absl::StatusOr<ShapeRun> Take(const Running& run, int status, const spec::TrialS
   const json j = json::parse(read("/out"), nullptr, false);
   fs::remove_all(run.dir);
   if (status != 0 || !j.is_object()) {
-    return absl::InternalError(absl::StrCat("plumb-trainer shape-cost failed on n_layers=", s.model.n_layers, " d_model=",
-                                            s.model.d_model, wrong.empty() ? " (out of memory?)" : ": " + wrong));
+    return absl::InternalError(absl::StrCat(
+        "plumb-trainer shape-cost failed on n_layers=", s.model.n_layers,
+        " d_model=", s.model.d_model, wrong.empty() ? " (out of memory?)" : ": " + wrong));
   }
-  const std::string clock = s.numerics.device == spec::DeviceKind::kCpu && s.execution.threads <= 1 ? "_cpu_seconds" : "_seconds";
+  const std::string clock = s.numerics.device == spec::DeviceKind::kCpu && s.execution.threads <= 1
+                                ? "_cpu_seconds"
+                                : "_seconds";
   return ShapeRun{.device = ThisDevice(s.numerics.device),
                   .config = s,
                   .step_seconds = j.at("step" + clock),
@@ -157,12 +172,15 @@ std::vector<spec::TrialSpec> ShapesToMeasure(const sweeps::SweepPlan& plan, size
   }
   // The smallest, the largest, then always the one furthest from what was taken.
   std::stable_sort(shapes.begin(), shapes.end(),
-                   [](const spec::TrialSpec& a, const spec::TrialSpec& b) { return StepFlops(a) < StepFlops(b); });
+                   [](const spec::TrialSpec& a, const spec::TrialSpec& b) {
+                     return StepFlops(a) < StepFlops(b);
+                   });
   std::vector<spec::TrialSpec> out;
   std::vector<double> far(shapes.size(), INFINITY);
   const auto take = [&](size_t i) {
     out.push_back(shapes[i]);
-    for (size_t j = 0; j < shapes.size(); ++j) far[j] = std::min(far[j], Distance(PlaceOf(shapes[i]), PlaceOf(shapes[j])));
+    for (size_t j = 0; j < shapes.size(); ++j)
+      far[j] = std::min(far[j], Distance(PlaceOf(shapes[i]), PlaceOf(shapes[j])));
   };
   take(0);
   if (shapes.size() > 1 && most > 1) take(shapes.size() - 1);
@@ -174,9 +192,11 @@ std::vector<spec::TrialSpec> ShapesToMeasure(const sweeps::SweepPlan& plan, size
   return out;
 }
 
-absl::StatusOr<std::vector<ShapeRun>> MeasureShapes(const std::string& trainer, const std::vector<spec::TrialSpec>& shapes,
+absl::StatusOr<std::vector<ShapeRun>> MeasureShapes(const std::string& trainer,
+                                                    const std::vector<spec::TrialSpec>& shapes,
                                                     double seconds) {
-  const int64_t threads = shapes.empty() ? 1 : std::max<int64_t>(1, shapes.front().execution.threads);
+  const int64_t threads =
+      shapes.empty() ? 1 : std::max<int64_t>(1, shapes.front().execution.threads);
   const bool cuda = !shapes.empty() && shapes.front().numerics.device == spec::DeviceKind::kCuda;
   const auto cores = static_cast<int64_t>(std::max(1u, std::thread::hardware_concurrency()));
   const auto at_once = static_cast<size_t>(cuda ? 1 : std::max<int64_t>(1, cores / threads));
@@ -200,7 +220,8 @@ absl::StatusOr<std::vector<ShapeRun>> MeasureShapes(const std::string& trainer, 
     running.erase(it);
     if (run.ok()) out.push_back(*std::move(run));
     if (!run.ok() && failed.ok()) failed = run.status(), next = shapes.size();
-    std::fprintf(stderr, "calibrating: %zu of %zu shapes%s", out.size(), shapes.size(), isatty(STDERR_FILENO) ? "\r" : "\n");
+    std::fprintf(stderr, "calibrating: %zu of %zu shapes%s", out.size(), shapes.size(),
+                 isatty(STDERR_FILENO) ? "\r" : "\n");
   }
   if (isatty(STDERR_FILENO)) std::fputc('\n', stderr);
   if (!failed.ok()) return failed;

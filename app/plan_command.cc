@@ -121,17 +121,21 @@ sweeps::Prices Guess(int64_t threads) {
   return p;
 }
 
-absl::Status Calibrate(const Context& context, const SweepArgs& args, const sweeps::SweepPlan& plan) {
+absl::Status Calibrate(const Context& context, const SweepArgs& args,
+                       const sweeps::SweepPlan& plan) {
   if (!(args.calibrate_seconds > 0 && args.calibrate_seconds <= 600))
     return absl::InvalidArgumentError("--calibrate-seconds: from above 0 to 600");
   if (args.calibrate_shapes < 3 || args.calibrate_shapes > 200)
     return absl::InvalidArgumentError("--calibrate-shapes: from 3 to 200");
   const auto shapes = ShapesToMeasure(plan, static_cast<size_t>(args.calibrate_shapes));
-  if (shapes.empty()) return absl::FailedPreconditionError("nothing is trained here that could be measured");
-  const std::string trainer = args.trainer.empty()
-                                  ? (std::filesystem::path(ThisProgram()).parent_path() / "plumb-trainer").string()
-                                  : args.trainer;
-  absl::StatusOr<std::vector<ShapeRun>> runs = MeasureShapes(trainer, shapes, args.calibrate_seconds);
+  if (shapes.empty())
+    return absl::FailedPreconditionError("nothing is trained here that could be measured");
+  const std::string trainer =
+      args.trainer.empty()
+          ? (std::filesystem::path(ThisProgram()).parent_path() / "plumb-trainer").string()
+          : args.trainer;
+  absl::StatusOr<std::vector<ShapeRun>> runs =
+      MeasureShapes(trainer, shapes, args.calibrate_seconds);
   if (!runs.ok()) return runs.status();
   const absl::StatusOr<std::string> path = DatabasePath(context);
   return AddShapeRuns(CalibrationPath(path.ok() ? *path : context.db), *runs);
@@ -174,13 +178,14 @@ int PlanSweepCommand(const Context& context, const SweepArgs& args) {
   if (!yaml.ok()) return Finish(yaml.status());
   const sweeps::CorpusLookup corpora = CorporaOf(args.data_root, args.assume_tokens);
   if (args.calibrate) {
-    // A file that counts in seconds cannot be planned before; its shapes do not depend on how long they take, unless
-    // they are solved for that.
+    // A file that counts in seconds cannot be planned before; its shapes do not depend on how long
+    // they take, unless they are solved for that.
     const auto wanted = sweeps::WantsPrices(*yaml);
-    const auto shapes = sweeps::PlanSweep(wanted ? sweeps::WithPrices(*yaml, Guess(wanted->threads)) : *yaml,
-                                          args.file, corpora);
+    const auto shapes = sweeps::PlanSweep(
+        wanted ? sweeps::WithPrices(*yaml, Guess(wanted->threads)) : *yaml, args.file, corpora);
     if (!shapes.ok()) return Finish(shapes.status());
-    if (const absl::Status done = Calibrate(context, args, *shapes); !done.ok()) return Finish(done);
+    if (const absl::Status done = Calibrate(context, args, *shapes); !done.ok())
+      return Finish(done);
   }
   yaml = WithCalibration(context, *yaml, corpora);
   if (!yaml.ok()) return Finish(yaml.status());
@@ -193,13 +198,15 @@ int PlanSweepCommand(const Context& context, const SweepArgs& args) {
     around->prices.clear(), around->measured.clear();
     around->flops_per_second = args.flops_per_second;
   } else if (plan->prices) {  // what the file's seconds mean
-    std::erase_if(around->prices, [&](const sweeps::Prices& p) { return p.device == plan->prices->device; });
+    std::erase_if(around->prices,
+                  [&](const sweeps::Prices& p) { return p.device == plan->prices->device; });
     around->prices.insert(around->prices.begin(), *plan->prices);
     around->device = plan->prices->device;
   }
   const sweeps::PlanSummary summary = sweeps::Summarize(*plan, *around);
   if (!args.plane.empty()) {
-    if (const absl::Status drawn = DrawPlane(*plan, summary, args.plane); !drawn.ok()) return Finish(drawn);
+    if (const absl::Status drawn = DrawPlane(*plan, summary, args.plane); !drawn.ok())
+      return Finish(drawn);
   }
   if (*format == Format::kJson || *format == Format::kJsonl) {
     std::string json = sweeps::SummaryJson(summary);
@@ -224,23 +231,28 @@ int PlanSweepCommand(const Context& context, const SweepArgs& args) {
                             {"disk_bytes"},
                             {"known_trials"}}};
     for (const sweeps::CellCost& c : summary.cells) {
-      table.rows.push_back({c.name, c.trials, c.params.total, c.params.non_embedding,
-                            c.flops_per_token, c.steps, c.tokens, c.epochs, c.flops,
-                            c.predicted_peak_bytes, c.seconds.value, c.seconds.band,
-                            std::string(sweeps::Name(c.seconds.basis)), c.memory.value,
-                            std::string(sweeps::Name(c.memory.basis)), c.disk_bytes, c.known_trials});
+      table.rows.push_back(
+          {c.name, c.trials, c.params.total, c.params.non_embedding, c.flops_per_token, c.steps,
+           c.tokens, c.epochs, c.flops, c.predicted_peak_bytes, c.seconds.value, c.seconds.band,
+           std::string(sweeps::Name(c.seconds.basis)), c.memory.value,
+           std::string(sweeps::Name(c.memory.basis)), c.disk_bytes, c.known_trials});
     }
     std::fputs(TableCsv(table).c_str(), stdout);
   } else {
     std::fputs(sweeps::SummaryText(summary).c_str(), stdout);
-    const bool known = std::any_of(summary.cells.begin(), summary.cells.end(),
-                                   [](const sweeps::CellCost& c) { return c.seconds.basis != sweeps::Basis::kNone; });
+    const bool known = std::any_of(
+        summary.cells.begin(), summary.cells.end(),
+        [](const sweeps::CellCost& c) { return c.seconds.basis != sweeps::Basis::kNone; });
     if (!known && summary.total_flops > 0) {
-      std::printf("\nTime: unknown. `plumb sweep plan --calibrate %s` measures a few shapes on this machine; finished "
-                  "trials of --db count too.\n",
-                  args.file.c_str());
+      std::printf(
+          "\nTime: unknown. `plumb sweep plan --calibrate %s` measures a few shapes on this "
+          "machine; finished "
+          "trials of --db count too.\n",
+          args.file.c_str());
     } else if (!summary.calibrated_device.empty()) {
-      std::printf("\nTime: of a slot while the machine's others are busy; evaluation, checkpoints and start included.\n");
+      std::printf(
+          "\nTime: of a slot while the machine's others are busy; evaluation, checkpoints and "
+          "start included.\n");
     }
     if (args.draw) std::printf("\n%s", PlaneText(*plan, summary).c_str());
   }

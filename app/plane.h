@@ -1,4 +1,5 @@
-// The plane of depth and width that a sweep's shapes lie in, with lines of equal parameters and of equal FLOPs.
+// The plane of depth and width that a sweep's shapes lie in, with lines of equal parameters and of
+// equal FLOPs.
 #pragma once
 
 #include <string>
@@ -11,6 +12,7 @@ namespace plumb::app {
 
 // For a terminal.
 std::string PlaneText(const sweeps::SweepPlan& plan, const sweeps::PlanSummary& summary);
-absl::Status DrawPlane(const sweeps::SweepPlan& plan, const sweeps::PlanSummary& summary, const std::string& svg_file);
+absl::Status DrawPlane(const sweeps::SweepPlan& plan, const sweeps::PlanSummary& summary,
+                       const std::string& svg_file);
 
 }  // namespace plumb::app

@@ -120,8 +120,8 @@ absl::StatusOr<analysis::ProfileFigure> LoadProfile(const SweepResults& results,
   for (analysis::ProfileFigure::Line& line : f.lines) {
     std::stable_sort(line.cells.begin(), line.cells.end(),
                      [](const auto& a, const auto& b) { return a.x < b.x; });
-    line.reading = analysis::ReadMap(line.cells, f.metric, kLevel,
-                                     !results.lower_is_better.value_or(true));
+    line.reading =
+        analysis::ReadMap(line.cells, f.metric, kLevel, !results.lower_is_better.value_or(true));
   }
   if (!moving.empty()) {
     std::vector<std::string> words;

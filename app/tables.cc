@@ -229,10 +229,11 @@ absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
                                          std::optional<bool> lower_is_better) {
   SweepResults out;
   ASSIGN_OR_RETURN(out.id, FindSweep(db, sweep));
-  ASSIGN_OR_RETURN(store::Statement head,
-                   db.Prepare("SELECT name, state, objective, trials - (SELECT count(*) FROM "
-                              "sweep_trial WHERE sweep_id = sweep.id AND tune = 1), objective_stage, "
-                              "objective_at, objective_goal FROM sweep WHERE id = ?"));
+  ASSIGN_OR_RETURN(
+      store::Statement head,
+      db.Prepare("SELECT name, state, objective, trials - (SELECT count(*) FROM "
+                 "sweep_trial WHERE sweep_id = sweep.id AND tune = 1), objective_stage, "
+                 "objective_at, objective_goal FROM sweep WHERE id = ?"));
   head.Bind(1, out.id);
   RETURN_IF_ERROR(head.Step().status());
   out.name = head.Text(0);
@@ -315,11 +316,13 @@ absl::StatusOr<SweepResults> LoadResults(store::Database& db, int64_t sweep,
   rows.Bind(3, out.stage);
   ASSIGN_OR_RETURN(
       store::Statement points,
-      db.Prepare("SELECT m.value FROM measurement m WHERE m.series_id = (SELECT s.id FROM stage g "
-                 "JOIN series s ON s.stage_id = g.id WHERE g.trial_id = ?1 AND "
-                 "g.kind <> 'timing' AND s.name = ?2 AND s.layer = -1 AND ?5 IN ('', g.name) ORDER BY "
-                 "g.parent_id IS NOT NULL, g.id, s.definition_version DESC LIMIT 1) AND ?3 IN (-1, m.step) "
-                 "ORDER BY m.step DESC LIMIT ?4"));
+      db.Prepare(
+          "SELECT m.value FROM measurement m WHERE m.series_id = (SELECT s.id FROM stage g "
+          "JOIN series s ON s.stage_id = g.id WHERE g.trial_id = ?1 AND "
+          "g.kind <> 'timing' AND s.name = ?2 AND s.layer = -1 AND ?5 IN ('', g.name) ORDER BY "
+          "g.parent_id IS NOT NULL, g.id, s.definition_version DESC LIMIT 1) AND ?3 IN (-1, "
+          "m.step) "
+          "ORDER BY m.step DESC LIMIT ?4"));
   std::map<int64_t, std::vector<double>> seconds;
   for (;;) {
     ASSIGN_OR_RETURN(const bool more, rows.Step());
@@ -459,15 +462,15 @@ absl::StatusOr<analysis::CurvesFigure> LoadCurves(store::Database& db,
   }
   ASSIGN_OR_RETURN(const int64_t sweep, FindSweep(db, request.sweep));
   const SeriesName name = ParseSeries(request.series);
-  const std::string words =
-      (name.stage.empty() ? "" : name.stage + ": ") + InWords(name.series);
+  const std::string words = (name.stage.empty() ? "" : name.stage + ": ") + InWords(name.series);
   ASSIGN_OR_RETURN(
       store::Statement rows,
       db.Prepare(absl::StrCat(
           "SELECT cell_id, cell, trial_id, replicate, ", request.x == "steps" ? "step" : request.x,
           ", value, (SELECT is_foreign FROM trial_origin o WHERE o.trial_id = v_curve.trial_id) "
           "FROM v_curve WHERE sweep_id = ?1 AND series = ?2 AND layer = -1 AND (?3 = '' OR stage = "
-          "coalesce((SELECT j.value FROM sweep_trial p, json_each(p.stages_json) j WHERE p.sweep_id "
+          "coalesce((SELECT j.value FROM sweep_trial p, json_each(p.stages_json) j WHERE "
+          "p.sweep_id "
           "= ?1 AND p.trial_id = v_curve.trial_id AND j.key = ?3 LIMIT 1), ?3)) AND "
           "aa = 0 AND tune = 0 ORDER BY cell_id, replicate, trial_id, step")));
   rows.Bind(1, sweep);

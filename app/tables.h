@@ -17,11 +17,12 @@ namespace plumb::app {
 struct SweepResults {
   int64_t id = 0;
   std::string name, state, series;
-  std::string stage;  // whose series it is, as the sweep calls it; "": the training, or the first that has it
+  std::string stage;  // whose series it is, as the sweep calls it; "": the training, or the first
+                      // that has it
   bool is_objective = false;            // what the sweep is judged by
   std::optional<bool> lower_is_better;  // by its goal, or by the series' name
-  int64_t trials = 0, ended = 0;  // without those that only tuned
-  std::string corpus, tokenizer;  // of its first trial
+  int64_t trials = 0, ended = 0;        // without those that only tuned
+  std::string corpus, tokenizer;        // of its first trial
   struct Cell {
     int64_t id = 0;
     std::vector<std::pair<std::string, std::string>>
@@ -30,7 +31,8 @@ struct SweepResults {
     struct Run {
       int64_t trial = 0, replicate = 0, seed = 0;  // seed.data
       bool aa = false;
-      std::string state;  // of its training; where that has succeeded, of the stage whose series it is
+      std::string
+          state;  // of its training; where that has succeeded, of the stage whose series it is
       std::optional<double> value;
     };
     std::vector<Run> runs;
@@ -88,9 +90,9 @@ absl::StatusOr<analysis::ProfileFigure> LoadProfile(const SweepResults& results,
                                                     std::string by);
 
 struct CurveRequest {
-  int64_t sweep = 0;  // 0: the newest
+  int64_t sweep = 0;                         // 0: the newest
   std::string series = "val/bits_per_byte";  // as SeriesName has it
-  std::string x = "steps";  // or tokens, flops
+  std::string x = "steps";                   // or tokens, flops
   bool linear = false;
 };
 // Without A/A members, replicate by replicate; NotFound names the series there are.

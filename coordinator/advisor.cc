@@ -173,7 +173,8 @@ absl::StatusOr<core::AdviseSweep> Advise(const SweepPlan& plan,
     RETURN_IF_ERROR(contest.Look(sweep, trials, results, &out));
     out.open = contest.IsOn();
   }
-  if (plan.tune != nullptr) RETURN_IF_ERROR(Tune(plan, added, additions, sweep, trials, results, &out));
+  if (plan.tune != nullptr)
+    RETURN_IF_ERROR(Tune(plan, added, additions, sweep, trials, results, &out));
   return out;
 }
 

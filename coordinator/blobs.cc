@@ -228,8 +228,10 @@ absl::StatusOr<std::set<std::string>> NeededBlobs(const std::string& db_path, st
             "stage o WHERE o.prefix_key = k.prefix_key AND o.prefix_key <> '' AND o.state IN "
             "('pending', 'running', 'paused')) "
             // And what a warm start or a fork begins with that has no checkpoint of its own yet.
-            "UNION SELECT json_extract(t.config_json, '$.init.digest') FROM stage g JOIN trial t ON "
-            "t.id = g.trial_id WHERE g.state IN ('pending', 'running', 'paused') AND g.checkpoint_step "
+            "UNION SELECT json_extract(t.config_json, '$.init.digest') FROM stage g JOIN trial t "
+            "ON "
+            "t.id = g.trial_id WHERE g.state IN ('pending', 'running', 'paused') AND "
+            "g.checkpoint_step "
             "< 0 AND g.kind = 'pretrain' AND g.parent_id IS NULL AND instr(t.config_json, "
             "'\"init\"') > 0 AND json_extract(t.config_json, '$.init.digest') IS NOT NULL"));
     for (;;) {

@@ -51,7 +51,8 @@ class Contest {
   using Judged = std::map<TrialId, store::NamedStage>;
   absl::Status LookAt(const store::TrialProgress& t, const Judged& judged, store::Results& results,
                       core::AdviseSweep* out);
-  // As what is judged of it stands: the later stage, where there is one and the training has succeeded.
+  // As what is judged of it stands: the later stage, where there is one and the training has
+  // succeeded.
   static StageState StateOf(const store::TrialProgress& t, const Judged& judged);
   void Take(int64_t idx, int64_t step, std::optional<double> value);
   void Spare(const std::vector<store::TrialProgress>& trials, core::AdviseSweep* out);

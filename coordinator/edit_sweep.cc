@@ -134,16 +134,16 @@ absl::StatusOr<core::ExtendSweep> Planner::ExtendSearch(const Extend& request,
                                 {"yaml", request.yaml},
                                 {"user", request.user},
                                 {"reason", request.reason}});
-  core::ExtendSweep event{.sweep = request.sweep,
-                          .addition = {.name = name,
-                                       .payload_json = event_json.dump(
-                                           -1, ' ', false, json::error_handler_t::replace)},
-                          .additions_before = std::ssize(at.additions),
-                          .open = true,
-                          .more = true,
-                          .user = request.user,
-                          .what = absl::StrCat("the search has ", newer.search->spec().trials,
-                                               " points, it had ", kept.plan.search->spec().trials)};
+  core::ExtendSweep event{
+      .sweep = request.sweep,
+      .addition = {.name = name,
+                   .payload_json = event_json.dump(-1, ' ', false, json::error_handler_t::replace)},
+      .additions_before = std::ssize(at.additions),
+      .open = true,
+      .more = true,
+      .user = request.user,
+      .what = absl::StrCat("the search has ", newer.search->spec().trials, " points, it had ",
+                           kept.plan.search->spec().trials)};
   if (!request.reason.empty()) absl::StrAppend(&event.what, "; ", request.reason);
   if (newer.priority != kept.plan.priority) event.priority = newer.priority;
   return event;
@@ -169,7 +169,8 @@ absl::StatusOr<core::ExtendSweep> Planner::ExtendNow(const Extend& request,
   ASSIGN_OR_RETURN(const Kept* kept, PlanOf(at));
   if (kept->plan.population != nullptr || newer.population != nullptr) {
     return absl::InvalidArgumentError(
-        "a population is not edited: its members are compared as they are. Submit the new text as a "
+        "a population is not edited: its members are compared as they are. Submit the new text as "
+        "a "
         "sweep of its own");
   }
   if (kept->plan.search != nullptr || newer.search != nullptr)

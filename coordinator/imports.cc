@@ -154,8 +154,8 @@ absl::StatusOr<core::ImportTrials::Imported> ReadTrial(const v1::ImportedTrial& 
     RETURN_IF_ERROR(Check(!s.name().empty() && s.name().size() <= 200 && s.kind().size() <= 200 &&
                               names.insert(s.name()).second,
                           "stages.name: 1 to 200 bytes, once in a trial"));
-    RETURN_IF_ERROR(Check(s.called().empty() || IsStage(s.called()),
-                          "stages.called: the name of a stage"));
+    RETURN_IF_ERROR(
+        Check(s.called().empty() || IsStage(s.called()), "stages.called: the name of a stage"));
     out.called.push_back(s.called().empty() ? s.name() : s.called());
     RETURN_IF_ERROR(CheckObject(s.settings_json(), "stages.settings_json"));
     RETURN_IF_ERROR(Check(s.reason().size() <= 4096, "stages.reason: at most 4,096 bytes"));
@@ -245,23 +245,23 @@ absl::Status Edits::ImportSweep(const v1::ImportSweepRequest& request,
       }
     }
   }
-  ASSIGN_OR_RETURN(const core::Answer answer,
-                   Do(core::SubmitSweep{.sweep = {.name = request.name(),
-                                                  .request_id = request.request_id(),
-                                                  .request_hash = spec::Sha256Hex(absl::StrCat(
-                                                      request.name(), "\n", request.trials(), "\n",
-                                                      request.sweep_yaml())),
-                                                  .sweep_yaml = request.sweep_yaml(),
-                                                  .objective = request.objective(),
-                                                  .objective_stage = request.objective_stage(),
-                                                  .objective_at = request.objective_at().empty()
-                                                                      ? "last"
-                                                                      : request.objective_at(),
-                                                  .maximize = request.maximize(),
-                                                  .trials = request.trials(),
-                                                  .user = request.user(),
-                                                  .imported = true,
-                                                  .origin_json = request.origin_json()}}));
+  ASSIGN_OR_RETURN(
+      const core::Answer answer,
+      Do(core::SubmitSweep{
+          .sweep = {
+              .name = request.name(),
+              .request_id = request.request_id(),
+              .request_hash = spec::Sha256Hex(
+                  absl::StrCat(request.name(), "\n", request.trials(), "\n", request.sweep_yaml())),
+              .sweep_yaml = request.sweep_yaml(),
+              .objective = request.objective(),
+              .objective_stage = request.objective_stage(),
+              .objective_at = request.objective_at().empty() ? "last" : request.objective_at(),
+              .maximize = request.maximize(),
+              .trials = request.trials(),
+              .user = request.user(),
+              .imported = true,
+              .origin_json = request.origin_json()}}));
   const SweepId id = std::get<core::Submitted>(answer).sweep;
   ASSIGN_OR_RETURN(const store::SweepView view, reader->Sweep(id));
   response->set_sweep_id(id.value);

@@ -84,22 +84,22 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
     const bool shares = s.kind == "pretrain" && s.parent.empty() && !prefix.empty();
     const nlohmann::json settings = nlohmann::json::parse(s.settings_json);
     const bool external = s.kind == "external";
-    out.stages.push_back({.name = s.name,
-                          .kind = s.kind,
-                          .settings_json = s.settings_json,
-                          .priority = s.priority,
-                          .target_step = s.target_step,
-                          .threads = threads * processes(s.kind),
-                          // The prediction is of all of the training's processes.
-                          .memory_bytes = external ? settings.value("memory_mib", int64_t{0}) << 20
-                                                   : t.predicted_peak_bytes /
-                                                         std::max<int64_t>(1, train.ranks) *
-                                                         processes(s.kind),
-                          .labels = LabelsOf(labels, t.config, spec::WorkerLabel(s.kind, settings)),
-                          .bundle = fuses(s.kind) ? bundle : 1,
-                          .ranks = processes(s.kind),
-                          .prefix_key = shares ? prefix : "",
-                          .trunk_step = shares ? spec::TrunkSteps(t.config) : 0});
+    out.stages.push_back(
+        {.name = s.name,
+         .kind = s.kind,
+         .settings_json = s.settings_json,
+         .priority = s.priority,
+         .target_step = s.target_step,
+         .threads = threads * processes(s.kind),
+         // The prediction is of all of the training's processes.
+         .memory_bytes = external ? settings.value("memory_mib", int64_t{0}) << 20
+                                  : t.predicted_peak_bytes / std::max<int64_t>(1, train.ranks) *
+                                        processes(s.kind),
+         .labels = LabelsOf(labels, t.config, spec::WorkerLabel(s.kind, settings)),
+         .bundle = fuses(s.kind) ? bundle : 1,
+         .ranks = processes(s.kind),
+         .prefix_key = shares ? prefix : "",
+         .trunk_step = shares ? spec::TrunkSteps(t.config) : 0});
     out.parents.push_back(s.parent);
   }
   return out;

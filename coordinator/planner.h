@@ -66,8 +66,8 @@ class Planner {
     std::optional<Contest> contest;
     std::optional<SearchLog> search;  // where the plan has one
     std::optional<PopulationLog> population;
-    std::string yaml;                 // as of the last edit among the additions
-    std::set<int64_t> removed;        // cells that edits took out
+    std::string yaml;           // as of the last edit among the additions
+    std::set<int64_t> removed;  // cells that edits took out
   };
   void SubmitNow(const std::string& request_id, const std::string& yaml,
                  const std::string& file_name, const std::string& user, const Done& done);

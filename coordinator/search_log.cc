@@ -207,8 +207,9 @@ absl::Status SearchLog::Observe(const std::vector<TrialId>& trials,
         ASSIGN_OR_RETURN(series, reader.Series(trial, objectives_[i].metric));
       } else {
         series.found = true, series.state = StageState::kSucceeded;
-        ASSIGN_OR_RETURN(series.points, reader.Points(later.at(objectives_[i].stage).at(trial).stage,
-                                                      objectives_[i].metric));
+        ASSIGN_OR_RETURN(
+            series.points,
+            reader.Points(later.at(objectives_[i].stage).at(trial).stage, objectives_[i].metric));
       }
       // A later stage may have it still to say.
       if (!series.found || !IsTerminal(series.state)) {
@@ -358,7 +359,8 @@ v1::SuggestionRequest SearchLog::Request(SweepId sweep, int64_t count) const {
     std::string name = objectives_[i].metric;
     if (!objectives_[i].stage.empty()) name = absl::StrCat(objectives_[i].stage, ": ", name);
     for (const sweeps::SearchCost& c : spec().cost)
-      absl::StrAppend(&name, objectives_[i].maximize ? " - " : " + ", sweeps::FormatNumber(c.weight), " * log10(", c.measure, ")");
+      absl::StrAppend(&name, objectives_[i].maximize ? " - " : " + ",
+                      sweeps::FormatNumber(c.weight), " * log10(", c.measure, ")");
     out.add_objectives()->set_name(name);
     out.mutable_objectives(static_cast<int>(i))->set_maximize(objectives_[i].maximize);
   }

@@ -104,8 +104,8 @@ absl::StatusOr<bool> TrialFilter::Takes(const store::TrialView& trial) const {
     const auto resolved = sweeps::ResolveName(name);
     if (resolved.ok() && resolved->front() != '\'' && has_config)
       return sweeps::SpecValues(config, [] {
-        return absl::StatusOr<double>(absl::InvalidArgumentError(
-            "seconds: a prediction, which nothing here is filtered by"));
+        return absl::StatusOr<double>(
+            absl::InvalidArgumentError("seconds: a prediction, which nothing here is filtered by"));
       })(name);
     return Value::Text(name);
   };

@@ -25,12 +25,12 @@ struct SweepRow {
   std::string request_hash;  // of what was asked, so that a reused request_id with another payload
                              // is noticed
   std::string sweep_yaml;
-  std::string objective;         // series
-  std::string objective_stage;   // of a trial, as the sweep's file calls it; "": its first with it
+  std::string objective;        // series
+  std::string objective_stage;  // of a trial, as the sweep's file calls it; "": its first with it
   std::string objective_at = "last";
-  bool maximize = false;         // else less of the objective is better
-  int64_t trials = 0;  // planned, shared ones included
-  int64_t cursor = 0;  // trials materialised
+  bool maximize = false;  // else less of the objective is better
+  int64_t trials = 0;     // planned, shared ones included
+  int64_t cursor = 0;     // trials materialised
   int64_t create_time_us = 0;
   int64_t end_time_us = 0;  // 0 (NULL in the file) while it lives
   std::string user;         // who submitted it, as the client says
@@ -141,8 +141,8 @@ struct StageRow {
   // Stages of one prefix key have the same state at each step up to the least of their trunk steps,
   // so that one may begin from a checkpoint of another. Empty: it shares nothing.
   std::string prefix_key;
-  // The last step that follows from the prefix key, or one that a fork begins from: its checkpoint is
-  // kept. 0: none.
+  // The last step that follows from the prefix key, or one that a fork begins from: its checkpoint
+  // is kept. 0: none.
   int64_t trunk_step = 0;
   StageId branch_stage;  // whose checkpoint it began from; none: it began by itself
   int64_t branch_step = 0;

@@ -170,11 +170,17 @@ absl::Status Store::Put(const InsertSweepTrial& c) {
       Statement * s,
       Cached(
           "INSERT INTO sweep_trial (sweep_id, idx, cell_id, trial_id, replicate, aa, shared, tune, "
-          "stages_json) VALUES (?1, ?2, (SELECT id FROM cell WHERE sweep_id = ?1 AND idx = ?3), ?4, "
+          "stages_json) VALUES (?1, ?2, (SELECT id FROM cell WHERE sweep_id = ?1 AND idx = ?3), "
+          "?4, "
           "?5, ?6, ?7, ?8, ?9)"));
   const SweepTrialRow& r = c.row;
   s->Bind(1, r.sweep.value).Bind(2, r.idx).Bind(3, r.cell_idx).Bind(4, r.trial.value);
-  return s->Bind(5, r.replicate).Bind(6, r.aa).Bind(7, r.shared).Bind(8, r.tune).Bind(9, r.stages_json).Run();
+  return s->Bind(5, r.replicate)
+      .Bind(6, r.aa)
+      .Bind(7, r.shared)
+      .Bind(8, r.tune)
+      .Bind(9, r.stages_json)
+      .Run();
 }
 
 absl::Status Store::Put(const InsertStage& c) {

@@ -177,8 +177,7 @@ absl::StatusOr<std::vector<TrialView>> Reader::Trials(SweepId sweep, const std::
   std::vector<Judged> by;
   RETURN_IF_ERROR(
       Rows(*s, [&](Statement& row) { out.push_back(ReadView(row, &by.emplace_back())); }));
-  for (size_t i = 0; i < out.size(); ++i)
-    RETURN_IF_ERROR(Fill(out[i], by[i].series, by[i].stage));
+  for (size_t i = 0; i < out.size(); ++i) RETURN_IF_ERROR(Fill(out[i], by[i].series, by[i].stage));
   return out;
 }
 
@@ -262,7 +261,8 @@ absl::StatusOr<double> Reader::LastValue(TrialId trial, const std::string& serie
                    Cached("SELECT m.value FROM stage g JOIN series s ON s.stage_id = g.id AND "
                           "s.name = ?2 AND s.layer = -1 "
                           "JOIN measurement m ON m.series_id = s.id WHERE g.trial_id = ?1 "
-                          "AND (?3 = '' OR g.name = ?3) ORDER BY g.id, s.definition_version DESC, m.step DESC LIMIT 1"));
+                          "AND (?3 = '' OR g.name = ?3) ORDER BY g.id, s.definition_version DESC, "
+                          "m.step DESC LIMIT 1"));
   s->Bind(1, trial.value).Bind(2, series).Bind(3, stage);
   double out = std::numeric_limits<double>::quiet_NaN();
   RETURN_IF_ERROR(Rows(*s, [&](Statement& row) {

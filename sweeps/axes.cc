@@ -283,16 +283,16 @@ class AxisReader {
       Wrong(entry_.key.at,
             "solve finds a whole-number field of the model, as model.d_model or model.n_layers");
     static const std::vector<std::string> kMeasures = {
-        "params_total",    "params_non_embedding", "params_embedding",
-        "flops_per_token", "flops",                "seconds"};
+        "params_total", "params_non_embedding", "params_embedding", "flops_per_token", "flops",
+        "seconds"};
     const YamlNode& measure = v.Find("solve")->value;
     if (!measure.is_scalar() ||
         std::find(kMeasures.begin(), kMeasures.end(), measure.text) == kMeasures.end()) {
       const bool bare = measure.text == "params";
       Wrong(measure.at,
             bare ? "bare `params` is ambiguous: write params_total or params_non_embedding"
-                   : absl::StrCat("cannot solve for ", Describe(measure),
-                                  Suggest(measure.text, kMeasures)));
+                 : absl::StrCat("cannot solve for ", Describe(measure),
+                                Suggest(measure.text, kMeasures)));
     } else {
       axis_.measure = measure.text;
     }

@@ -17,8 +17,8 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kFewestShapes = 3;
-constexpr int64_t kParts = 12;         // in which shapes are left out
-constexpr double kLeastBand = 0.05;    // nobody knows better than that how busy a machine will be
+constexpr int64_t kParts = 12;       // in which shapes are left out
+constexpr double kLeastBand = 0.05;  // nobody knows better than that how busy a machine will be
 
 Prices FitOnce(const std::vector<Measured>& runs, const std::map<std::string, double>& kinds) {
   std::vector<std::vector<double>> rows;
@@ -83,7 +83,8 @@ double Band(const std::vector<Measured>& runs, const std::vector<std::string>& s
     }
     const Prices fit = Fit(seen);
     for (const Measured& r : runs) {
-      if (held(r)) errors.push_back(std::abs(Seconds(fit, r.work) * KindFactor(fit, r.kind) / r.seconds - 1));
+      if (held(r))
+        errors.push_back(std::abs(Seconds(fit, r.work) * KindFactor(fit, r.kind) / r.seconds - 1));
     }
   }
   std::sort(errors.begin(), errors.end());
@@ -96,9 +97,10 @@ double Band(const std::vector<Measured>& runs, const std::vector<std::string>& s
 std::string KindOf(const spec::TrialSpec& s) {
   // Fields of sizes, and those that change no work.
   static const std::set<std::string> kSizes = {
-      "n_layers", "d_model",        "n_heads",           "n_kv_heads", "head_dim",    "d_ff",
-      "preset",   "vocab_size",     "max_positions",     "init_std",   "score_bias_max",
-      "rope_base", "norm_eps",      "score_bias_hidden", "base_d_model", "base_n_layers"};
+      "n_layers",       "d_model",   "n_heads",    "n_kv_heads",        "head_dim",
+      "d_ff",           "preset",    "vocab_size", "max_positions",     "init_std",
+      "score_bias_max", "rope_base", "norm_eps",   "score_bias_hidden", "base_d_model",
+      "base_n_layers"};
   json kind = json::object();
   const json all = spec::Canonical(s, spec::With::kResultOnly).flatten();  // "/model/n_layers": 4
   for (const auto& [path, value] : all.items()) {
@@ -112,14 +114,15 @@ std::string KindOf(const spec::TrialSpec& s) {
   return spec::Sha256Hex(kind.dump()).substr(0, 12);
 }
 
-absl::StatusOr<Prices> FitPrices(const std::string& device, int64_t threads, const std::vector<Measured>& runs) {
+absl::StatusOr<Prices> FitPrices(const std::string& device, int64_t threads,
+                                 const std::vector<Measured>& runs) {
   std::set<std::string> names;
   for (const Measured& r : runs) names.insert(r.shape);
   const std::vector<std::string> shapes(names.begin(), names.end());
   if (shapes.size() < kFewestShapes) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("only ", shapes.size(), shapes.size() == 1 ? " shape was" : " shapes were", " measured on ",
-                     device, "; at least ", kFewestShapes, " say something about others"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "only ", shapes.size(), shapes.size() == 1 ? " shape was" : " shapes were", " measured on ",
+        device, "; at least ", kFewestShapes, " say something about others"));
   }
   Prices out = Fit(runs);
   out.device = device, out.threads = threads, out.shapes = std::ssize(shapes);
@@ -131,7 +134,11 @@ json ToJson(const Prices& p) {
   json seconds = json::object(), kinds = json::object();
   for (size_t i = 0; i < kUnits; ++i) seconds[Name(static_cast<Unit>(i))] = p.seconds[i];
   for (const auto& [kind, factor] : p.kinds) kinds[kind] = factor;
-  json out = {{"device", p.device}, {"threads", p.threads}, {"band", p.band}, {"shapes", p.shapes}, {"seconds", seconds}};
+  json out = {{"device", p.device},
+              {"threads", p.threads},
+              {"band", p.band},
+              {"shapes", p.shapes},
+              {"seconds", seconds}};
   if (!p.kinds.empty()) out["kinds"] = kinds;
   return out;
 }

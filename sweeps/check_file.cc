@@ -217,13 +217,14 @@ class Checker {
       if (child.name == objective->stage) stage = &child;
       if (child.name.rfind(objective->stage + ":", 0) == 0 && several.empty()) several = child.name;
     }
-    if (stage == nullptr && IsBroken(objective->stage.substr(0, objective->stage.find(':')))) return;
+    if (stage == nullptr && IsBroken(objective->stage.substr(0, objective->stage.find(':'))))
+      return;
     if (stage == nullptr) {
-      return Wrong(at, absl::StrCat(what, "no stage \"", objective->stage, "\"",
-                                    several.empty()
-                                        ? Suggest(objective->stage, known)
-                                        : absl::StrCat(" but one for each parent; name one, as ",
-                                                       several)));
+      return Wrong(
+          at, absl::StrCat(what, "no stage \"", objective->stage, "\"",
+                           several.empty()
+                               ? Suggest(objective->stage, known)
+                               : absl::StrCat(" but one for each parent; name one, as ", several)));
     }
     if (stage->kind == "probe" || stage->kind == "painters") {
       return Wrong(at, absl::StrCat(what, "a ", stage->kind,
@@ -246,9 +247,9 @@ class Checker {
     std::string series;
     for (const std::string& split : splits)
       absl::StrAppend(&series, series.empty() ? "" : ", ", "evaluate/", split, "/…");
-    Wrong(at, absl::StrCat(what, "stage ", stage->name, " measures ", series, ", not ",
-                           objective->metric,
-                           "; what it scores is its setting splits: [tune, test]"));
+    Wrong(at,
+          absl::StrCat(what, "stage ", stage->name, " measures ", series, ", not ",
+                       objective->metric, "; what it scores is its setting splits: [tune, test]"));
   }
 
   // The file has such an entry and no stage came of it: what is wrong with it is said there.
@@ -362,9 +363,10 @@ class Checker {
       const std::string budget = "train." + a.measure;
       for (size_t v = 0; v < std::max<size_t>(1, file_.variants.size()); ++v) {
         if (FieldsOf(file_, v).at.count(budget) == 0 && !IsAxis(budget)) continue;
-        Wrong(a.at, absl::StrCat("the budget is given in ", a.measure == "flops" ? "FLOPs" : "seconds",
-                                 ", whatever the shape; solve for ", a.measure,
-                                 " with train.tokens or train.steps, or for another measure"));
+        Wrong(a.at,
+              absl::StrCat("the budget is given in ", a.measure == "flops" ? "FLOPs" : "seconds",
+                           ", whatever the shape; solve for ", a.measure,
+                           " with train.tokens or train.steps, or for another measure"));
         break;
       }
     }
@@ -467,7 +469,8 @@ class Checker {
     if (!first.stage.empty() || first.maximize) {
       Wrong(population.at,
             absl::StrCat("members are compared on their way by a loss of the training, and ",
-                         first.metric, first.stage.empty() ? " is to be large" : " is of a later stage",
+                         first.metric,
+                         first.stage.empty() ? " is to be large" : " is of a later stage",
                          "; give objective: test/loss"));
     }
     if (file_.stage_kind != "pretrain") {
@@ -502,7 +505,8 @@ class Checker {
       }
     };
     for (const Axis& a : file_.axes) {
-      if (a.measure == "seconds" || std::count(a.fields.begin(), a.fields.end(), "train.seconds") > 0)
+      if (a.measure == "seconds" ||
+          std::count(a.fields.begin(), a.fields.end(), "train.seconds") > 0)
         uses.push_back(a.at);
     }
     for (const Match& m : file_.also_match) {
@@ -511,7 +515,8 @@ class Checker {
     for (const Constraint& w : file_.where) expression(w);
     const auto overlay = [&](const Overlay& o) {
       if (const auto it = o.at.find("train.seconds"); it != o.at.end()) uses.push_back(it->second);
-      for (const auto& [field, formula] : o.computed) expression({formula.at, formula.text, formula.expression});
+      for (const auto& [field, formula] : o.computed)
+        expression({formula.at, formula.text, formula.expression});
     };
     overlay(file_.trial);
     for (const Variant& v : file_.variants) overlay(v.overlay);
@@ -520,10 +525,12 @@ class Checker {
     if (!file_.calibration_device.empty()) {
       return Wrong(file_.calibration_at,
                    absl::StrCat("the calibration of ", file_.calibration_device,
-                                " was not written in; `plumb sweep plan` and `plumb sweep submit` do that where it is known"));
+                                " was not written in; `plumb sweep plan` and `plumb sweep submit` "
+                                "do that where it is known"));
     }
     Wrong(*std::min_element(uses.begin(), uses.end()),
-          "seconds need a calibration of the machine that trains: run `plumb sweep plan --calibrate` there first");
+          "seconds need a calibration of the machine that trains: run `plumb sweep plan "
+          "--calibrate` there first");
   }
 
   void NoTiming() {

@@ -59,8 +59,8 @@ OwnBudget TakeOwnBudget(json* flat) {
 std::string OtherThreads(const Prices& prices, const spec::TrialSpec& s) {
   const int64_t threads = std::max<int64_t>(1, s.execution.threads);
   if (threads == prices.threads) return "";
-  return absl::StrCat("seconds: ", prices.device, " is calibrated for ", prices.threads, " thread(s) a trial, and execution.threads is ",
-                      threads);
+  return absl::StrCat("seconds: ", prices.device, " is calibrated for ", prices.threads,
+                      " thread(s) a trial, and execution.threads is ", threads);
 }
 
 // Why a condition says neither yes nor no.
@@ -434,7 +434,8 @@ std::optional<Solution> Completer::SolveField(const std::string& field, int64_t 
 
 absl::StatusOr<double> Completer::SecondsOf(const spec::TrialSpec& resolved) {
   const CorpusInfo* corpus = Corpus(resolved.data.corpus, resolved.data.tokenizer);
-  if (corpus == nullptr || !file_.prices) return absl::FailedPreconditionError("its corpus is not there");
+  if (corpus == nullptr || !file_.prices)
+    return absl::FailedPreconditionError("its corpus is not there");
   if (const std::string wrong = OtherThreads(*file_.prices, resolved); !wrong.empty())
     return absl::FailedPreconditionError(wrong);
   return PredictSeconds(*file_.prices, resolved, corpus->splits);
@@ -449,7 +450,8 @@ std::string Completer::SetOwnBudget(const OwnBudget& own, spec::TrialSpec* s) {
   if (const auto errors = spec::Resolve(&counted); !errors.empty()) return Reason(errors);
   if (own.tokens_per_param > 0) {
     const auto params = static_cast<double>(spec::CountParameters(counted.model).total);
-    s->train.tokens = std::max<int64_t>(1, std::llround(std::min(own.tokens_per_param * params, 9e17)));
+    s->train.tokens =
+        std::max<int64_t>(1, std::llround(std::min(own.tokens_per_param * params, 9e17)));
     return "";
   }
   const CorpusInfo* corpus = Corpus(s->data.corpus, s->data.tokenizer);
@@ -461,7 +463,8 @@ std::string Completer::SetOwnBudget(const OwnBudget& own, spec::TrialSpec* s) {
     const double beside = PredictSeconds(*file_.prices, counted, corpus->splits);
     return absl::StrCat("train.seconds: ", FormatNumber(RoundToFourDigits(own.seconds)),
                         " s are not enough for its evaluations, which with a step each take ",
-                        FormatNumber(RoundToFourDigits(beside)), " s; give more, or eval.points: 1 and fewer eval.tokens");
+                        FormatNumber(RoundToFourDigits(beside)),
+                        " s; give more, or eval.points: 1 and fewer eval.tokens");
   }
   s->train.steps = steps;
   return "";

@@ -150,7 +150,8 @@ class Pricing {
         Work around{};
         around[static_cast<size_t>(Unit::kTrial)] = 1;
         around[static_cast<size_t>(Unit::kTrialParameters)] = static_cast<double>(t.params.total);
-        c.training_seconds -= Seconds(*prices, around) * (prices->kinds.empty() ? 1 : KindFactor(*prices, KindOf(t.config)));
+        c.training_seconds -= Seconds(*prices, around) *
+                              (prices->kinds.empty() ? 1 : KindFactor(*prices, KindOf(t.config)));
       }
     }
     if (c.memory.basis == Basis::kNone) {
@@ -172,17 +173,21 @@ class Pricing {
     s_.device_seconds += seconds.front().value + after;
     error_ += seconds.front().value * seconds.front().band;
     basis_ = std::min(basis_, seconds.front().basis);
-    Placing p{.slots = std::max<int64_t>(1, t.config.train.ranks) * threads_, .memory_bytes = c.memory.value};
+    Placing p{.slots = std::max<int64_t>(1, t.config.train.ranks) * threads_,
+              .memory_bytes = c.memory.value};
     for (size_t m = 0; m < machines_.size(); ++m) p.seconds.push_back(seconds[m + 1].value + after);
     placings_.push_back({t.replicate, std::move(p)});
     // Of a tuned sweep's replicates nobody knows yet which have the same values.
     if (!SharesTrunk(plan_, t) || (plan_.tune != nullptr && t.role != TrialRole::kTune)) return;
-    Branch branch{.trunk_steps = spec::TrunkSteps(t.config), .steps = t.config.train.steps, .flops = t.flops,
+    Branch branch{.trunk_steps = spec::TrunkSteps(t.config),
+                  .steps = t.config.train.steps,
+                  .flops = t.flops,
                   .placing = placings_.size() - 1};
     const double stepping = SteppingPart(t);
     for (const Figure& f : seconds) branch.seconds.push_back(stepping * f.value);
     // The A/A control shares with its own alone.
-    families_[spec::PrefixKey(t.config) + (t.role == TrialRole::kAa ? " aa" : "")].push_back(std::move(branch));
+    families_[spec::PrefixKey(t.config) + (t.role == TrialRole::kAa ? " aa" : "")].push_back(
+        std::move(branch));
   }
 
   void Finish() {
@@ -191,7 +196,8 @@ class Pricing {
     if (s_.device_basis == Basis::kNone) s_.device_seconds = 0;
     if (s_.device_seconds > 0) s_.device_band = error_ / (s_.device_seconds + s_.trunks.seconds);
     const Prices* prices = PricesOf(around_, "", threads_);
-    if (prices != nullptr) s_.calibrated_device = prices->device, s_.calibrated_shapes = prices->shapes;
+    if (prices != nullptr)
+      s_.calibrated_device = prices->device, s_.calibrated_shapes = prices->shapes;
     if (s_.device_basis != Basis::kNone && !machines_.empty()) {
       // As the scheduler takes them: each cell once before any a second time.
       std::stable_sort(placings_.begin(), placings_.end(),
@@ -201,14 +207,16 @@ class Pricing {
       // A trunk is a chain: it takes as long as its longest trial alone would.
       s_.calendar_seconds = MakeSpan(all, machines_);
       if (!longest.empty())
-        s_.calendar_seconds = std::max(s_.calendar_seconds, *std::min_element(longest.begin(), longest.end()));
+        s_.calendar_seconds =
+            std::max(s_.calendar_seconds, *std::min_element(longest.begin(), longest.end()));
     }
     if (s_.device_memory_bytes > 0) Fit();
   }
 
  private:
   bool Takes(const Machine& m) const {
-    return std::includes(m.labels.begin(), m.labels.end(), plan_.labels.begin(), plan_.labels.end());
+    return std::includes(m.labels.begin(), m.labels.end(), plan_.labels.begin(),
+                         plan_.labels.end());
   }
 
   // One that may begin from another's checkpoint.
@@ -219,21 +227,24 @@ class Pricing {
     size_t placing = 0;
   };
 
-  // Takes from each trial what those with shorter trunks compute for it. By machine, the longest that one trial of a
-  // shared trunk takes from step 0 on.
+  // Takes from each trial what those with shorter trunks compute for it. By machine, the longest
+  // that one trial of a shared trunk takes from step 0 on.
   std::vector<double> ShareTrunks() {
     std::vector<double> longest;
     for (auto& [key, family] : families_) {
       if (family.size() < 2) continue;
       ++s_.trunks.trunks, s_.trunks.trials += std::ssize(family);
-      std::stable_sort(family.begin(), family.end(),
-                       [](const Branch& a, const Branch& b) { return a.trunk_steps < b.trunk_steps; });
+      std::stable_sort(family.begin(), family.end(), [](const Branch& a, const Branch& b) {
+        return a.trunk_steps < b.trunk_steps;
+      });
       longest.resize(machines_.size());
       for (size_t i = 0; i < family.size(); ++i) {
         const Branch& b = family[i];
         Placing& p = placings_[b.placing].second;
-        for (size_t m = 0; m < machines_.size(); ++m) longest[m] = std::max(longest[m], p.seconds[m]);
-        // From the longest trunk before it that ends before it does: its last step it makes itself (coordinator/core/trunks.cc).
+        for (size_t m = 0; m < machines_.size(); ++m)
+          longest[m] = std::max(longest[m], p.seconds[m]);
+        // From the longest trunk before it that ends before it does: its last step it makes itself
+        // (coordinator/core/trunks.cc).
         int64_t from = 0;
         for (size_t k = i; k-- > 0 && from == 0;) {
           if (family[k].trunk_steps < b.steps) from = family[k].trunk_steps;
@@ -262,11 +273,13 @@ class Pricing {
 
   // Of the default device, then on each machine.
   const std::vector<Figure>& SecondsOf(const PlannedTrial& t) {
-    const auto [it, is_new] = seconds_.try_emplace(CostKey(t.config) + (t.stages.front().kind == "noop" ? " noop" : ""));
+    const auto [it, is_new] =
+        seconds_.try_emplace(CostKey(t.config) + (t.stages.front().kind == "noop" ? " noop" : ""));
     if (is_new) {
       const SplitTokens& splits = plan_.cells[t.cell].splits;
       it->second.push_back(TrialSeconds(t, splits, around_, ""));
-      for (const Machine& m : machines_) it->second.push_back(TrialSeconds(t, splits, around_, m.device));
+      for (const Machine& m : machines_)
+        it->second.push_back(TrialSeconds(t, splits, around_, m.device));
     }
     return it->second;
   }
@@ -278,11 +291,13 @@ class Pricing {
     for (CellCost& c : s_.cells) {
       c.fits = c.memory.value <= static_cast<double>(s_.device_memory_bytes);
       s_.cells_that_do_not_fit += !c.fits;
-      if (!c.fits && (smallest.empty() || c.memory.value < least)) smallest = c.name, least = c.memory.value;
+      if (!c.fits && (smallest.empty() || c.memory.value < least))
+        smallest = c.name, least = c.memory.value;
       CellNumbers n{.fits = c.fits};
       // Axes first, as the file names them; then what they make.
       for (const auto& [path, value] : c.axes.items()) {
-        if (value.is_number()) n.values.push_back({path.substr(path.rfind('.') + 1), value.get<double>()});
+        if (value.is_number())
+          n.values.push_back({path.substr(path.rfind('.') + 1), value.get<double>()});
       }
       n.values.push_back({"n_layers", static_cast<double>(c.model.n_layers)});
       n.values.push_back({"d_model", static_cast<double>(c.model.d_model)});
@@ -292,7 +307,8 @@ class Pricing {
     // Conditional axes: cells then have other names.
     for (const CellNumbers& n : cells) {
       const bool same = std::equal(n.values.begin(), n.values.end(), cells.front().values.begin(),
-                                   cells.front().values.end(), [](const auto& a, const auto& b) { return a.first == b.first; });
+                                   cells.front().values.end(),
+                                   [](const auto& a, const auto& b) { return a.first == b.first; });
       if (same) continue;
       for (CellNumbers& m : cells) m.values.erase(m.values.begin(), m.values.end() - 3);
       break;
@@ -356,7 +372,8 @@ PlanSummary Summarize(const SweepPlan& plan, const Surroundings& around) {
     s.tune_trials += t.role == TrialRole::kTune;
     for (const PlannedStage& stage : t.stages) s.timings += stage.kind == "timing";
     s.total_flops += t.flops;
-    if (t.stages.front().kind == "pretrain") s.total_steps += static_cast<double>(t.config.train.steps);
+    if (t.stages.front().kind == "pretrain")
+      s.total_steps += static_cast<double>(t.config.train.steps);
     if (s.tune && t.role == TrialRole::kTune) s.tune->flops += t.flops;
     s.predicted_peak_bytes = std::max(s.predicted_peak_bytes, t.predicted_peak_bytes);
     pricing.Add(t);
@@ -439,20 +456,25 @@ std::string SummaryText(const PlanSummary& s, int64_t max_rows) {
   const auto unshared = [&](const std::string& more) {
     return s.trunks.trunks == 0 ? "" : absl::StrCat(" (", more, " if no trunk were shared)");
   };
-  facts.push_back({"training FLOPs, all trials",
-                   absl::StrCat(Short(s.total_flops), unshared(Short(s.total_flops + s.trunks.flops)))});
+  facts.push_back(
+      {"training FLOPs, all trials",
+       absl::StrCat(Short(s.total_flops), unshared(Short(s.total_flops + s.trunks.flops)))});
   if (s.trunks.trunks > 0) {
-    facts.push_back({"steps, all trials",
-                     absl::StrCat(Short(s.total_steps), unshared(Short(s.total_steps + s.trunks.steps)))});
-    facts.push_back({"shared trunks", absl::StrCat(s.trunks.trunks, ", of ", s.trunks.trials, " trials")});
+    facts.push_back(
+        {"steps, all trials",
+         absl::StrCat(Short(s.total_steps), unshared(Short(s.total_steps + s.trunks.steps)))});
+    facts.push_back(
+        {"shared trunks", absl::StrCat(s.trunks.trunks, ", of ", s.trunks.trials, " trials")});
   }
   if (s.tune) {
     facts.push_back({"  of them tuning",
                      absl::StrCat(s.tune->stop.empty() ? "" : "at most ", Short(s.tune->flops))});
     facts.push_back({"tuned inside each cell", absl::StrJoin(s.tune->fields, "; ")});
-    facts.push_back({"  chosen by",
-                     absl::StrCat(s.tune->metric, ", ", s.tune->metric_at, s.tune->maximize ? ", the greatest mean of " : ", the least mean of ",
-                                  s.tune->seeds, s.tune->seeds == 1 ? " seed" : " seeds")});
+    facts.push_back(
+        {"  chosen by",
+         absl::StrCat(s.tune->metric, ", ", s.tune->metric_at,
+                      s.tune->maximize ? ", the greatest mean of " : ", the least mean of ",
+                      s.tune->seeds, s.tune->seeds == 1 ? " seed" : " seeds")});
     if (s.tune->extend > 0) {
       facts.push_back({"  beyond an edge", absl::StrCat("up to ", s.tune->extend,
                                                         s.tune->extend == 1 ? " value" : " values",
@@ -471,39 +493,49 @@ std::string SummaryText(const PlanSummary& s, int64_t max_rows) {
          })});
   }
   if (peak > 0) {
-    const auto largest = std::max_element(s.cells.begin(), s.cells.end(), [](const CellCost& a, const CellCost& b) {
-      return a.memory.value < b.memory.value;
-    });
-    facts.push_back({"memory of the largest trial", absl::StrCat(Bytes(std::llround(largest->memory.value)), Off(largest->memory.band),
-                                                                 " (", Name(largest->memory.basis), ")")});
+    const auto largest = std::max_element(
+        s.cells.begin(), s.cells.end(),
+        [](const CellCost& a, const CellCost& b) { return a.memory.value < b.memory.value; });
+    facts.push_back(
+        {"memory of the largest trial",
+         absl::StrCat(Bytes(std::llround(largest->memory.value)), Off(largest->memory.band), " (",
+                      Name(largest->memory.basis), ")")});
     facts.push_back({"disk, all trials", Bytes(std::llround(s.total_disk_bytes))});
   }
   if (s.cells_that_do_not_fit > 0) {
-    facts.push_back({"does not fit", absl::StrCat(s.cells_that_do_not_fit, " of ", s.cells.size(), " cells on ",
-                                                  Bytes(s.device_memory_bytes), ": ", s.which_do_not_fit)});
+    facts.push_back(
+        {"does not fit", absl::StrCat(s.cells_that_do_not_fit, " of ", s.cells.size(), " cells on ",
+                                      Bytes(s.device_memory_bytes), ": ", s.which_do_not_fit)});
   } else if (s.device_memory_bytes > 0) {
     facts.push_back({"fits", absl::StrCat("all cells on ", Bytes(s.device_memory_bytes))});
   }
   if (s.known_trials > 0) {
-    facts.push_back({"there already", absl::StrCat(s.known_trials, " of ", s.trials, " trials, ", s.finished_trials, " of them finished",
-                                                   s.saved_seconds > 0 ? ": saves " + Duration(s.saved_seconds) : "")});
+    facts.push_back(
+        {"there already",
+         absl::StrCat(s.known_trials, " of ", s.trials, " trials, ", s.finished_trials,
+                      " of them finished",
+                      s.saved_seconds > 0 ? ": saves " + Duration(s.saved_seconds) : "")});
   }
   if (s.device_seconds > 0) {
-    facts.push_back({"time on one device",
-                     absl::StrCat(Duration(s.device_seconds), Off(s.device_band), " (", Name(s.device_basis),
-                                  s.flops_per_second > 0 ? absl::StrCat(": ", Short(s.flops_per_second), " FLOP/s")
-                                  : s.calibrated_device.empty()
-                                      ? ""
-                                      : absl::StrCat(": ", s.calibrated_device, ", ", s.calibrated_shapes, " shapes"),
-                                  ")", unshared(Duration(s.device_seconds + s.trunks.seconds)))});
+    facts.push_back(
+        {"time on one device",
+         absl::StrCat(
+             Duration(s.device_seconds), Off(s.device_band), " (", Name(s.device_basis),
+             s.flops_per_second > 0 ? absl::StrCat(": ", Short(s.flops_per_second), " FLOP/s")
+             : s.calibrated_device.empty()
+                 ? ""
+                 : absl::StrCat(": ", s.calibrated_device, ", ", s.calibrated_shapes, " shapes"),
+             ")", unshared(Duration(s.device_seconds + s.trunks.seconds)))});
     if (!s.unpriced_stages.empty())
-      facts.push_back({"  without", absl::StrCat("the stages ", absl::StrJoin(s.unpriced_stages, ", "))});
+      facts.push_back(
+          {"  without", absl::StrCat("the stages ", absl::StrJoin(s.unpriced_stages, ", "))});
     if (s.calendar_seconds > 0) {
-      facts.push_back({"on the cluster now",
-                       std::isfinite(s.calendar_seconds)
-                           ? absl::StrCat(Duration(s.calendar_seconds), Off(s.device_band), " on ", s.slots, " slots of ",
-                                          s.machines, s.machines == 1 ? " worker" : " workers")
-                           : absl::StrCat("never: some trials have no worker with room for them")});
+      facts.push_back(
+          {"on the cluster now",
+           std::isfinite(s.calendar_seconds)
+               ? absl::StrCat(Duration(s.calendar_seconds), Off(s.device_band), " on ", s.slots,
+                              " slots of ", s.machines, s.machines == 1 ? " worker" : " workers")
+               : absl::StrCat("never: some trials have no worker with room for them")});
     }
     if (s.limits.device_hours > 0 && s.device_seconds > 3600 * s.limits.device_hours) {
       facts.push_back({"limit", absl::StrCat("more than the ", FormatNumber(s.limits.device_hours),
@@ -517,11 +549,13 @@ std::string SummaryText(const PlanSummary& s, int64_t max_rows) {
                                                  "time", "basis", "flags"}};
   for (const CellCost& c : s.cells) {
     if (static_cast<int64_t>(rows.size()) > max_rows) break;
-    rows.push_back({c.name, absl::StrCat(c.trials), Short(c.params.total),
-                    Short(c.params.non_embedding), Short(c.flops_per_token), absl::StrCat(c.steps),
-                    Short(c.tokens), Short(c.flops), Bytes(std::llround(c.memory.value)),
-                    c.seconds.basis == Basis::kNone ? "-" : Duration(c.seconds.value) + Off(c.seconds.band),
-                    c.seconds.basis == Basis::kNone ? "-" : Name(c.seconds.basis), absl::StrJoin(c.flags, ",")});
+    rows.push_back(
+        {c.name, absl::StrCat(c.trials), Short(c.params.total), Short(c.params.non_embedding),
+         Short(c.flops_per_token), absl::StrCat(c.steps), Short(c.tokens), Short(c.flops),
+         Bytes(std::llround(c.memory.value)),
+         c.seconds.basis == Basis::kNone ? "-" : Duration(c.seconds.value) + Off(c.seconds.band),
+         c.seconds.basis == Basis::kNone ? "-" : Name(c.seconds.basis),
+         absl::StrJoin(c.flags, ",")});
   }
   absl::StrAppend(&out, "\n", Table(rows), More(s.cells.size(), max_rows));
   if (!s.flags.empty()) {
@@ -638,17 +672,22 @@ std::string SummaryJson(const PlanSummary& s) {
   }
   if (s.trunks.trunks > 0) {
     out["shared_trunks"] = {{"trunks", s.trunks.trunks}, {"trials", s.trunks.trials}};
-    out["without_sharing"] = {{"flops", s.total_flops + s.trunks.flops}, {"steps", s.total_steps + s.trunks.steps}};
-    if (s.device_seconds > 0) out["without_sharing"]["seconds"] = s.device_seconds + s.trunks.seconds;
+    out["without_sharing"] = {{"flops", s.total_flops + s.trunks.flops},
+                              {"steps", s.total_steps + s.trunks.steps}};
+    if (s.device_seconds > 0)
+      out["without_sharing"]["seconds"] = s.device_seconds + s.trunks.seconds;
   }
   if (s.flops_per_second > 0) out["flops_per_second"] = s.flops_per_second;
   if (s.device_seconds > 0) {
     out["device_seconds"] = s.device_seconds;
-    out["time"] = {{"seconds", s.device_seconds}, {"band", s.device_band}, {"basis", Name(s.device_basis)},
-                   {"device", s.calibrated_device}, {"shapes", s.calibrated_shapes}, {"without_stages", s.unpriced_stages}};
+    out["time"] = {{"seconds", s.device_seconds},   {"band", s.device_band},
+                   {"basis", Name(s.device_basis)}, {"device", s.calibrated_device},
+                   {"shapes", s.calibrated_shapes}, {"without_stages", s.unpriced_stages}};
   }
   out["disk_bytes"] = s.total_disk_bytes;
-  out["known"] = {{"trials", s.known_trials}, {"finished", s.finished_trials}, {"saved_seconds", s.saved_seconds}};
+  out["known"] = {{"trials", s.known_trials},
+                  {"finished", s.finished_trials},
+                  {"saved_seconds", s.saved_seconds}};
   if (s.device_memory_bytes > 0) {
     out["fit"] = {{"memory_bytes", s.device_memory_bytes},
                   {"cells_that_do_not_fit", s.cells_that_do_not_fit},
@@ -656,8 +695,9 @@ std::string SummaryJson(const PlanSummary& s) {
   }
   if (s.machines > 0) {
     out["cluster"] = {{"workers", s.machines}, {"slots", s.slots}};
-    out["cluster"]["seconds"] =
-        s.calendar_seconds > 0 && std::isfinite(s.calendar_seconds) ? json(s.calendar_seconds) : json();
+    out["cluster"]["seconds"] = s.calendar_seconds > 0 && std::isfinite(s.calendar_seconds)
+                                    ? json(s.calendar_seconds)
+                                    : json();
   }
   return out.dump(2);
 }

@@ -64,28 +64,28 @@ struct PlanSummary {
   int64_t aa_trials = 0;
   int64_t tune_trials = 0;  // of the grid; extensions come on top
   std::optional<TuneSummary> tune;
-  std::string search;   // how points beyond these cells are chosen; empty: there are none
+  std::string search;         // how points beyond these cells are chosen; empty: there are none
   nlohmann::json population;  // {"members", "ends", "replaced", "factor", "resample"}; null: none
-  std::string stop;     // of the whole sweep; "" for none
-  int64_t timings = 0;  // stages that measure speed
+  std::string stop;           // of the whole sweep; "" for none
+  int64_t timings = 0;        // stages that measure speed
   std::vector<PlannedStage> stages;  // that follow each trial's first one; timings apart
   std::vector<CellCost> cells;
   Range params_total, params_non_embedding, flops_per_token, steps, tokens, unique_tokens, epochs;
   std::map<std::string, Range> part_tokens, part_epochs;  // by part, of mixed corpora
   double total_flops = 0;                                 // training; evaluation is not counted
   double total_steps = 0;
-  int64_t predicted_peak_bytes = 0;                       // of the largest trial
-  double flops_per_second = 0;  // of one slot, as given; 0: unknown
-  double device_seconds = 0;    // of all trials that are not there yet, one after another; 0: unknown
-  // The totals of steps and FLOPs, device_seconds and calendar_seconds count once what trials that share a trunk compute
-  // once. Without sharing they would be more by this:
+  int64_t predicted_peak_bytes = 0;  // of the largest trial
+  double flops_per_second = 0;       // of one slot, as given; 0: unknown
+  double device_seconds = 0;  // of all trials that are not there yet, one after another; 0: unknown
+  // The totals of steps and FLOPs, device_seconds and calendar_seconds count once what trials that
+  // share a trunk compute once. Without sharing they would be more by this:
   struct Trunks {
     int64_t trunks = 0, trials = 0;  // that are shared, and those that share them
     double steps = 0, flops = 0, seconds = 0;
   } trunks;
-  double device_band = 0;       // the fraction that it may be off by
-  Basis device_basis = Basis::kNone;        // the weakest of the trials'
-  std::string calibrated_device;            // whose prices; "" for none
+  double device_band = 0;             // the fraction that it may be off by
+  Basis device_basis = Basis::kNone;  // the weakest of the trials'
+  std::string calibrated_device;      // whose prices; "" for none
   int64_t calibrated_shapes = 0;
   std::vector<std::string> unpriced_stages;  // whose time nothing predicts
   double total_disk_bytes = 0;
@@ -98,7 +98,7 @@ struct PlanSummary {
   std::string which_do_not_fit;  // "n_layers >= 32"; names where no threshold tells
   // The cluster as it is.
   int64_t machines = 0, slots = 0;
-  double calendar_seconds = 0;  // 0: not known; infinite: some trial has no machine
+  double calendar_seconds = 0;           // 0: not known; infinite: some trial has no machine
   std::map<std::string, int64_t> flags;  // flag -> cells
   std::vector<RefusedCell> refused;
   std::vector<SolveResidual> residuals;
@@ -107,8 +107,8 @@ struct PlanSummary {
 
 // Of a plan that tunes: a cell's replicates are priced at the first value tried.
 PlanSummary Summarize(const SweepPlan& plan, const Surroundings& around);
-// With nothing known but the rate of one device on shapes like these; 0 where that is unknown too, and then no time is
-// predicted.
+// With nothing known but the rate of one device on shapes like these; 0 where that is unknown too,
+// and then no time is predicted.
 PlanSummary Summarize(const SweepPlan& plan, double flops_per_second);
 
 // At most `max_rows` cells, refused cells and residuals each; what is left out is counted.

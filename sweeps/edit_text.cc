@@ -18,11 +18,10 @@ namespace {
 constexpr char kFork[] = "#plumb-fork ";
 constexpr size_t kMaxFork = 8192;
 // Keys of a sweep file; another first word of a path begins a field of the trial.
-constexpr const char* kKeys[] = {"sweep",      "trial",    "include",   "axes",   "variants",
-                                 "also_match", "tune",     "stop",      "where",  "search",
-                                 "replicates", "aa",       "timing",    "report", "objective",
-                                 "limits",     "priority", "resources", "stages", "allow",
-                                 "calibration"};
+constexpr const char* kKeys[] = {
+    "sweep",     "trial",  "include",  "axes",       "variants", "also_match", "tune",
+    "stop",      "where",  "search",   "replicates", "aa",       "timing",     "report",
+    "objective", "limits", "priority", "resources",  "stages",   "allow",      "calibration"};
 
 bool IsKey(absl::string_view word) {
   return std::any_of(std::begin(kKeys), std::end(kKeys), [&](const char* k) { return word == k; });

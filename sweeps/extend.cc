@@ -279,8 +279,8 @@ absl::Status MayGoOn(const std::string& yaml, const std::string& newer, int64_t 
   if (fixed(*before) != fixed(*after))
     return Refused("search: what was suggested follows from it; only trials and parallel change");
   if (after->trials < taken) {
-    return Refused(absl::StrCat("search: has ", taken, " points already, more than ",
-                                after->trials));
+    return Refused(
+        absl::StrCat("search: has ", taken, " points already, more than ", after->trials));
   }
   // Left out, a generation's size follows from the number of points.
   if (before->sampler == "nsga2" && before->trials != after->trials && before->population == 0 &&

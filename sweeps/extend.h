@@ -33,8 +33,8 @@ absl::StatusOr<Extension> Extend(SweepPlan* plan, const std::vector<PlannedTrial
 // What no edit changes, by the texts: the name, what is tuned and how, who is stopped.
 absl::Status MayFollow(const std::string& yaml, const std::string& newer);
 
-// Of a search that has taken `taken` points: whether it goes on soundly by the newer text, which may
-// give it another number of points, another number at once, other limits and another priority.
+// Of a search that has taken `taken` points: whether it goes on soundly by the newer text, which
+// may give it another number of points, another number at once, other limits and another priority.
 absl::Status MayGoOn(const std::string& yaml, const std::string& newer, int64_t taken);
 
 // "2 cells and 8 trials more, 1 cell taken out"

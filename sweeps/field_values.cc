@@ -98,12 +98,14 @@ std::optional<std::string> PhasesAsText(const YamlNode& node, std::vector<Proble
 
 std::vector<spec::Field> SweepFields(spec::TrialSpec& spec, OwnBudget& own) {
   spec::Table more;
-  more.Real("train.seconds", own.seconds, 1e-3, 1e12,
-            {"training and evaluation of one trial, by the file's calibration; one of the budgets", "s"});
+  more.Real(
+      "train.seconds", own.seconds, 1e-3, 1e12,
+      {"training and evaluation of one trial, by the file's calibration; one of the budgets", "s"});
   more.Real("train.tokens_per_param", own.tokens_per_param, 1e-6, 1e9,
             {"tokens for each of params_total; one of the budgets"});
   std::vector<spec::Field> out = spec::Fields(spec);
-  auto at = std::find_if(out.begin(), out.end(), [](const spec::Field& f) { return f.path == "train.epochs"; });
+  auto at = std::find_if(out.begin(), out.end(),
+                         [](const spec::Field& f) { return f.path == "train.epochs"; });
   if (at != out.end()) ++at;
   out.insert(at, more.fields.begin(), more.fields.end());
   return out;

@@ -10,7 +10,8 @@ namespace {
 using Vector = std::vector<double>;
 using Matrix = std::vector<Vector>;
 
-// Least squares in the columns `used`, by modified Gram-Schmidt; a column that the ones before it give gets 0.
+// Least squares in the columns `used`, by modified Gram-Schmidt; a column that the ones before it
+// give gets 0.
 Vector Solve(const Matrix& columns, const Vector& b, const std::vector<size_t>& used) {
   Matrix q;
   Matrix r(used.size(), Vector(used.size()));
@@ -54,7 +55,8 @@ Vector NonNegativeLeastSquares(const Matrix& rows, const Vector& b) {
   for (size_t c = 0; c < n; ++c) {
     for (size_t r = 0; r < rows.size(); ++r) length[c] += rows[r][c] * rows[r][c];
     length[c] = std::sqrt(length[c]);
-    for (size_t r = 0; r < rows.size(); ++r) columns[c][r] = length[c] > 0 ? rows[r][c] / length[c] : 0;
+    for (size_t r = 0; r < rows.size(); ++r)
+      columns[c][r] = length[c] > 0 ? rows[r][c] / length[c] : 0;
   }
   Vector x(n);
   std::vector<size_t> used;  // columns whose x is above 0

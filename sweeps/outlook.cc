@@ -42,10 +42,14 @@ const MeasuredShape* MeasuredOf(const PlannedTrial& t, const Surroundings& aroun
 
 const char* Name(Basis basis) {
   switch (basis) {
-    case Basis::kNone: return "none";
-    case Basis::kFormula: return "formula";
-    case Basis::kCalibrated: return "calibrated";
-    case Basis::kMeasured: return "measured";
+    case Basis::kNone:
+      return "none";
+    case Basis::kFormula:
+      return "formula";
+    case Basis::kCalibrated:
+      return "calibrated";
+    case Basis::kMeasured:
+      return "measured";
   }
   return "";
 }
@@ -70,9 +74,11 @@ Figure TrialSeconds(const PlannedTrial& t, const SplitTokens& splits, const Surr
   }
   if (const MeasuredShape* m = MeasuredOf(t, around); m != nullptr && m->seconds > 0)
     return {m->seconds, kMeasuredBand, Basis::kMeasured};
-  if (const Prices* prices = PricesOf(around, device, std::max<int64_t>(1, t.config.execution.threads)))
+  if (const Prices* prices =
+          PricesOf(around, device, std::max<int64_t>(1, t.config.execution.threads)))
     return {PredictSeconds(*prices, t.config, splits), prices->band, Basis::kCalibrated};
-  if (around.flops_per_second > 0) return {t.flops / around.flops_per_second, kRateBand, Basis::kFormula};
+  if (around.flops_per_second > 0)
+    return {t.flops / around.flops_per_second, kRateBand, Basis::kFormula};
   return {};
 }
 
@@ -88,7 +94,8 @@ double StageSeconds(const PlannedTrial& t, std::vector<std::string>* unknown) {
   for (const PlannedStage& stage : t.stages) {
     if (stage.parent.empty()) continue;
     if (stage.kind != "timing" && stage.kind != "noop") {
-      if (std::find(unknown->begin(), unknown->end(), stage.name) == unknown->end()) unknown->push_back(stage.name);
+      if (std::find(unknown->begin(), unknown->end(), stage.name) == unknown->end())
+        unknown->push_back(stage.name);
       continue;
     }
     const auto settings = nlohmann::json::parse(stage.settings_json);
@@ -108,9 +115,12 @@ double MakeSpan(const std::vector<Placing>& trials, const std::vector<Machine>& 
     double begin = kInfinity, end = kInfinity;
     for (size_t m = 0; m < machines.size(); ++m) {
       if (machines[m].slots < t.slots || !std::isfinite(t.seconds[m])) continue;
-      if (machines[m].memory_bytes > 0 && t.memory_bytes > static_cast<double>(machines[m].memory_bytes)) continue;
+      if (machines[m].memory_bytes > 0 &&
+          t.memory_bytes > static_cast<double>(machines[m].memory_bytes))
+        continue;
       const double from = *std::next(free[m].begin(), t.slots - 1);
-      if (from < begin || (from == begin && from + t.seconds[m] < end)) best = m, begin = from, end = from + t.seconds[m];
+      if (from < begin || (from == begin && from + t.seconds[m] < end))
+        best = m, begin = from, end = from + t.seconds[m];
     }
     if (best == machines.size()) return kInfinity;
     free[best].erase(free[best].begin(), std::next(free[best].begin(), t.slots));
@@ -121,7 +131,8 @@ double MakeSpan(const std::vector<Placing>& trials, const std::vector<Machine>& 
 }
 
 std::string WhichDoNotFit(const std::vector<CellNumbers>& cells) {
-  const auto refused = std::find_if(cells.begin(), cells.end(), [](const CellNumbers& c) { return !c.fits; });
+  const auto refused =
+      std::find_if(cells.begin(), cells.end(), [](const CellNumbers& c) { return !c.fits; });
   if (refused == cells.end()) return "";
   // The tightest threshold on each number that all that do not fit keep.
   std::vector<Threshold> all;
@@ -137,8 +148,8 @@ std::string WhichDoNotFit(const std::vector<CellNumbers>& cells) {
   }
   const auto parts = [&](const std::vector<Threshold>& conditions) {
     return std::all_of(cells.begin(), cells.end(), [&](const CellNumbers& c) {
-      const bool holds =
-          std::all_of(conditions.begin(), conditions.end(), [&](const Threshold& t) { return t.Holds(c); });
+      const bool holds = std::all_of(conditions.begin(), conditions.end(),
+                                     [&](const Threshold& t) { return t.Holds(c); });
       return holds == !c.fits;
     });
   };

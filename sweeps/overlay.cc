@@ -109,7 +109,10 @@ class OverlayReader {
       return Wrong(e.key.at, "data.digest is set from the prepared corpus; leave it out");
     if (IsBudget(field.path)) DropOtherFilesBudgets(field.path, e.value.at.line);
     if (LooksComputed(e.value, field) && IsOwnBudget(field.path)) {
-      return Wrong(e.value.at, absl::StrCat(field.path, " is a number; a formula is for train.tokens, train.steps or train.flops"));
+      return Wrong(
+          e.value.at,
+          absl::StrCat(field.path,
+                       " is a number; a formula is for train.tokens, train.steps or train.flops"));
     }
     if (LooksComputed(e.value, field)) return Formula(e.value, field.path);
     if (e.value.kind == YamlNode::Kind::kNull) return Wrong(e.key.at, field.path + " has no value");

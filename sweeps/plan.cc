@@ -53,8 +53,8 @@ class Planner {
     if (problems_->empty() && CheckSize(static_cast<double>(plan_.cells.size()))) Trials();
     if (problems_->empty() && file_.population) Populate();
     if (problems_->empty() && file_.search)
-      plan_.search = std::make_shared<Search>(file_, corpora_, std::move(initial_),
-                                              plan_.repeats_allowed);
+      plan_.search =
+          std::make_shared<Search>(file_, corpora_, std::move(initial_), plan_.repeats_allowed);
     return std::move(plan_);
   }
   // Not OK when a corpus could not be had.
@@ -67,7 +67,8 @@ class Planner {
   bool AsksForEpochs() const {
     const auto epochs = [](const Overlay& o) { return o.at.count("train.epochs") > 0; };
     return epochs(file_.trial) ||
-           std::any_of(file_.variants.begin(), file_.variants.end(), [&](const Variant& v) { return epochs(v.overlay); }) ||
+           std::any_of(file_.variants.begin(), file_.variants.end(),
+                       [&](const Variant& v) { return epochs(v.overlay); }) ||
            std::any_of(file_.axes.begin(), file_.axes.end(), [](const Axis& a) {
              return std::count(a.fields.begin(), a.fields.end(), "train.epochs") > 0;
            });
@@ -353,7 +354,7 @@ class Planner {
   SweepPlan plan_;
   std::vector<spec::TrialSpec> configs_, recipes_;  // by cell; the latter where something is tuned
   std::map<std::string, size_t> cell_of_key_;
-  std::vector<SearchPoint> initial_;  // of a search, by cell
+  std::vector<SearchPoint> initial_;        // of a search, by cell
   std::optional<std::string> first_model_;  // of a search under WSD
   bool models_differ_ = false;
 };
@@ -365,9 +366,9 @@ absl::Status CheckRepeats(const SweepPlan& plan) {
   int64_t cells = 0;
   const PlannedCell* first = nullptr;
   for (const PlannedCell& cell : plan.cells) {
-    const bool repeats = std::any_of(cell.flags.begin(), cell.flags.end(), [](const std::string& f) {
-      return f.rfind("more_than_one_epoch", 0) == 0;
-    });
+    const bool repeats =
+        std::any_of(cell.flags.begin(), cell.flags.end(),
+                    [](const std::string& f) { return f.rfind("more_than_one_epoch", 0) == 0; });
     if (!repeats) continue;
     if (++cells == 1) first = &cell;
   }
@@ -375,7 +376,8 @@ absl::Status CheckRepeats(const SweepPlan& plan) {
   return absl::InvalidArgumentError(absl::StrCat(
       cells, " of ", plan.cells.size(), plan.cells.size() == 1 ? " cell reads" : " cells read",
       " the corpus more than once (", first->name, cells > 1 ? ", …" : "",
-      "): what is learnt twice is not compared at its price. Give fewer tokens or a larger corpus, or write "
+      "): what is learnt twice is not compared at its price. Give fewer tokens or a larger corpus, "
+      "or write "
       "`allow: [more_than_one_epoch]`"));
 }
 

@@ -83,7 +83,8 @@ struct PlannedTrial {
   // Of a population's members (sweeps/population.h).
   int64_t until_step = -1;  // where it first pauses; -1: nowhere, or as a rule of `stop` says
   bool own = false;         // no other sweep shares it
-  int64_t branch_stage = 0, branch_step = 0;  // of a fork: the stage whose checkpoint it begins from
+  int64_t branch_stage = 0,
+          branch_step = 0;  // of a fork: the stage whose checkpoint it begins from
 };
 
 // A point of the space that is no cell.
@@ -137,8 +138,8 @@ struct SweepPlan {
   // nullptr where the plan has all points. Else `cells` and `trials` are those drawn at random,
   // with which the search begins. Shared by copies of the plan, and used by one thread.
   std::shared_ptr<Search> search;
-  // nullptr where there is none. Else `cells` and `trials` are its members as they begin; forks come
-  // as it goes. Shared as `search` is.
+  // nullptr where there is none. Else `cells` and `trials` are its members as they begin; forks
+  // come as it goes. Shared as `search` is.
   std::shared_ptr<const PopulationPlan> population;
   std::optional<StopSpec> stop;  // of the whole sweep; a cell's own is in `tune`
   std::vector<RefusedCell> refused;
@@ -147,8 +148,9 @@ struct SweepPlan {
   int64_t priority = 0;             // larger first
   std::vector<std::string> labels;  // of the workers it needs, sorted
   int64_t bundle = 1;               // trials of equal shape that a trainer may run at once
-  bool repeats_allowed = false;     // cells may read their corpus more than once: `allow:` or train.epochs says so
-  std::optional<Prices> prices;     // of the file's `calibration:`, which `seconds` are counted by
+  bool repeats_allowed =
+      false;  // cells may read their corpus more than once: `allow:` or train.epochs says so
+  std::optional<Prices> prices;  // of the file's `calibration:`, which `seconds` are counted by
 };
 
 // Reads and plans a sweep file. On a bad file: InvalidArgument whose message holds every error,
@@ -157,8 +159,9 @@ struct SweepPlan {
 absl::StatusOr<SweepPlan> PlanSweep(const std::string& yaml, const std::string& file_name,
                                     const CorpusLookup& corpora);
 
-// OK, or InvalidArgument where cells read their corpus, or a part of it, more than once and the file does not allow
-// it. Asked before a sweep is taken; a sweep that was taken once is planned again without it.
+// OK, or InvalidArgument where cells read their corpus, or a part of it, more than once and the
+// file does not allow it. Asked before a sweep is taken; a sweep that was taken once is planned
+// again without it.
 absl::Status CheckRepeats(const SweepPlan& plan);
 
 }  // namespace plumb::sweeps

@@ -27,7 +27,8 @@ struct PerPosition {
 PerPosition PositionOf(const spec::ModelSpec& m, int64_t seq_len) {
   PerPosition out;
   const double blocks = static_cast<double>(spec::PlannedBlockEvaluations(m));
-  const double share = blocks / static_cast<double>(m.n_layers);  // of a routed model not each block once
+  const double share =
+      blocks / static_cast<double>(m.n_layers);  // of a routed model not each block once
   double flops_in_scores = 0;
   for (const spec::Parameter& p : spec::LayoutOf(m).parameters) {
     if (!p.product) continue;
@@ -55,21 +56,36 @@ double Positions(int64_t tokens, int64_t there, int64_t seq_len) {
 
 const char* Name(Unit unit) {
   switch (unit) {
-    case Unit::kStep: return "step";
-    case Unit::kStepBlock: return "step_block";
-    case Unit::kStepFlops: return "step_flops";
-    case Unit::kStepTraffic: return "step_traffic";
-    case Unit::kStepScores: return "step_scores";
-    case Unit::kStepVocabulary: return "step_vocabulary";
-    case Unit::kStepParameters: return "step_parameters";
-    case Unit::kPass: return "pass";
-    case Unit::kPassBlock: return "pass_block";
-    case Unit::kPassFlops: return "pass_flops";
-    case Unit::kPassTraffic: return "pass_traffic";
-    case Unit::kPassScores: return "pass_scores";
-    case Unit::kPassVocabulary: return "pass_vocabulary";
-    case Unit::kTrial: return "trial";
-    case Unit::kTrialParameters: return "trial_parameters";
+    case Unit::kStep:
+      return "step";
+    case Unit::kStepBlock:
+      return "step_block";
+    case Unit::kStepFlops:
+      return "step_flops";
+    case Unit::kStepTraffic:
+      return "step_traffic";
+    case Unit::kStepScores:
+      return "step_scores";
+    case Unit::kStepVocabulary:
+      return "step_vocabulary";
+    case Unit::kStepParameters:
+      return "step_parameters";
+    case Unit::kPass:
+      return "pass";
+    case Unit::kPassBlock:
+      return "pass_block";
+    case Unit::kPassFlops:
+      return "pass_flops";
+    case Unit::kPassTraffic:
+      return "pass_traffic";
+    case Unit::kPassScores:
+      return "pass_scores";
+    case Unit::kPassVocabulary:
+      return "pass_vocabulary";
+    case Unit::kTrial:
+      return "trial";
+    case Unit::kTrialParameters:
+      return "trial_parameters";
   }
   return "";
 }
@@ -89,7 +105,8 @@ Work operator*(double times, const Work& w) {
 Work StepWork(const spec::TrialSpec& s) {
   const PerPosition at = PositionOf(s.model, s.data.seq_len);
   const int64_t batch = std::max<int64_t>(1, s.train.batch_tokens / s.data.seq_len / s.train.ranks);
-  const int64_t micro = s.execution.micro_batch > 0 ? std::min(s.execution.micro_batch, batch) : batch;
+  const int64_t micro =
+      s.execution.micro_batch > 0 ? std::min(s.execution.micro_batch, batch) : batch;
   const auto tokens = static_cast<double>(batch * s.data.seq_len);
   const auto passes = static_cast<double>((batch + micro - 1) / micro);
   Work w{};
@@ -106,7 +123,8 @@ Work StepWork(const spec::TrialSpec& s) {
 Work PassWork(const spec::TrialSpec& s) {
   const int64_t length = s.eval.seq_len > 0 ? s.eval.seq_len : s.data.seq_len;
   const PerPosition at = PositionOf(s.model, length);
-  const auto tokens = static_cast<double>(std::max<int64_t>(1, kPositionsPerPass / length) * length);
+  const auto tokens =
+      static_cast<double>(std::max<int64_t>(1, kPositionsPerPass / length) * length);
   Work w{};
   w[At(Unit::kPass)] = 1;
   w[At(Unit::kPassBlock)] = at.blocks;
@@ -119,8 +137,10 @@ Work PassWork(const spec::TrialSpec& s) {
 
 Work WorkBesideSteps(const spec::TrialSpec& s, const SplitTokens& splits) {
   const int64_t length = s.eval.seq_len > 0 ? s.eval.seq_len : s.data.seq_len;
-  const auto in_pass = static_cast<double>(std::max<int64_t>(1, kPositionsPerPass / length) * length);
-  const auto points = static_cast<double>(std::max<int64_t>(0, std::min(s.eval.points, s.train.steps)));
+  const auto in_pass =
+      static_cast<double>(std::max<int64_t>(1, kPositionsPerPass / length) * length);
+  const auto points =
+      static_cast<double>(std::max<int64_t>(0, std::min(s.eval.points, s.train.steps)));
   double passes = 0;
   const auto read = [&](double times, int64_t tokens, int64_t there) {
     passes += times * std::ceil(Positions(tokens, there, length) / in_pass);
@@ -156,14 +176,17 @@ double KindFactor(const Prices& prices, const std::string& kind) {
 }
 
 double PredictSeconds(const Prices& prices, const spec::TrialSpec& s, const SplitTokens& splits) {
-  return Seconds(prices, TrainingWork(s, splits)) * (prices.kinds.empty() ? 1 : KindFactor(prices, KindOf(s)));
+  return Seconds(prices, TrainingWork(s, splits)) *
+         (prices.kinds.empty() ? 1 : KindFactor(prices, KindOf(s)));
 }
 
-int64_t StepsIn(const Prices& prices, const spec::TrialSpec& resolved, const SplitTokens& splits, double seconds) {
+int64_t StepsIn(const Prices& prices, const spec::TrialSpec& resolved, const SplitTokens& splits,
+                double seconds) {
   spec::TrialSpec s = resolved;
   s.train.steps = std::max<int64_t>(1, s.eval.points);  // as many as it evaluates at
   const double kind = prices.kinds.empty() ? 1 : KindFactor(prices, KindOf(s));
-  const double step = kind * Seconds(prices, StepWork(s)), beside = kind * Seconds(prices, WorkBesideSteps(s, splits));
+  const double step = kind * Seconds(prices, StepWork(s)),
+               beside = kind * Seconds(prices, WorkBesideSteps(s, splits));
   if (!(step > 0) || seconds <= beside) return 0;
   return std::max<int64_t>(1, std::llround(std::min((seconds - beside) / step, 9e15)));
 }
@@ -179,9 +202,11 @@ std::string CostKey(const spec::TrialSpec& resolved) {
 int64_t PredictDiskBytes(const spec::TrialSpec& s) {
   // Weights and two moments; two checkpoints where one falls due before the last.
   const double checkpoint = 12.0 * static_cast<double>(spec::LayoutOf(s.model).row_size);
-  const bool one = s.execution.checkpoint_seconds == 0 &&
-                   (s.execution.checkpoint_steps == 0 || s.execution.checkpoint_steps >= s.train.steps);
-  const double points = 5.0 * static_cast<double>(s.train.steps) / static_cast<double>(std::max<int64_t>(1, s.train.log_every)) +
+  const bool one =
+      s.execution.checkpoint_seconds == 0 &&
+      (s.execution.checkpoint_steps == 0 || s.execution.checkpoint_steps >= s.train.steps);
+  const double points = 5.0 * static_cast<double>(s.train.steps) /
+                            static_cast<double>(std::max<int64_t>(1, s.train.log_every)) +
                         static_cast<double>(s.eval.points * (12 + s.model.n_layers));
   return static_cast<int64_t>(std::min((one ? 1 : 2) * checkpoint + kPointBytes * points, 9e18));
 }

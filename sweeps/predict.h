@@ -1,7 +1,8 @@
 // What a trial takes of a machine before it runs: seconds of a slot, memory, disk.
 //
-// Seconds are a sum: what the trial does, counted exactly in units of work, times what a unit takes on a device.
-// Counting is here and needs only the config; the prices are fitted to measured runs (sweeps/calibration.h). All pure.
+// Seconds are a sum: what the trial does, counted exactly in units of work, times what a unit takes
+// on a device. Counting is here and needs only the config; the prices are fitted to measured runs
+// (sweeps/calibration.h). All pure.
 #pragma once
 
 #include <array>
@@ -13,12 +14,14 @@
 
 namespace plumb::sweeps {
 
-// The units. Of an optimizer step (forward, backward, update), of a forward pass of evaluation, of a whole trial.
+// The units. Of an optimizer step (forward, backward, update), of a forward pass of evaluation, of
+// a whole trial.
 enum class Unit {
   kStep,            // steps
   kStepBlock,       // blocks of a micro-batch: what dispatching them takes
   kStepFlops,       // of the matrix products, forward and backward
-  kStepTraffic,     // floats that go in and out of matrix products, and with them the elementwise operations
+  kStepTraffic,     // floats that go in and out of matrix products, and with them the elementwise
+                    // operations
   kStepScores,      // entries of the attention maps, times their head's width
   kStepVocabulary,  // logits
   kStepParameters,  // parameters that are updated
@@ -53,14 +56,17 @@ Work TrainingWork(const spec::TrialSpec& resolved, const SplitTokens& splits);
 // The same without the steps.
 Work WorkBesideSteps(const spec::TrialSpec& resolved, const SplitTokens& splits);
 
-// What a unit of each kind takes, in seconds, on one device with so many threads a trial and all of its slots busy.
+// What a unit of each kind takes, in seconds, on one device with so many threads a trial and all of
+// its slots busy.
 struct Prices {
   std::string device;   // "AMD EPYC"; "" for no prices at all
   int64_t threads = 1;  // of a trial
   Work seconds{};       // of a unit
-  double band = 0;      // nine of ten measured trainings lie within this fraction of what was predicted of them
-  int64_t shapes = 0;   // that it was fitted to
-  std::map<std::string, double> kinds;  // factor of trials of a kind (sweeps/calibration.h); 1 where it is not here
+  double band =
+      0;  // nine of ten measured trainings lie within this fraction of what was predicted of them
+  int64_t shapes = 0;  // that it was fitted to
+  std::map<std::string, double>
+      kinds;  // factor of trials of a kind (sweeps/calibration.h); 1 where it is not here
   bool empty() const { return device.empty(); }
   friend bool operator==(const Prices&, const Prices&) = default;
 };
@@ -68,16 +74,19 @@ double Seconds(const Prices& prices, const Work& work);  // of a kind whose fact
 double KindFactor(const Prices& prices, const std::string& kind);
 
 // Of the trial's pretraining.
-double PredictSeconds(const Prices& prices, const spec::TrialSpec& resolved, const SplitTokens& splits);
+double PredictSeconds(const Prices& prices, const spec::TrialSpec& resolved,
+                      const SplitTokens& splits);
 
-// The number of steps at which a training takes `seconds`, or as near as whole steps come; 0 where the evaluations
-// alone take longer. `resolved` with any budget.
-int64_t StepsIn(const Prices& prices, const spec::TrialSpec& resolved, const SplitTokens& splits, double seconds);
+// The number of steps at which a training takes `seconds`, or as near as whole steps come; 0 where
+// the evaluations alone take longer. `resolved` with any budget.
+int64_t StepsIn(const Prices& prices, const spec::TrialSpec& resolved, const SplitTokens& splits,
+                double seconds);
 
 // Equal for trials that cost the same: all that is computed but for seeds and rates.
 std::string CostKey(const spec::TrialSpec& resolved);
 
-// Bytes that a trial leaves on disk: its last checkpoints, which it keeps two of, and what it records.
+// Bytes that a trial leaves on disk: its last checkpoints, which it keeps two of, and what it
+// records.
 int64_t PredictDiskBytes(const spec::TrialSpec& resolved);
 
 }  // namespace plumb::sweeps

@@ -1,7 +1,9 @@
-// `calibration:`: what a unit of work takes on a device, so that seconds in a sweep file mean the same steps for ever.
+// `calibration:`: what a unit of work takes on a device, so that seconds in a sweep file mean the
+// same steps for ever.
 //
-// A person writes nothing, or the name of a device. The client writes the prices in before it plans or sends a file
-// (WithPrices), as it does with files that are included, and the server plans by what is written.
+// A person writes nothing, or the name of a device. The client writes the prices in before it plans
+// or sends a file (WithPrices), as it does with files that are included, and the server plans by
+// what is written.
 #pragma once
 
 #include <optional>
@@ -21,7 +23,8 @@ struct WantedPrices {
   std::string device;   // "": any
   int64_t threads = 1;  // of the base trial
 };
-std::optional<WantedPrices> WantsPrices(const std::string& yaml);  // nullopt where it waits for none
+std::optional<WantedPrices> WantsPrices(
+    const std::string& yaml);  // nullopt where it waits for none
 // The text with these prices: in the place of the device's name, or at its end.
 std::string WithPrices(const std::string& yaml, const Prices& prices);
 

@@ -75,9 +75,9 @@ std::optional<Tune> ReadTune(const YamlEntry& entry, const FieldTable& fields,
       out.says_at = true;
     } else if (e.key.is_scalar() && key.find('.') == std::string::npos &&
                fields.Find(key) == nullptr && !e.value.is_list() && !e.value.is_map()) {
-      problems->push_back(
-          {e.key.at, absl::StrCat("unknown key ", Describe(e.key),
-                                  Suggest(key, {"seeds", "extend", "stop", "stage", "metric", "at", "goal"}))});
+      problems->push_back({e.key.at, absl::StrCat("unknown key ", Describe(e.key),
+                                                  Suggest(key, {"seeds", "extend", "stop", "stage",
+                                                                "metric", "at", "goal"}))});
     } else if (const auto axis = ReadAxis(e, fields, names, problems)) {
       if (const std::string wrong = CannotBeTuned(*axis); !wrong.empty())
         problems->push_back({e.key.at, wrong});
@@ -127,9 +127,8 @@ void ReadStageName(const YamlNode& v, std::string* out, std::vector<Problem>* pr
 void ReadGoal(const YamlNode& v, bool* maximize, std::vector<Problem>* problems) {
   *maximize = v.text == "maximize";
   if (*maximize || v.text == "minimize") return;
-  problems->push_back(
-      {v.at, absl::StrCat("expected goal: minimize or maximize, got ", Describe(v),
-                          Suggest(v.text, {"minimize", "maximize"}))});
+  problems->push_back({v.at, absl::StrCat("expected goal: minimize or maximize, got ", Describe(v),
+                                          Suggest(v.text, {"minimize", "maximize"}))});
 }
 
 void ReadObjectiveAt(const YamlNode& v, std::string* out, std::vector<Problem>* problems) {

@@ -132,7 +132,9 @@ class SchemaWriter {
       if (f.path == "data.digest") continue;
       defs_[f.path] = ValueOf(f);
       defs_[f.path]["description"] = absl::StrCat(f.doc, f.unit.empty() ? "" : " [" + f.unit + "]");
-      const json value = IsNumeric(f) && !IsOwnBudget(f.path) ? Any({Ref(f.path), Pattern(kFormulaText)}) : Ref(f.path);
+      const json value = IsNumeric(f) && !IsOwnBudget(f.path)
+                             ? Any({Ref(f.path), Pattern(kFormulaText)})
+                             : Ref(f.path);
       const size_t dot = f.path.find('.');
       sections[f.path.substr(0, dot)][f.path.substr(dot + 1)] = value;
       dotted[f.path] = value;
@@ -294,8 +296,9 @@ class SchemaWriter {
         {{"members", Described(Integer(2, 10000), "trials that train side by side")},
          {"seed", Integer(0, 9007199254740992.0)},
          {"every", Described(AnyNumber(), "a generation: a fraction of the budget, or steps")},
-         {"replace", Described(Fraction(), "part of the members, at most half, that give way to "
-                                           "forks of the best as many; 1/4")},
+         {"replace", Described(Fraction(),
+                               "part of the members, at most half, that give way to "
+                               "forks of the best as many; 1/4")},
          {"factor", Described(AnyNumber(), "so many times as large or small a fork's values are")},
          {"resample", Described(AnyNumber(), "or they are drawn anew, with this probability")}},
         {"members", "every"});
@@ -324,7 +327,8 @@ class SchemaWriter {
 
   static json AlsoMatch() {
     const json settings = {{"multiple_of", Integer(1, 1 << 20)}, {"tolerance", Number(0, 1)}};
-    std::vector<json> forms = {{{"enum", {"flops", "params_total", "params_non_embedding", "seconds"}}}};
+    std::vector<json> forms = {
+        {{"enum", {"flops", "params_total", "params_non_embedding", "seconds"}}}};
     for (const char* measure : {"params_total", "params_non_embedding"}) {
       json properties = settings;
       properties[measure] = {{"type", "string"}};
@@ -336,13 +340,14 @@ class SchemaWriter {
   static json Calibration() {
     json seconds = json::object();
     for (size_t i = 0; i < kUnits; ++i) seconds[Name(static_cast<Unit>(i))] = AnyNumber();
-    return Any({Text(), Object({{"device", Text()},
-                                {"threads", Integer(1, 4096)},
-                                {"band", AnyNumber()},
-                                {"shapes", Integer(1, 1000000)},
-                                {"seconds", Object(seconds)},
-                                {"kinds", {{"type", "object"}, {"additionalProperties", AnyNumber()}}}},
-                               {"device", "seconds"})});
+    return Any(
+        {Text(), Object({{"device", Text()},
+                         {"threads", Integer(1, 4096)},
+                         {"band", AnyNumber()},
+                         {"shapes", Integer(1, 1000000)},
+                         {"seconds", Object(seconds)},
+                         {"kinds", {{"type", "object"}, {"additionalProperties", AnyNumber()}}}},
+                        {"device", "seconds"})});
   }
 
   json Root() const {
@@ -376,7 +381,9 @@ class SchemaWriter {
                    "cells that run once more on other seeds: the noise floor")},
         {"allow", Described({{"type", "array"}, {"items", {{"enum", {"more_than_one_epoch"}}}}},
                             "flags that refuse no sweep")},
-        {"calibration", Described(Calibration(), "what a unit of work takes on a device; the client writes it in")},
+        {"calibration",
+         Described(Calibration(),
+                   "what a unit of work takes on a device; the client writes it in")},
         {"timing", Described({{"type", "boolean"}}, "measure each cell's speed alone")},
         {"objective", Described(objective, "what cells are judged by")},
         {"report", Described(objective, "another word for objective")},

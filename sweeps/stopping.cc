@@ -295,8 +295,8 @@ void Stopping::Median(int64_t trial, int64_t step) {
   const double median = n % 2 == 1 ? means[n / 2] : (means[n / 2 - 1] + means[n / 2]) / 2;
   if (r.best > median) {
     Stop(trial, absl::StrCat("step ", step, ": its best, ", Shown(r.best),
-                             sign_ > 0 ? ", is above the median of " : ", is below the median of ", n,
-                             " others' means, ", Shown(median)));
+                             sign_ > 0 ? ", is above the median of " : ", is below the median of ",
+                             n, " others' means, ", Shown(median)));
   }
 }
 

@@ -24,8 +24,8 @@
 //              best: one-sided, at alpha over (cells - 1) and over the looks there can be
 //              (Bonferroni).
 //
-// Smaller values are better, or larger ones where it is said; of equal ones the earlier. A run that diverged or failed counts as
-// infinite at the rung it was on its way to.
+// Smaller values are better, or larger ones where it is said; of equal ones the earlier. A run that
+// diverged or failed counts as infinite at the rung it was on its way to.
 #pragma once
 
 #include <cstdint>

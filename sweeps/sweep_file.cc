@@ -221,7 +221,8 @@ class Reader {
         Wrong(measure->at,
               absl::StrCat("cannot match ", Describe(*measure), Suggest(match.measure, kMeasures)));
       } else if ((match.measure == "flops" || match.measure == "seconds") && item.is_map()) {
-        Wrong(item.at, absl::StrCat(match.measure, " are matched by the budget; write ", match.measure, " alone"));
+        Wrong(item.at, absl::StrCat(match.measure, " are matched by the budget; write ",
+                                    match.measure, " alone"));
       }
       for (const Match& m : file_.also_match) {
         if (m.measure == match.measure) Wrong(item.at, m.measure + " is matched already");
@@ -369,8 +370,9 @@ class Reader {
         }
       }
       if (const YamlEntry* split = v.Find("split"); split != nullptr && stage != nullptr) {
-        Wrong(split->key.at,
-              "of a stage the metric is the whole name of a series, as evaluate/test/bits_per_byte");
+        Wrong(
+            split->key.at,
+            "of a stage the metric is the whole name of a series, as evaluate/test/bits_per_byte");
         metric = nullptr;
         out->stage.clear();
       } else if (split != nullptr) {
@@ -403,11 +405,14 @@ class Reader {
 
   // allow: [more_than_one_epoch]
   void Allow(const YamlNode& v) {
-    if (!v.is_list()) return Wrong(v.at, absl::StrCat("expected a list, as [more_than_one_epoch]; got ", Describe(v)));
+    if (!v.is_list())
+      return Wrong(v.at,
+                   absl::StrCat("expected a list, as [more_than_one_epoch]; got ", Describe(v)));
     static const std::vector<std::string> kKnown = {"more_than_one_epoch"};
     for (const YamlNode& item : v.items) {
       if (!item.is_scalar() || std::find(kKnown.begin(), kKnown.end(), item.text) == kKnown.end()) {
-        Wrong(item.at, absl::StrCat("nothing is called ", Describe(item), Suggest(item.text, kKnown)));
+        Wrong(item.at,
+              absl::StrCat("nothing is called ", Describe(item), Suggest(item.text, kKnown)));
       }
       file_.allowed.insert(item.text);
     }

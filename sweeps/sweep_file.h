@@ -61,17 +61,18 @@ struct Tune {
   std::vector<Axis> axes;  // each one field with points
   int64_t seeds = 1;
   std::optional<StopSpec> stop;
-  int64_t extend = 0;             // values that may be added beyond the grid's edge
-  PlannedObjective by;            // what a value is chosen by; metric "": the objective, elsewhere
-                                  // than on the test split
-  Position by_at;                 // of `stage:`, `metric:` or `goal:`
+  int64_t extend = 0;   // values that may be added beyond the grid's edge
+  PlannedObjective by;  // what a value is chosen by; metric "": the objective, elsewhere
+                        // than on the test split
+  Position by_at;       // of `stage:`, `metric:` or `goal:`
   bool says_goal = false, says_at = false;
 };
 
 // A second arm of each variant but the baseline, equal to the baseline in this measure.
 struct Match {
   Position at;
-  std::string measure;  // "flops", "seconds": by the budget; "params_total", "params_non_embedding": by `knob`
+  std::string measure;  // "flops", "seconds": by the budget; "params_total",
+                        // "params_non_embedding": by `knob`
   std::string knob = "model.d_ff";
   int64_t multiple_of = 1;
   double tolerance = 0.05;  // relative
@@ -103,7 +104,7 @@ struct SweepFile {
   bool sobol = false;
   // Points chosen by a suggester; the first `startup` of them are random_points.
   std::optional<SearchSpec> search;
-  std::optional<PopulationSpec> population;  // its first members are random_points
+  std::optional<PopulationSpec> population;         // its first members are random_points
   std::vector<PlannedObjective> objectives = {{}};  // never empty
   Limits limits;
   Position limits_at;
@@ -113,12 +114,13 @@ struct SweepFile {
   int64_t bundle = 1;               // trials of equal shape that a trainer may run at once
   bool aa = false;
   std::map<std::string, FieldValue>
-      aa_cells;  // which cells: all of these values; empty for every cell
+      aa_cells;                    // which cells: all of these values; empty for every cell
   std::set<std::string> allowed;   // flags that refuse no sweep: "more_than_one_epoch"
   std::optional<Prices> prices;    // `calibration:`, as the client wrote it in
   std::string calibration_device;  // `calibration: NAME`, not written in yet
   Position calibration_at;
-  bool counts_seconds = false;     // as a budget, a measure to solve for or to match, or in a condition
+  bool counts_seconds =
+      false;  // as a budget, a measure to solve for or to match, or in a condition
   std::string stage_name = "pretrain";
   std::string stage_kind = "pretrain";
   std::string stage_settings = "{}";

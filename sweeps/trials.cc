@@ -94,15 +94,15 @@ std::vector<PlannedTrial> ReplicatesOf(const SweepFile& file, int64_t cell,
 }
 
 bool SharesTrunk(const SweepPlan& plan, const PlannedTrial& trial) {
-  if (trial.own || trial.stages.front().kind != "pretrain" || spec::PrefixKey(trial.config).empty()) return false;
+  if (trial.own || trial.stages.front().kind != "pretrain" || spec::PrefixKey(trial.config).empty())
+    return false;
   if (trial.role == TrialRole::kTune && plan.tune != nullptr) {
     const TunePlan& tune = *plan.tune;
     return !tune.stop && (tune.metric_at == "last" || !tune.metric_stage.empty());
   }
   if (trial.role == TrialRole::kMain && plan.stop) return false;
-  return std::all_of(plan.objectives.begin(), plan.objectives.end(), [](const PlannedObjective& o) {
-    return o.at == "last" || !o.stage.empty();
-  });
+  return std::all_of(plan.objectives.begin(), plan.objectives.end(),
+                     [](const PlannedObjective& o) { return o.at == "last" || !o.stage.empty(); });
 }
 
 void AddTiming(PlannedTrial* trial) {

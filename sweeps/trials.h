@@ -26,8 +26,8 @@ std::vector<PlannedStage> StagesOf(const SweepFile& file);
 std::vector<PlannedTrial> ReplicatesOf(const SweepFile& file, int64_t cell,
                                        const spec::TrialSpec& resolved);
 
-// Whether it may begin from another's checkpoint, and others from its own. What is judged on its way,
-// or by more than its last value, measures all of its way itself.
+// Whether it may begin from another's checkpoint, and others from its own. What is judged on its
+// way, or by more than its last value, measures all of its way itself.
 bool SharesTrunk(const SweepPlan& plan, const PlannedTrial& trial);
 // Adds the stage that measures speed, after all training.
 void AddTiming(PlannedTrial* trial);

@@ -219,8 +219,9 @@ std::string InWords(const TunePlan& plan, const TuneDecision& decision) {
     out = absl::StrCat("all of ", decision.tried, " values diverged or failed");
   } else {
     absl::StrAppend(&out, plan.maximize ? " by the greatest mean " : " by the least mean ",
-                    plan.metric_stage.empty() ? "" : plan.metric_stage + ": ", plan.metric, ", ", FormatNumber(decision.value),
-                    ", of ", decision.tried, decision.tried == 1 ? " value" : " values");
+                    plan.metric_stage.empty() ? "" : plan.metric_stage + ": ", plan.metric, ", ",
+                    FormatNumber(decision.value), ", of ", decision.tried,
+                    decision.tried == 1 ? " value" : " values");
     for (size_t a = 0; a < plan.axes.size(); ++a) {
       if (decision.edges[a] == Edge::kInside) continue;
       absl::StrAppend(&out, "; the ", decision.edges[a] == Edge::kLow ? "least" : "greatest", " ",
@@ -315,15 +316,17 @@ PlannedObjective WhileDeciding(PlannedObjective objective) {
   return objective;
 }
 
-PlannedObjective StoppingBy(const SweepPlan& plan) { return WhileDeciding(plan.objectives.front()); }
+PlannedObjective StoppingBy(const SweepPlan& plan) {
+  return WhileDeciding(plan.objectives.front());
+}
 
 absl::Status NotYetServed(const SweepPlan& plan) {
   if ((plan.stop || plan.population != nullptr) && StoppingBy(plan).metric.empty()) {
-    return absl::UnimplementedError(absl::StrCat(
-        plan.name, plan.stop ? ": stop:" : ": a population",
-        " compares the objective on the tune split; ", plan.objective,
-        " is not of a split. Set objective: to test/loss or test/bits_per_byte",
-        plan.stop ? ", or name the stage that measures it" : ""));
+    return absl::UnimplementedError(
+        absl::StrCat(plan.name, plan.stop ? ": stop:" : ": a population",
+                     " compares the objective on the tune split; ", plan.objective,
+                     " is not of a split. Set objective: to test/loss or test/bits_per_byte",
+                     plan.stop ? ", or name the stage that measures it" : ""));
   }
   return absl::OkStatus();
 }

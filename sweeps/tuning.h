@@ -29,9 +29,9 @@ struct TuneAxis {
 
 struct TunePlan {
   std::vector<TuneAxis> axes;
-  int64_t seeds = 1;              // tune trials of each value
-  std::optional<StopSpec> stop;   // among the tune trials of one cell
-  int64_t extend = 0;             // values that may be added beyond the edges of each cell's grid
+  int64_t seeds = 1;             // tune trials of each value
+  std::optional<StopSpec> stop;  // among the tune trials of one cell
+  int64_t extend = 0;            // values that may be added beyond the edges of each cell's grid
   // What a value is chosen by: the best mean over seeds.
   std::string metric, metric_at;
   std::string metric_stage;  // whose it is; tune trials have that stage too. "": the first's

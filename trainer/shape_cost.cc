@@ -39,13 +39,15 @@ class Watch {
   const double cpu_ = CpuSeconds();
 };
 
-// [1, texts, length]: time does not depend on what the tokens are, but for their spread over the table.
+// [1, texts, length]: time does not depend on what the tokens are, but for their spread over the
+// table.
 at::Tensor Tokens(int64_t texts, int64_t length, int64_t vocab) {
   at::Tensor t = at::empty({1, texts, length}, at::kLong);
   const CounterRandom random(HashOf("shape cost"));
   int64_t* token = t.data_ptr<int64_t>();
   for (int64_t i = 0; i < t.numel(); ++i)
-    token[i] = static_cast<int64_t>(random.Bits(static_cast<uint64_t>(i)) % static_cast<uint64_t>(vocab));
+    token[i] =
+        static_cast<int64_t>(random.Bits(static_cast<uint64_t>(i)) % static_cast<uint64_t>(vocab));
   return t;
 }
 
@@ -85,9 +87,11 @@ ShapeCost MeasureShape(const spec::TrialSpec& s, double seconds) {
   ResetPeak();
   out.resident_bytes_before = StatusBytes("VmRSS");
   const bool cuda = s.numerics.device == spec::DeviceKind::kCuda;
-  if (cuda && !at::hasCUDA()) throw std::runtime_error("numerics.device is cuda, but this machine has none");
+  if (cuda && !at::hasCUDA())
+    throw std::runtime_error("numerics.device is cuda, but this machine has none");
   const at::Device device = cuda ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
-  const int64_t T = s.data.seq_len, B = std::max<int64_t>(1, s.train.batch_tokens / T / s.train.ranks);
+  const int64_t T = s.data.seq_len,
+                B = std::max<int64_t>(1, s.train.batch_tokens / T / s.train.ranks);
   const Watch building;
   Bundle bundle(s.model, std::max(T, s.eval.seq_len), 1, device);
   bundle.Add(s.seed.init, s.model);
@@ -101,7 +105,8 @@ ShapeCost MeasureShape(const spec::TrialSpec& s, double seconds) {
   out.build_peak_bytes = peak();
 
   const at::Tensor text = Tokens(B, T + 1, s.model.vocab_size).to(device);
-  const at::Tensor ids = text.narrow(2, 0, T).contiguous(), targets = text.narrow(2, 1, T).contiguous();
+  const at::Tensor ids = text.narrow(2, 0, T).contiguous(),
+                   targets = text.narrow(2, 1, T).contiguous();
   int64_t step = 0;
   // On a machine that others use, wall time says how many of them there are.
   double Spent::*const clock = cuda ? &Spent::wall_seconds : &Spent::cpu_seconds;
@@ -114,10 +119,13 @@ ShapeCost MeasureShape(const spec::TrialSpec& s, double seconds) {
   const int64_t length = s.eval.seq_len, texts = std::max<int64_t>(1, kPositionsPerPass / length);
   out.pass_tokens = texts * length;
   const at::Tensor read = Tokens(texts, length + 1, s.model.vocab_size).to(device);
-  const at::Tensor seen = read.narrow(2, 0, length).contiguous(), next = read.narrow(2, 1, length).contiguous();
+  const at::Tensor seen = read.narrow(2, 0, length).contiguous(),
+                   next = read.narrow(2, 1, length).contiguous();
   out.pass = Mean(clock, seconds / 4, &out.passes, [&] {
     Extras extras;
-    bundle.NegativeLogLikelihoods(0, 1, seen, next, spec::Routed(s.model) ? &extras : nullptr).to(at::kDouble).cpu();
+    bundle.NegativeLogLikelihoods(0, 1, seen, next, spec::Routed(s.model) ? &extras : nullptr)
+        .to(at::kDouble)
+        .cpu();
   });
 
   out.pass_peak_bytes = peak();

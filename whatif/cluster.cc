@@ -419,7 +419,8 @@ class Runner : private store::Results {
     }
     return out;
   }
-  absl::StatusOr<std::map<TrialId, store::NamedStage>> Stages(SweepId, const std::string&) override {
+  absl::StatusOr<std::map<TrialId, store::NamedStage>> Stages(SweepId,
+                                                              const std::string&) override {
     return absl::UnimplementedError("trainings alone are played");
   }
   absl::StatusOr<std::vector<store::StepValue>> Points(StageId stage, const std::string&,

@@ -387,8 +387,8 @@ class Core {
   void EndSweep(Sweep& sweep, SweepState state, absl::string_view why);
   int64_t CancelStages(Trial& trial, absl::string_view reason);
   // stages.cc
-  // The trial's stages that `wanted` asks for, by the names it has for them; those that the trial has
-  // not, under any name, are made.
+  // The trial's stages that `wanted` asks for, by the names it has for them; those that the trial
+  // has not, under any name, are made.
   std::map<std::string, StageId> GainStages(Trial& trial, const NewTrial& wanted);
   // Of stages by what a sweep calls them, those that the trial calls otherwise (SweepTrialRow).
   static std::string OtherNames(const std::map<std::string, std::string>& names);
@@ -513,9 +513,9 @@ class Core {
   // A new stage that begins from another's state, under fields of its own.
   void NoteFork(const Stage& stage);
   void KeepTrunk(Stage& stage, const CheckpointRow& checkpoint);  // if it is one
-  void LoseTrunk(Stage& stage);          // what it began from is not there any more
-  // After its budget is spent at the checkpoint it took over: from then on it shares with nobody, and
-  // begins again. False: that is not so.
+  void LoseTrunk(Stage& stage);  // what it began from is not there any more
+  // After its budget is spent at the checkpoint it took over: from then on it shares with nobody,
+  // and begins again. False: that is not so.
   bool LeaveFamily(Stage& stage, absl::string_view why);
   void PlaceOthers(const Stage& stage);  // those that share with it
 

@@ -179,8 +179,8 @@ std::map<std::string, StageId> Core::GainStages(Trial& trial, const NewTrial& wa
     const auto named = std::find_if(before.begin(), before.end(), [&](StageId id) {
       return At(id).row.name == row.name && does_it(id);
     });
-    const auto same = named != before.end() ? named
-                                            : std::find_if(before.begin(), before.end(), does_it);
+    const auto same =
+        named != before.end() ? named : std::find_if(before.begin(), before.end(), does_it);
     const StageId found = same != before.end() ? *same : GainStage(trial, row);
     taken.insert(found);
     out[row.name] = found;

@@ -57,7 +57,8 @@ bool Core::MayBranch(const StageRow& row) {
 }
 
 namespace {
-// The furthest checkpoint that a stage may begin from: before its end, where it measures what is its own.
+// The furthest checkpoint that a stage may begin from: before its end, where it measures what is
+// its own.
 int64_t Furthest(const StageRow& row) { return std::min(row.trunk_step, row.target_step - 1); }
 }  // namespace
 

@@ -84,7 +84,9 @@ TEST(Map, WhereMoreIsBetterTheHighestIsTheBest) {
     cells[i].name = std::string(1, static_cast<char>('a' + i));
     cells[i].replicates = 3;
     for (int64_t r = 0; r < 3; ++r)
-      cells[i].values[r] = 0.5 + 0.2 * static_cast<double>(i == 1) + 0.199 * static_cast<double>(i == 2) + 0.002 * static_cast<double>(r * (i == 2 ? -1 : 1));
+      cells[i].values[r] = 0.5 + 0.2 * static_cast<double>(i == 1) +
+                           0.199 * static_cast<double>(i == 2) +
+                           0.002 * static_cast<double>(r * (i == 2 ? -1 : 1));
   }
   const MapReading r = ReadMap(cells, "accuracy", 0.9, /*maximize=*/true);
   ASSERT_TRUE(r.best);

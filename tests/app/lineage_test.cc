@@ -26,7 +26,8 @@ class LineageTest : public CliFixture {
           id, ", 'tokens=", id, "', '{}', '[]'); INSERT INTO trial VALUES (", id, ", 'k", id,
           "', 'f', '{}', 'succeeded', 4, 64, 1, 1, 16, 64, 256, 'rmsnorm', 'rope', 'swiglu', 0, "
           "'c', 'bytes', 64, 1024, 100, 0.001, 0, 0, 1000, 500, 500, 3000, 102400, 3.072e8, 0); "
-          "INSERT INTO sweep_trial (sweep_id, idx, cell_id, trial_id, replicate, aa, shared, tune) VALUES (1, ",
+          "INSERT INTO sweep_trial (sweep_id, idx, cell_id, trial_id, replicate, aa, shared, tune) "
+          "VALUES (1, ",
           id, ", ", id, ", ", id,
           ", 0, 0, 0, 0); "
           "INSERT INTO stage (id, trial_id, name, kind, settings_json, state, priority, "

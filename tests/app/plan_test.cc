@@ -1,4 +1,5 @@
-// plumb sweep plan, as the binary: what it knows with and without a database, a calibration, a memory.
+// plumb sweep plan, as the binary: what it knows with and without a database, a calibration, a
+// memory.
 #include <gmock/gmock.h>
 
 #include "tests/app/cli.h"
@@ -11,22 +12,32 @@ using ::testing::Not;
 
 class PlanTest : public CliFixture {
  protected:
-  void Write(const std::string& name, const std::string& text) { std::ofstream(dir_ + "/" + name) << text; }
+  void Write(const std::string& name, const std::string& text) {
+    std::ofstream(dir_ + "/" + name) << text;
+  }
 
-  void WriteSweep(const std::string& name, const std::string& budget, const std::string& more = "") {
-    Write(name, "sweep: s\ntrial:\n  model: {head_dim: 16}\n  data: {corpus: c, tokenizer: bytes, seq_len: 64}\n  train: {" + budget +
-                    ", batch_tokens: 1024}\n  eval: {points: 2, tokens: 4096, final_tokens: 4096}\n" + more);
+  void WriteSweep(const std::string& name, const std::string& budget,
+                  const std::string& more = "") {
+    Write(name,
+          "sweep: s\ntrial:\n  model: {head_dim: 16}\n  data: {corpus: c, tokenizer: bytes, "
+          "seq_len: 64}\n  train: {" +
+              budget +
+              ", batch_tokens: 1024}\n  eval: {points: 2, tokens: 4096, final_tokens: 4096}\n" +
+              more);
   }
 
   // Four shapes that `device` is said to have run: a step takes 2 ms a block, a pass 1 ms.
   void WriteCalibration(const std::string& device) {
     std::string runs;
     for (const int layers : {1, 2, 4, 8}) {
-      runs += (runs.empty() ? "" : ",") + std::string(R"({"device": ")") + device + R"(", "config": {"model": {"n_layers": )" +
-              std::to_string(layers) +
-              R"(, "d_model": 32, "head_dim": 16}, "data": {"corpus": "c", "seq_len": 64}, "train": {"steps": 1, "batch_tokens": 1024}},
-                 "step_seconds": )" + std::to_string(0.002 * layers) + R"(, "pass_seconds": )" + std::to_string(0.001 * layers) +
-              R"(, "pass_tokens": 4096, "around_seconds": 0.1, "peak_bytes": 200000000, "time_us": 1})";
+      runs +=
+          (runs.empty() ? "" : ",") + std::string(R"({"device": ")") + device +
+          R"(", "config": {"model": {"n_layers": )" + std::to_string(layers) +
+          R"(, "d_model": 32, "head_dim": 16}, "data": {"corpus": "c", "seq_len": 64}, "train": {"steps": 1, "batch_tokens": 1024}},
+                 "step_seconds": )" +
+          std::to_string(0.002 * layers) + R"(, "pass_seconds": )" +
+          std::to_string(0.001 * layers) +
+          R"(, "pass_tokens": 4096, "around_seconds": 0.1, "peak_bytes": 200000000, "time_us": 1})";
     }
     Write("plumb.db.calibration.json", R"({"format": 1, "runs": [)" + runs + "]}");
   }
@@ -39,7 +50,8 @@ class PlanTest : public CliFixture {
 };
 
 TEST_F(PlanTest, WithoutACalibrationNoTimeIsKnownAndThePageSaysHow) {
-  WriteSweep("a.yaml", "steps: 100", "axes: {model.n_layers: [1, 2, 4], model.d_model: [32, 64]}\n");
+  WriteSweep("a.yaml", "steps: 100",
+             "axes: {model.n_layers: [1, 2, 4], model.d_model: [32, 64]}\n");
   const Ran r = Plumb("sweep plan a.yaml --assume-tokens 100M --draw");
   ASSERT_EQ(r.code, 0) << r.err;
   EXPECT_THAT(r.out, HasSubstr("sweep plan --calibrate a.yaml"));
@@ -59,11 +71,16 @@ TEST_F(PlanTest, ACalibrationGivesSecondsWithTheirBasisAndBand) {
   const auto& seconds = j["cells"][0]["seconds"];
   EXPECT_EQ(seconds["basis"], "calibrated");
   EXPECT_EQ(seconds["band"], 0.05);
-  // 100 steps of 3 blocks, and passes: at the first point tune, val and train, at the second these and test.
-  EXPECT_NEAR(j["cells"][0]["training_seconds"].get<double>(), 100 * 0.006 + 0.003 * (1 + 1 + 4 + 1 + 1 + 4 + 1), 0.1);
-  EXPECT_NEAR(j["cells"][1]["training_seconds"].get<double>() / j["cells"][0]["training_seconds"].get<double>(), 2, 0.05);
+  // 100 steps of 3 blocks, and passes: at the first point tune, val and train, at the second these
+  // and test.
+  EXPECT_NEAR(j["cells"][0]["training_seconds"].get<double>(),
+              100 * 0.006 + 0.003 * (1 + 1 + 4 + 1 + 1 + 4 + 1), 0.1);
+  EXPECT_NEAR(j["cells"][1]["training_seconds"].get<double>() /
+                  j["cells"][0]["training_seconds"].get<double>(),
+              2, 0.05);
   EXPECT_EQ(j["time"]["device"], "cpu: test");
-  EXPECT_THAT(Plumb("sweep plan a.yaml --assume-tokens 100M").out, HasSubstr("calibrated: cpu: test, 4 shapes"));
+  EXPECT_THAT(Plumb("sweep plan a.yaml --assume-tokens 100M").out,
+              HasSubstr("calibrated: cpu: test, 4 shapes"));
 }
 
 TEST_F(PlanTest, SecondsInAFileNeedACalibrationOfTheNamedDevice) {
@@ -75,7 +92,8 @@ TEST_F(PlanTest, SecondsInAFileNeedACalibrationOfTheNamedDevice) {
   WriteCalibration("cpu: test");
   r = Plumb("sweep plan a.yaml --assume-tokens 100M");
   EXPECT_THAT(r.err, HasSubstr("known are \"cpu: test\" with 1 thread"));
-  WriteSweep("a.yaml", "seconds: 2", "axes: {model.n_layers: [1, 2]}\ncalibration: \"cpu: test\"\n");
+  WriteSweep("a.yaml", "seconds: 2",
+             "axes: {model.n_layers: [1, 2]}\ncalibration: \"cpu: test\"\n");
   const auto j = Planned("a.yaml");
   EXPECT_NEAR(j["cells"][0]["seconds"]["value"].get<double>(), 2, 0.01);
   EXPECT_NEAR(j["cells"][1]["seconds"]["value"].get<double>(), 2, 0.01);
@@ -83,7 +101,8 @@ TEST_F(PlanTest, SecondsInAFileNeedACalibrationOfTheNamedDevice) {
 }
 
 TEST_F(PlanTest, SaysWhatDoesNotFit) {
-  WriteSweep("a.yaml", "steps: 100", "axes: {model.n_layers: [2, 16, 32], model.d_model: [256, 512]}\n");
+  WriteSweep("a.yaml", "steps: 100",
+             "axes: {model.n_layers: [2, 16, 32], model.d_model: [256, 512]}\n");
   const Ran r = Plumb("sweep plan a.yaml --assume-tokens 100M --memory-gib 0.6");
   EXPECT_THAT(r.out, HasSubstr("does not fit"));
   const auto j = Planned("a.yaml --memory-gib 1000");

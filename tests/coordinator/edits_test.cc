@@ -329,8 +329,8 @@ TEST_F(EditsTest, WhatALivingSweepBeginsFromStays) {
   ScriptedWorker worker(*client_, "w", 8);
   worker.Work(3);
   client_->WaitFor(1, "completed");
-  const int64_t warm = client_->Submit(
-      "sweep: w\ntrial: {train: {steps: 1}}\naxes: {init.trial: [2, 3]}\n", "r2");
+  const int64_t warm =
+      client_->Submit("sweep: w\ntrial: {train: {steps: 1}}\naxes: {init.trial: [2, 3]}\n", "r2");
   v1::RemoveTrialsRequest trials;
   trials.add_trial_ids(3);
   trials.set_really(true);
@@ -391,7 +391,8 @@ TEST_F(EditsTest, RetentionKeepsWhatIsTaggedPinnedOrLives) {
   v1::RemoveTrialsRequest trials;
   v1::RemoveTrialsResponse gone;
   trials.add_trial_ids(client_->Trials(live).at(0).id());
-  EXPECT_THAT(Call(&Stub::RemoveTrials, trials, &gone).error_message(), HasSubstr("end it first: plumb trial cancel"));
+  EXPECT_THAT(Call(&Stub::RemoveTrials, trials, &gone).error_message(),
+              HasSubstr("end it first: plumb trial cancel"));
 }
 
 // Another sweep runs while a large one goes: nothing of it is lost, and no commit waits long.

@@ -44,10 +44,9 @@ class World : public store::Results {
     Restart();
   }
 
-  absl::StatusOr<std::map<TrialId, store::NamedStage>> Stages(SweepId, const std::string&) override {
-
+  absl::StatusOr<std::map<TrialId, store::NamedStage>> Stages(SweepId,
+                                                              const std::string&) override {
     return std::map<TrialId, store::NamedStage>();
-
   }
 
   absl::StatusOr<std::vector<store::TrialProgress>> Progress(SweepId) override { return trials_; }

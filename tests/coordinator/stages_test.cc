@@ -187,11 +187,9 @@ TEST_F(Stages, WhatDoesTheSameUnderAnotherNameIsThatStage) {
 }
 
 TEST_F(Stages, WhoIsGivenUpAfterItsTrainingIsStoppedInWhatFollows) {
-  const Effects e = p_.Do(SubmitSweep{.sweep = {.name = "s",
-                                                .request_id = "open",
-                                                .request_hash = "h",
-                                                .trials = 1,
-                                                .open = true}});
+  const Effects e = p_.Do(SubmitSweep{
+      .sweep = {
+          .name = "s", .request_id = "open", .request_hash = "h", .trials = 1, .open = true}});
   const SweepId sweep = std::get<Submitted>(*e.answer).sweep;
   p_.Slice(sweep, 0,
            {T{"a", {S{}, Of("score", "pretrain"), Of("sum", "score"), Of("far", "pretrain")}}});
@@ -201,7 +199,8 @@ TEST_F(Stages, WhoIsGivenUpAfterItsTrainingIsStoppedInWhatFollows) {
   p_.Do(AdviseSweep{.sweep = sweep, .open = true, .seen = due ? due->seen : -1});
   ASSERT_EQ(p_.core_.NextDue(), std::nullopt);
   Ends("a.far", Outcome::kSucceeded, {"a.score"});
-  EXPECT_TRUE(p_.core_.NextDue()) << "what a later stage measured may decide, while the trial lives";
+  EXPECT_TRUE(p_.core_.NextDue())
+      << "what a later stage measured may decide, while the trial lives";
   p_.Do(AdviseSweep{.sweep = sweep,
                     .verdicts = {{.trial = p_.ids_.at("a"), .stop = true, .reason = "it is worse"}},
                     .open = false});

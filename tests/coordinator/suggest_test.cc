@@ -328,8 +328,7 @@ TEST_F(SuggestTest, ASearchMayHaveMorePointsThanItBeganWithAlsoAfterItsEnd) {
     request.set_sweep_yaml(text);
     v1::ExtendSweepResponse response;
     grpc::ClientContext context;
-    return std::string(
-        client_->sweeps->ExtendSweep(&context, request, &response).error_message());
+    return std::string(client_->sweeps->ExtendSweep(&context, request, &response).error_message());
   };
   EXPECT_THAT(edit("a", "beta2", "beta1"), HasSubstr("with prior: it begins"));
   EXPECT_THAT(edit("b", "startup: 2", "startup: 3"), HasSubstr("only trials and parallel change"));

@@ -156,7 +156,8 @@ TEST_F(Trunks, TheLastStepIsMadeByEachForItself) {
   p_.Register("w", 4);
   EXPECT_EQ(p_.Draw(), "a=pending b=pending c=running@w#1");
   Saves("w", "c", 1, 30);
-  EXPECT_EQ(p_.Draw(), "a=running@w#1 b=running@w#1 c=running@w#1") << "neither waits for the other's end";
+  EXPECT_EQ(p_.Draw(), "a=running@w#1 b=running@w#1 c=running@w#1")
+      << "neither waits for the other's end";
   Saves("w", "a", 1, 100);
   p_.Sweep({Budget("d", 100)});
   EXPECT_EQ(GrantOf("w", "d").checkpoint_step, 30);

@@ -571,9 +571,10 @@ TEST_F(StoreTest, EachStartHasAPlaceInTheFileAndANameOfItsOwn) {
   store_.reset();
   {  // as schema 7 left it
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToTwelve, kBackToEleven, kBackToTen, kBackToNine, kBackToEight,
-                                         "DROP TABLE server_start; PRAGMA user_version = 7;"))
-                    .ok());
+    ASSERT_TRUE(
+        db->Execute(absl::StrCat(kBackToTwelve, kBackToEleven, kBackToTen, kBackToNine,
+                                 kBackToEight, "DROP TABLE server_start; PRAGMA user_version = 7;"))
+            .ok());
   }
   Open();
   EXPECT_NE(store_->Load()->run, 0);
@@ -614,8 +615,9 @@ TEST_F(StoreTest, SchemaEightWithRowsGetsGrowingSweepsAndKeepsThem) {
   store_.reset();
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(
-        db->Execute(absl::StrCat(kBackToTwelve, kBackToEleven, kBackToTen, kBackToNine, kBackToEight)).ok());
+    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToTwelve, kBackToEleven, kBackToTen, kBackToNine,
+                                         kBackToEight))
+                    .ok());
   }
   Open();
   EXPECT_THAT(Query("SELECT open, tune FROM sweep, sweep_trial"), ElementsAre("0|0"));
@@ -627,7 +629,8 @@ TEST_F(StoreTest, SchemaNineWithRowsGetsRungsAndKeepsThem) {
   store_.reset();
   {
     absl::StatusOr<Database> db = Database::Open(path_, Database::Mode::kCreate);
-    ASSERT_TRUE(db->Execute(absl::StrCat(kBackToTwelve, kBackToEleven, kBackToTen, kBackToNine)).ok());
+    ASSERT_TRUE(
+        db->Execute(absl::StrCat(kBackToTwelve, kBackToEleven, kBackToTen, kBackToNine)).ok());
   }
   Open();
   EXPECT_THAT(Query("SELECT until_step, tuned_json FROM stage, cell"), ElementsAre("-1|{}"));
@@ -675,9 +678,10 @@ TEST_F(StoreTest, SchemaTwelveWithRowsGetsObjectivesAndKeepsThem) {
     ASSERT_TRUE(s.ok()) << s;
   }
   Open();
-  EXPECT_THAT(Query("SELECT sweep_id, objective, objective_stage, objective_at, objective_goal FROM "
-                    "v_sweep ORDER BY 1"),
-              ElementsAre("1|train/loss||last|minimize", "2|train/loss|||minimize"));
+  EXPECT_THAT(
+      Query("SELECT sweep_id, objective, objective_stage, objective_at, objective_goal FROM "
+            "v_sweep ORDER BY 1"),
+      ElementsAre("1|train/loss||last|minimize", "2|train/loss|||minimize"));
   EXPECT_THAT(Query("SELECT train_loss, objective FROM v_trial"), ElementsAre("0.25|0.25"));
   EXPECT_THAT(Query("SELECT stages_json FROM sweep_trial"), ElementsAre("{}"));
   EXPECT_EQ(store_->Load()->sweeps[1].objective_at, "");
@@ -721,8 +725,7 @@ TEST_F(StoreTest, AViewOfTrialsHasTheFirstStagesMetricsAndWhatTheSweepJudgesBy) 
                                  batch(3, "score/acc", {{1, 0.9}, {2, 0.7}, {3, 0.8}}),
                                  batch(4, "score/acc", {{1, 0.1}})};
   int64_t id = 0;
-  for (const auto& [at, maximize, names] :
-       std::vector<std::tuple<std::string, bool, std::string>>{
+  for (const auto& [at, maximize, names] : std::vector<std::tuple<std::string, bool, std::string>>{
            {"last", true, "{}"},
            {"last", false, R"({"score":"score-2"})"},
            {"best", true, R"({"score":"score-2"})"},
@@ -732,17 +735,18 @@ TEST_F(StoreTest, AViewOfTrialsHasTheFirstStagesMetricsAndWhatTheSweepJudgesBy) 
            {"last", true, R"({"score":"score-3"})"}}) {
     changes.push_back(sweep(++id, at, maximize));
     changes.push_back(InsertCell{{.sweep = SweepId{id}, .idx = 0, .name = "c"}});
-    changes.push_back(InsertSweepTrial{
-        {.sweep = SweepId{id}, .trial = TrialId{1}, .stages_json = names}});
+    changes.push_back(
+        InsertSweepTrial{{.sweep = SweepId{id}, .trial = TrialId{1}, .stages_json = names}});
   }
   const absl::Status s = Commit(changes);
   ASSERT_TRUE(s.ok()) << s;
   EXPECT_THAT(Query("SELECT sweep_id, val_loss, objective FROM v_trial ORDER BY 1"),
               ElementsAre("1|2.5|0.5", "2|2.5|0.8", "3|2.5|0.9", "4|2.5|0.7", "5|2.5|0.75",
                           "6|2.5|-", "7|2.5|-"));
-  EXPECT_THAT(Query("SELECT sweep_id, n_objective, mean_objective FROM v_cell WHERE sweep_id IN (3, "
-                    "7) ORDER BY 1"),
-              ElementsAre("3|1|0.9", "7|0|-"));
+  EXPECT_THAT(
+      Query("SELECT sweep_id, n_objective, mean_objective FROM v_cell WHERE sweep_id IN (3, "
+            "7) ORDER BY 1"),
+      ElementsAre("3|1|0.9", "7|0|-"));
   // And so do who asks for a trial, and who decides.
   absl::StatusOr<Reader> reader = Reader::Open(path_);
   ASSERT_TRUE(reader.ok());

@@ -176,19 +176,29 @@ TEST(MayGoOn, OfASearchOnlyHowManyPoints) {
     return File("train.lr: {log: [1e-4, 1e-2]}", absl::StrCat("search: ", search, "\n", rest));
   };
   const std::string before = file("{tpe: {trials: 20, startup: 5}}");
-  EXPECT_TRUE(MayGoOn(before, file("{tpe: {trials: 40, startup: 5, parallel: 2}}", "priority: 3\n"), 20).ok());
+  EXPECT_TRUE(
+      MayGoOn(before, file("{tpe: {trials: 40, startup: 5, parallel: 2}}", "priority: 3\n"), 20)
+          .ok());
   EXPECT_TRUE(MayGoOn(before, file("{tpe: {startup: 5, trials: 12}}"), 12).ok());
   const auto refused = [&](const std::string& from, const std::string& to) {
     return std::string(MayGoOn(from, to, 13).message());
   };
-  EXPECT_THAT(refused(before, file("{tpe: {trials: 12, startup: 5}}")), HasSubstr("has 13 points already"));
-  EXPECT_THAT(refused(before, file("{tpe: {trials: 40, startup: 6}}")), HasSubstr("only trials and parallel"));
-  EXPECT_THAT(refused(before, file("{gp: {trials: 40, startup: 5}}")), HasSubstr("only trials and parallel"));
-  EXPECT_THAT(refused(before, file("{tpe: {trials: 40, startup: 5}}", "replicates: 2\n")), HasSubstr("replicates: of a search"));
-  EXPECT_THAT(refused(before, file("{tpe: {trials: 40, startup: 5}}", "objective: val/loss\n")), HasSubstr("objective: of a search"));
+  EXPECT_THAT(refused(before, file("{tpe: {trials: 12, startup: 5}}")),
+              HasSubstr("has 13 points already"));
+  EXPECT_THAT(refused(before, file("{tpe: {trials: 40, startup: 6}}")),
+              HasSubstr("only trials and parallel"));
+  EXPECT_THAT(refused(before, file("{gp: {trials: 40, startup: 5}}")),
+              HasSubstr("only trials and parallel"));
+  EXPECT_THAT(refused(before, file("{tpe: {trials: 40, startup: 5}}", "replicates: 2\n")),
+              HasSubstr("replicates: of a search"));
+  EXPECT_THAT(refused(before, file("{tpe: {trials: 40, startup: 5}}", "objective: val/loss\n")),
+              HasSubstr("objective: of a search"));
   // Left out, its generations would be others.
-  EXPECT_THAT(refused(file("{nsga2: {trials: 20}}"), file("{nsga2: {trials: 40}}")), HasSubstr("generations of nsga2"));
-  EXPECT_TRUE(MayGoOn(file("{nsga2: {trials: 20, population: 8}}"), file("{nsga2: {trials: 40, population: 8}}"), 20).ok());
+  EXPECT_THAT(refused(file("{nsga2: {trials: 20}}"), file("{nsga2: {trials: 40}}")),
+              HasSubstr("generations of nsga2"));
+  EXPECT_TRUE(MayGoOn(file("{nsga2: {trials: 20, population: 8}}"),
+                      file("{nsga2: {trials: 40, population: 8}}"), 20)
+                  .ok());
 }
 
 }  // namespace

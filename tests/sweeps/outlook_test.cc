@@ -17,10 +17,10 @@ Placing On(std::vector<double> seconds, int64_t slots = 1, double memory = 0) {
 TEST(MakeSpan, EachBeginsAsSoonAsThereIsRoom) {
   const std::vector<Machine> two = {{.name = "a", .slots = 2}};
   EXPECT_EQ(MakeSpan({}, two), 0);
-  EXPECT_EQ(MakeSpan({On({5}), On({3}), On({4})}, two), 7);         // 5 | 3 4
-  EXPECT_EQ(MakeSpan({On({5}), On({3}, 2), On({4})}, two), 12);     // all slots, or none
+  EXPECT_EQ(MakeSpan({On({5}), On({3}), On({4})}, two), 7);      // 5 | 3 4
+  EXPECT_EQ(MakeSpan({On({5}), On({3}, 2), On({4})}, two), 12);  // all slots, or none
   const std::vector<Machine> mixed = {{.name = "slow", .slots = 1}, {.name = "fast", .slots = 1}};
-  EXPECT_EQ(MakeSpan({On({10, 2}), On({10, 2})}, mixed), 10);       // the slow one is free, and takes it
+  EXPECT_EQ(MakeSpan({On({10, 2}), On({10, 2})}, mixed), 10);  // the slow one is free, and takes it
 }
 
 TEST(MakeSpan, WhatFitsNowhereNeverEnds) {
@@ -34,7 +34,8 @@ std::vector<CellNumbers> Cells(bool (*fits)(double depth, double width)) {
   std::vector<CellNumbers> out;
   for (const double depth : {8, 16, 32, 48}) {
     for (const double width : {256, 512, 1024})
-      out.push_back({.values = {{"n_layers", depth}, {"d_model", width}}, .fits = fits(depth, width)});
+      out.push_back(
+          {.values = {{"n_layers", depth}, {"d_model", width}}, .fits = fits(depth, width)});
   }
   return out;
 }
@@ -42,10 +43,12 @@ std::vector<CellNumbers> Cells(bool (*fits)(double depth, double width)) {
 TEST(WhichDoNotFit, NamesOneThresholdOrTwo) {
   EXPECT_EQ(WhichDoNotFit(Cells([](double l, double) { return l < 32; })), "n_layers >= 32");
   EXPECT_EQ(WhichDoNotFit(Cells([](double, double d) { return d < 1024; })), "d_model >= 1024");
-  EXPECT_EQ(WhichDoNotFit(Cells([](double l, double d) { return l < 32 || d < 512; })), "n_layers >= 32 and d_model >= 512");
+  EXPECT_EQ(WhichDoNotFit(Cells([](double l, double d) { return l < 32 || d < 512; })),
+            "n_layers >= 32 and d_model >= 512");
   EXPECT_EQ(WhichDoNotFit(Cells([](double l, double) { return l > 8; })), "n_layers <= 8");
   EXPECT_EQ(WhichDoNotFit(Cells([](double, double) { return true; })), "");
-  EXPECT_EQ(WhichDoNotFit(Cells([](double l, double d) { return l * d < 20000; })), "") << "a curve is no threshold";
+  EXPECT_EQ(WhichDoNotFit(Cells([](double l, double d) { return l * d < 20000; })), "")
+      << "a curve is no threshold";
 }
 
 constexpr char kSweep[] = R"(sweep: s
@@ -62,7 +65,8 @@ Prices OneSecondAStep() {
 
 TEST(Outlook, AddsUpWhatIsNotThereYet) {
   const SweepPlan plan = PlanOrDie(kSweep);
-  Surroundings around{.prices = {OneSecondAStep()}, .machines = {{.name = "w", .device = "cpu: x", .slots = 4}}};
+  Surroundings around{.prices = {OneSecondAStep()},
+                      .machines = {{.name = "w", .device = "cpu: x", .slots = 4}}};
   PlanSummary s = Summarize(plan, around);
   EXPECT_DOUBLE_EQ(s.device_seconds, 8 * 20);
   EXPECT_EQ(s.device_basis, Basis::kCalibrated);
@@ -70,7 +74,8 @@ TEST(Outlook, AddsUpWhatIsNotThereYet) {
   EXPECT_DOUBLE_EQ(s.calendar_seconds, 40);
   EXPECT_EQ(s.cells[0].seconds.value, 20);
   // One is finished, one is under way elsewhere: it is still waited for.
-  around.trials = {{plan.trials[0].key, "succeeded"}, {plan.trials[1].key, "running"}, {"another", "succeeded"}};
+  around.trials = {
+      {plan.trials[0].key, "succeeded"}, {plan.trials[1].key, "running"}, {"another", "succeeded"}};
   s = Summarize(plan, around);
   EXPECT_EQ(s.known_trials, 2);
   EXPECT_EQ(s.finished_trials, 1);
@@ -97,7 +102,8 @@ TEST(Outlook, SaysWhichCellsDoNotFit) {
   const PlanSummary s = Summarize(plan, around);
   EXPECT_EQ(s.cells_that_do_not_fit, 2);
   EXPECT_EQ(s.which_do_not_fit, "n_layers >= 2");
-  EXPECT_NE(SummaryText(s).find("2 of 4 cells on 1.86 GiB: n_layers >= 2"), std::string::npos) << SummaryText(s);
+  EXPECT_NE(SummaryText(s).find("2 of 4 cells on 1.86 GiB: n_layers >= 2"), std::string::npos)
+      << SummaryText(s);
 }
 
 TEST(Outlook, PricesAreOfADeviceAndOfThreads) {
@@ -111,8 +117,11 @@ TEST(Outlook, PricesAreOfADeviceAndOfThreads) {
 
 TEST(Repeats, AreRefusedUnlessAllowed) {
   const auto once = [](const std::string& budget, const std::string& more = "") {
-    return CheckRepeats(PlanOrDie("sweep: s\ntrial: {model: {head_dim: 8, d_model: 16, n_layers: 1}, data: {corpus: small, seq_len: 32}, "
-                                  "train: {" + budget + ", batch_tokens: 1024}}\n" + more));
+    return CheckRepeats(
+        PlanOrDie("sweep: s\ntrial: {model: {head_dim: 8, d_model: 16, n_layers: 1}, data: "
+                  "{corpus: small, seq_len: 32}, "
+                  "train: {" +
+                  budget + ", batch_tokens: 1024}}\n" + more));
   };
   EXPECT_TRUE(once("steps: 19").ok());
   const absl::Status twice = once("steps: 20");

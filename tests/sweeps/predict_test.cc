@@ -1,5 +1,5 @@
-// Work is counted exactly, prices are found again from runs that they made, and seconds and steps are each other's
-// inverse.
+// Work is counted exactly, prices are found again from runs that they made, and seconds and steps
+// are each other's inverse.
 #include "sweeps/predict.h"
 
 #include <cmath>
@@ -21,9 +21,11 @@ spec::TrialSpec Trial(const std::string& json) {
 }
 
 spec::TrialSpec Shape(int64_t layers, int64_t width, int64_t sequences = 16) {
-  return Trial(R"({"model": {"head_dim": 16, "n_layers": )" + std::to_string(layers) + R"(, "d_model": )" + std::to_string(width) +
-               R"(}, "data": {"corpus": "c", "seq_len": 64}, "train": {"steps": 50, "batch_tokens": )" +
-               std::to_string(64 * sequences) + "}}");
+  return Trial(
+      R"({"model": {"head_dim": 16, "n_layers": )" + std::to_string(layers) + R"(, "d_model": )" +
+      std::to_string(width) +
+      R"(}, "data": {"corpus": "c", "seq_len": 64}, "train": {"steps": 50, "batch_tokens": )" +
+      std::to_string(64 * sequences) + "}}");
 }
 
 double At(const Work& w, Unit unit) { return w[static_cast<size_t>(unit)]; }
@@ -48,7 +50,8 @@ TEST(NonNegative, NoSubsetOfColumnsIsNearer) {
     std::vector<std::vector<double>> rows(8, std::vector<double>(4));
     std::vector<double> b(8);
     for (auto& row : rows) {
-      for (size_t c = 0; c < row.size(); ++c) row[c] = normal(random) * std::pow(1e3, static_cast<double>(c));
+      for (size_t c = 0; c < row.size(); ++c)
+        row[c] = normal(random) * std::pow(1e3, static_cast<double>(c));
     }
     for (double& v : b) v = normal(random);
     const auto error = [&](const std::vector<double>& x) {
@@ -62,7 +65,8 @@ TEST(NonNegative, NoSubsetOfColumnsIsNearer) {
     };
     const std::vector<double> best = NonNegativeLeastSquares(rows, b);
     for (const double v : best) EXPECT_GE(v, 0);
-    // It satisfies Kuhn and Tucker's conditions: no step from it, in a direction that is allowed, is downhill.
+    // It satisfies Kuhn and Tucker's conditions: no step from it, in a direction that is allowed,
+    // is downhill.
     for (size_t c = 0; c < best.size(); ++c) {
       const double step = 1e-6 * (best[c] + std::pow(1e-3, static_cast<double>(c)));
       for (const double by : {step, -step}) {
@@ -84,7 +88,8 @@ TEST(Work, OfAStepIsCountedExactly) {
   EXPECT_EQ(At(w, Unit::kStep), 1);
   EXPECT_EQ(At(w, Unit::kStepBlock), 2);
   EXPECT_EQ(At(w, Unit::kStepFlops), 3 * 2 * 1024 * (2 * block + head));
-  EXPECT_EQ(At(w, Unit::kStepTraffic), 1024 * (2 * (32 + 96 + 32 + 32 + 32 + 176 + 88 + 32) + 32 + 256));
+  EXPECT_EQ(At(w, Unit::kStepTraffic),
+            1024 * (2 * (32 + 96 + 32 + 32 + 32 + 176 + 88 + 32) + 32 + 256));
   EXPECT_EQ(At(w, Unit::kStepScores), 1024.0 * 2 * 64 * 32);
   EXPECT_EQ(At(w, Unit::kStepVocabulary), 1024.0 * 256);
   EXPECT_EQ(At(w, Unit::kStepParameters), 2 * (block + 2 * 32) + head + 256 * 32 + 32);
@@ -95,8 +100,8 @@ TEST(Work, OfEvaluationsFollowsTheirScheduleAndTheSplits) {
   const spec::TrialSpec s = Trial(R"({"model": {"head_dim": 16, "n_layers": 2, "d_model": 32},
     "data": {"corpus": "c", "seq_len": 64}, "train": {"steps": 50, "batch_tokens": 1024},
     "eval": {"points": 4, "tokens": 8192, "final_tokens": 0, "train_tokens": 4096}})");
-  // Three times tune and val of 2 passes; four times train of 1; at the end all of tune (1 pass, it is short), of val (3)
-  // and of test (2).
+  // Three times tune and val of 2 passes; four times train of 1; at the end all of tune (1 pass, it
+  // is short), of val (3) and of test (2).
   const Work w = WorkBesideSteps(s, {.tune = 4096, .val = 3 * 4096, .test = 8192});
   EXPECT_EQ(At(w, Unit::kPass), 3 * (1 + 2) + 4 + 1 + 3 + 2);
   EXPECT_EQ(At(w, Unit::kPassBlock), 2 * At(w, Unit::kPass));
@@ -113,7 +118,8 @@ TEST(Work, AMicroBatchIsDispatchedOnItsOwn) {
 
 Prices Truth() {
   Prices p{.device = "d"};
-  p.seconds = {1e-4, 3e-4, 1e-11, 2e-9, 2e-10, 1e-10, 2e-9, 1e-4, 1e-4, 1e-11, 1e-9, 1e-10, 1e-10, 0.05, 1e-8};
+  p.seconds = {1e-4, 3e-4,  1e-11, 2e-9,  2e-10, 1e-10, 2e-9, 1e-4,
+               1e-4, 1e-11, 1e-9,  1e-10, 1e-10, 0.05,  1e-8};
   return p;
 }
 
@@ -143,7 +149,8 @@ TEST(Calibration, PredictsWhatThePricesItWasMadeByPredict) {
   for (const int64_t layers : {1, 3, 8}) {
     for (const int64_t width : {48, 96, 128}) {
       const spec::TrialSpec s = Shape(layers, width, 16);
-      EXPECT_NEAR(PredictSeconds(*fit, s, {}) / PredictSeconds(Truth(), s, {}), 1, 0.01) << layers << " " << width;
+      EXPECT_NEAR(PredictSeconds(*fit, s, {}) / PredictSeconds(Truth(), s, {}), 1, 0.01)
+          << layers << " " << width;
     }
   }
 }
@@ -166,7 +173,10 @@ TEST(Calibration, GivesEachKindOfBlockItsFactor) {
   const double ratio = KindFactor(*fit, "slow") / KindFactor(*fit, KindOf(Shape(2, 32)));
   EXPECT_NEAR(ratio, 1.5, 0.02);
   EXPECT_EQ(KindFactor(*fit, "never seen"), 1);
-  EXPECT_NE(KindOf(Trial(R"({"model": {"preset": "gpt2"}, "train": {"steps": 1}, "data": {"corpus": "c"}})")), KindOf(Shape(1, 32)));
+  EXPECT_NE(
+      KindOf(Trial(
+          R"({"model": {"preset": "gpt2"}, "train": {"steps": 1}, "data": {"corpus": "c"}})")),
+      KindOf(Shape(1, 32)));
   EXPECT_EQ(KindOf(Shape(9, 64, 3)), KindOf(Shape(1, 32)));
 }
 

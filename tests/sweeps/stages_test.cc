@@ -248,9 +248,8 @@ TEST_F(PinFilesTest, StagesOfTheReferencePageAreRead) {
   const SweepPlan p = PlanOrDie(*pinned);
   std::vector<std::string> kinds;
   for (const PlannedStage& s : p.trials[0].stages) kinds.push_back(s.kind);
-  EXPECT_EQ(kinds,
-            (std::vector<std::string>{"pretrain", "probe", "painters", "finetune", "evaluate",
-                                      "external", "external", "external"}));
+  EXPECT_EQ(kinds, (std::vector<std::string>{"pretrain", "probe", "painters", "finetune",
+                                             "evaluate", "external", "external", "external"}));
 }
 
 TEST_F(PinFilesTest, MissingFileIsShownWhereItIsNamed) {

@@ -363,8 +363,7 @@ TEST(Stopping, WhereMoreIsBetterAllIsTheOtherWay) {
     Stopping less(spec, 2), more(spec, 2, /*maximize=*/true);
     const std::vector<double> values = {3, 1, 2, 4.5, 1.5, 0.5};
     for (int64_t t = 0; t < 6; ++t) {
-      for (Stopping* s : {&less, &more})
-        s->Add({.cell = t % 2, .replicate = t / 2, .steps = 10});
+      for (Stopping* s : {&less, &more}) s->Add({.cell = t % 2, .replicate = t / 2, .steps = 10});
     }
     for (const int64_t step : {5, 10}) {
       for (int64_t t = 0; t < 6; ++t) {

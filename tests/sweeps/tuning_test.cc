@@ -333,7 +333,8 @@ TEST(Tuning, TheValueIsTheLastTheBestOrTheMeanOfTheLast) {
 TEST(ChooseWinner, WhereMoreIsBetterTheGreatestMeanWinsAndWhatFailedIsWorst) {
   TunePlan plan;
   plan.metric = "val/accuracy", plan.metric_stage = "glue", plan.maximize = true;
-  plan.axes = {{.field = "train.lr", .values = {"0.1", "0.2", "0.3", "0.4"}, .ordered = true, .most = 1}};
+  plan.axes = {
+      {.field = "train.lr", .values = {"0.1", "0.2", "0.3", "0.4"}, .ordered = true, .most = 1}};
   const TuneDecision d = ChooseWinner(plan, {{{"0.1"}, 0.25},
                                              {{"0.1"}, 0.5},
                                              {{"0.2"}, 0.75},
@@ -370,7 +371,8 @@ TEST(Tuning, ByALaterStageItsTrialsHaveTheWayToThatStage) {
   ASSERT_TRUE(winners.ok()) << winners.status();
   EXPECT_EQ(winners->front().stages.size(), 5u);
   // The training itself, by its name, is the training.
-  const SweepPlan base = PlanOrDie(std::string(kGlue) + "objective: {stage: base, metric: val/loss}\n");
+  const SweepPlan base =
+      PlanOrDie(std::string(kGlue) + "objective: {stage: base, metric: val/loss}\n");
   EXPECT_EQ(base.objectives.front().stage, "");
   EXPECT_EQ(base.tune->metric, "tune/loss");
   EXPECT_EQ(base.trials.front().stages.size(), 1u);
@@ -378,7 +380,8 @@ TEST(Tuning, ByALaterStageItsTrialsHaveTheWayToThatStage) {
 
 TEST(Tuning, AnEvaluationIsReadOnTheTuneSplitWhereItScoresThat) {
   const std::string file =
-      "sweep: s\ntrial: {data: {corpus: docs, seq_len: 32}, train: {steps: 10, batch_tokens: 1024}}\n"
+      "sweep: s\ntrial: {data: {corpus: docs, seq_len: 32}, train: {steps: 10, batch_tokens: "
+      "1024}}\n"
       "tune: {train.lr: [1e-3, 1e-2]}\n"
       "objective: {stage: score, metric: evaluate/test/loss}\n";
   EXPECT_EQ(PlanOrDie(file + "stages: {score: {evaluate: {splits: [tune, test]}}}\n").tune->metric,

@@ -50,14 +50,18 @@ TEST(ShapeCost, PeakMemoryIsWhatTheFormulaSays) {
     s.model.vocab_size = c.vocabulary;
     s.data.seq_len = 64, s.train.batch_tokens = 64 * c.sequences, s.train.steps = 1;
     ASSERT_TRUE(spec::Resolve(&s).empty());
-    std::ofstream(request) << nlohmann::json{{"spec", spec::Canonical(s, spec::With::kExecution)}, {"seconds", 0.01}}.dump();
-    std::FILE* const out = popen(("'" PLUMB_BINARY_DIR "/bin/plumb-trainer' shape-cost < '" + request + "'").c_str(), "r");
+    std::ofstream(request) << nlohmann::json{
+        {"spec", spec::Canonical(s, spec::With::kExecution)},
+        {"seconds", 0.01}}.dump();
+    std::FILE* const out = popen(
+        ("'" PLUMB_BINARY_DIR "/bin/plumb-trainer' shape-cost < '" + request + "'").c_str(), "r");
     ASSERT_NE(out, nullptr);
     std::string text(1 << 16, '\0');
     text.resize(std::fread(text.data(), 1, text.size(), out));
     ASSERT_EQ(pclose(out), 0);
     const double measured = nlohmann::json::parse(text).at("peak_bytes");
-    EXPECT_NEAR(static_cast<double>(spec::PredictedPeakBytes(s, 1)) / measured, 1, 0.1) << c.layers << " x " << c.width;
+    EXPECT_NEAR(static_cast<double>(spec::PredictedPeakBytes(s, 1)) / measured, 1, 0.1)
+        << c.layers << " x " << c.width;
   }
   std::filesystem::remove(request);
 }

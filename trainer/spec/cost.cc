@@ -25,7 +25,9 @@ int64_t MixingFlops(const ModelSpec& m, int64_t seq_len) {
 }
 
 // The scores are there as a matrix.
-bool DenseScores(const ModelSpec& m) { return m.attn_softcap > 0 || m.score_bias != ScoreBias::kNone; }
+bool DenseScores(const ModelSpec& m) {
+  return m.attn_softcap > 0 || m.score_bias != ScoreBias::kNone;
+}
 
 }  // namespace
 
@@ -106,7 +108,8 @@ double TotalTrainingFlops(const TrialSpec& s) {
 }
 
 int64_t PredictedPeakBytes(const TrialSpec& s, int64_t rows) {
-  constexpr double kProcess = 128e6;   // LibTorch's CPU library as far as it is touched, and its products' buffers
+  constexpr double kProcess =
+      128e6;  // LibTorch's CPU library as far as it is touched, and its products' buffers
   constexpr double kEvaluated = 4096;  // positions of a pass of evaluation
   const ModelSpec& m = s.model;
   // Of each rank.
@@ -115,20 +118,25 @@ int64_t PredictedPeakBytes(const TrialSpec& s, int64_t rows) {
       s.execution.micro_batch > 0 ? std::min(s.execution.micro_batch, batch) : batch;
   const auto tokens = static_cast<double>(sequences * s.data.seq_len);
   // In floating point, and floats per position: absurd shapes are asked about too.
-  const auto d = static_cast<double>(m.d_model), ff = static_cast<double>(m.d_ff), v = static_cast<double>(m.vocab_size);
+  const auto d = static_cast<double>(m.d_model), ff = static_cast<double>(m.d_ff),
+             v = static_cast<double>(m.vocab_size);
   const auto qkv = static_cast<double>((m.n_heads + 2 * m.n_kv_heads) * m.head_dim);
   const auto heads = static_cast<double>(m.n_heads * m.head_dim);
-  const double hidden = Gated(m.mlp) ? 3 * ff : 2 * ff;       // before and after the activation
-  const double kept = m.mlp == MlpKind::kRelu ? ff : hidden;  // a ReLU's gradient needs what came out alone
-  // What a block keeps for its backward pass: the stream and its norm before each branch, queries, keys and values, what
-  // attention made of them, and the MLP's hidden values; of norms of queries and keys what they made, of two maps both.
+  const double hidden = Gated(m.mlp) ? 3 * ff : 2 * ff;  // before and after the activation
+  const double kept =
+      m.mlp == MlpKind::kRelu ? ff : hidden;  // a ReLU's gradient needs what came out alone
+  // What a block keeps for its backward pass: the stream and its norm before each branch, queries,
+  // keys and values, what attention made of them, and the MLP's hidden values; of norms of queries
+  // and keys what they made, of two maps both.
   double block = 4 * d + qkv + heads + kept;
-  if (m.qk_norm != QkNorm::kNone) block += static_cast<double>((m.n_heads + m.n_kv_heads) * m.head_dim);
+  if (m.qk_norm != QkNorm::kNone)
+    block += static_cast<double>((m.n_heads + m.n_kv_heads) * m.head_dim);
   if (m.attn_matrix == AttentionMatrix::kDifferential) block += 2 * qkv + heads;
   if (DenseScores(m)) block += 3 * static_cast<double>(s.data.seq_len * m.n_heads);
   const double blocks = static_cast<double>(PlannedBlockEvaluations(m));
   // Beside it the logits, and the gradients in a block's MLP.
-  const double training = 4.0 * tokens * static_cast<double>(rows) * (blocks * block + 2 * d + v + hidden + ff);
+  const double training =
+      4.0 * tokens * static_cast<double>(rows) * (blocks * block + 2 * d + v + hidden + ff);
   constexpr double kPass = 4.0 * kEvaluated;
   const double evaluating = kPass * (hidden + 4 * d + v);
   // What finds no room among what training gave back comes on top.

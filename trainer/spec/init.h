@@ -16,8 +16,8 @@ std::string ResolveInit(TrialSpec* spec);
 // "" where `spec`, which says init.step, can go on from a checkpoint of `step` by a run of `of`.
 std::string ForkDifference(const TrialSpec& of, int64_t step, const TrialSpec& spec);
 
-// Of two resolved models: "" where one can begin with the other's weights, else the first tensor that
-// differs.
+// Of two resolved models: "" where one can begin with the other's weights, else the first tensor
+// that differs.
 std::string TensorDifference(const ModelSpec& of_checkpoint, const ModelSpec& model);
 
 }  // namespace plumb::spec

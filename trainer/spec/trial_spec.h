@@ -233,8 +233,8 @@ struct SeedSpec {
 };
 
 // What a run begins with in place of fresh weights: those of a checkpoint, with an optimizer that
-// knows nothing, at step 0; or, with `step`, all of the checkpoint's state, at its step: a fork. The
-// digest and the step decide what is computed, the rest says where it is.
+// knows nothing, at step 0; or, with `step`, all of the checkpoint's state, at its step: a fork.
+// The digest and the step decide what is computed, the rest says where it is.
 struct InitSpec {
   int64_t trial = 0;       // whose last checkpoint it is; the server fills in the two below
   std::string checkpoint;  // its folder, an absolute path
