@@ -472,6 +472,8 @@ void AddTrial(Builder& b, CLI::App* root, Line& l) {
   records("finetune", "Accuracy of each fine-tuning run", "plumb trial finetune 3");
   records("linearity", "How linear each layer is, and what to read it beside",
           "plumb trial linearity 3 -o csv");
+  records("pruning", "What was left of it without some of its layers", "plumb trial pruning 3");
+  records("tasks", "Scores of its tasks with known answers", "plumb trial tasks 3");
 }
 
 void AddStage(Builder& b, CLI::App* root, Line& l) {
@@ -495,9 +497,10 @@ void AddStage(Builder& b, CLI::App* root, Line& l) {
   one(b.Command(g, "retry", "A new budget of attempts for it alone, and what waited for it",
                 "plumb stage retry 3 glue",
                 [](const Line& x) { return RetryStage(x.context, x.stage); }));
-  c = b.Command(g, "run", "Adds a stage to trials, finished or not",
+  c = b.Command(g, "run", "Adds a stage to trials, finished or not; or runs it on a model's folder",
                 "plumb stage run evaluate --where 'n_layers >= 4 and variant == sas' --settings "
-                "'splits: [test]' --dry-run",
+                "'splits: [test]' --dry-run\n"
+                "  plumb stage run linearity --checkpoint TinyLlama-1.1B --text book.txt",
                 [](const Line& x) { return RunStage(x.context, x.stage); });
   c->add_option("kind", l.stage.kind, "Of plumb schema stages");
   c->add_option("--where", l.stage.where,
@@ -511,6 +514,27 @@ void AddStage(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--settings", l.stage.settings, "As in a sweep file: 'splits: [test], tokens: 1M'");
   c->add_option("--file", l.stage.file, "All of it from a file: {NAME: {from: PARENT, KIND: {…}}}");
   c->add_flag("--dry-run", l.stage.dry_run, "Only say which trials get it");
+  c->add_option("--checkpoint", l.stage.checkpoint,
+                "Of this folder instead, here and without a sweep: a Hugging Face model, or a "
+                "checkpoint of Plumb");
+  const char* on = "With --checkpoint";
+  c->add_option("--text", l.stage.text, "Text to read: files, or folders of them")->group(on);
+  c->add_option(
+       "--tokenizer", l.stage.tokenizer,
+       "bytes, a SentencePiece model, or a tokenizer.json of byte-level BPE (the folder's)")
+      ->group(on);
+  c->add_option("--data", l.stage.prepared,
+                "Instead of --text: the folder of a corpus that plumb data prepare made")
+      ->group(on);
+  c->add_option("--data-root", l.stage.data_root, "Where corpora lie (plumb data prepare)")
+      ->group(on);
+  c->add_option("--seq-len", l.stage.seq_len,
+                "Tokens of a text (as trained; of Hugging Face models at most 1024)")
+      ->group(on);
+  c->add_option("--out", l.stage.out, "Write all of the result there, as JSON")->group(on);
+  c->add_option("--threads", l.stage.threads, "Of the trainer (all cores)")->group(on);
+  c->add_option("--device", l.stage.device, "cpu or cuda (as trained; else cpu)")->group(on);
+  c->add_option("--trainer", l.stage.trainer, "plumb-trainer (beside this program)")->group(on);
 }
 
 void AddResults(Builder& b, CLI::App* root, Line& l) {

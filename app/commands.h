@@ -186,6 +186,10 @@ struct StageArgs {
   std::string kind, name, from, settings, file, where, state;
   int64_t limit = 500;
   bool tune = false, dry_run = false;
+  // Of run, without a server: a model's folder and what it reads.
+  std::string checkpoint, tokenizer, prepared, data_root, out, trainer, device;
+  std::vector<std::string> text;
+  int64_t seq_len = 0, threads = 0;
 };
 int ListStages(const Context& context, const StageArgs& args);
 int ShowStage(const Context& context, const StageArgs& args);
@@ -253,6 +257,7 @@ struct DataArgs {
   int64_t vocab_size = 0, split_seed = 0;
   std::vector<std::string> files, parts;
   bool disjoint = false;
+  std::vector<double> shares;  // of the splits; none: as data::PrepareOptions has them
 };
 int PrepareData(const Context& context, const DataArgs& args);
 int ListData(const Context& context, const DataArgs& args);

@@ -1,5 +1,6 @@
 #include "app/prepare_corpus.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -28,6 +29,8 @@ int PrepareCorpus(const DataArgs& args, bool json) try {
   options.vocab_size = args.vocab_size;
   options.split_seed = static_cast<uint64_t>(args.split_seed);
   options.disjoint = args.disjoint;
+  if (args.shares.size() == options.shares.size())
+    std::copy(args.shares.begin(), args.shares.end(), options.shares.begin());
   options.root = args.data_root;
   options.progress = [](const std::string& step) { std::fprintf(stderr, "%s\n", step.c_str()); };
   const data::Manifest m = data::Prepare(options);
@@ -46,11 +49,17 @@ int PrepareCorpus(const DataArgs& args, bool json) try {
 }
 
 std::string PrepareRequest(const DataArgs& a, bool json) {
-  const nlohmann::json request = {{"corpus", a.corpus},         {"tokenizer", a.tokenizer},
-                                  {"data_root", a.data_root},   {"nanogpt", a.nanogpt},
-                                  {"vocab_size", a.vocab_size}, {"split_seed", a.split_seed},
-                                  {"files", a.files},           {"parts", a.parts},
-                                  {"disjoint", a.disjoint},     {"json", json}};
+  const nlohmann::json request = {{"corpus", a.corpus},
+                                  {"tokenizer", a.tokenizer},
+                                  {"data_root", a.data_root},
+                                  {"nanogpt", a.nanogpt},
+                                  {"vocab_size", a.vocab_size},
+                                  {"split_seed", a.split_seed},
+                                  {"files", a.files},
+                                  {"parts", a.parts},
+                                  {"disjoint", a.disjoint},
+                                  {"shares", a.shares},
+                                  {"json", json}};
   return request.dump();  // throws for a file's name that is not UTF-8
 }
 
@@ -66,6 +75,7 @@ DataArgs ParsePrepareRequest(const std::string& text, bool* json) {
   request.at("files").get_to(a.files);
   request.at("parts").get_to(a.parts);
   request.at("disjoint").get_to(a.disjoint);
+  request.at("shares").get_to(a.shares);
   request.at("json").get_to(*json);
   return a;
 }

@@ -269,7 +269,7 @@ std::string RecordsJson(const std::vector<Record>& records, Format format) {
   return format == Format::kJsonl ? lines : all.dump(2) + "\n";
 }
 
-const RecordView* FindRecordView(const std::string& command) {
+const std::vector<RecordView>& RecordViews() {
   static const std::vector<RecordView> kViews = {
       {"generate",
        {"generation"},
@@ -320,8 +320,26 @@ const RecordView* FindRecordView(const std::string& command) {
        "{}",
        LinearityText,
        LinearityTable},
+      {"pruning",
+       {"prune_layer", "prune"},
+       "pruned models",
+       "prune",
+       "{order: score}",
+       PruningText,
+       PruningTable},
+      {"tasks",
+       {"task"},
+       "task scores",
+       "task",
+       "{format: arc, file: \"questions.jsonl\"}",
+       TaskText,
+       TaskTable},
   };
-  for (const RecordView& view : kViews) {
+  return kViews;
+}
+
+const RecordView* FindRecordView(const std::string& command) {
+  for (const RecordView& view : RecordViews()) {
     if (command == view.command) return &view;
   }
   return nullptr;

@@ -40,8 +40,9 @@ struct RecordView {
   std::string (*text)(const std::vector<Record>&);
   Table (*table)(const std::vector<Record>&);
 };
-// generate, topk, attention, routes, painters, finetune, linearity. Null for an unknown command.
-const RecordView* FindRecordView(const std::string& command);
+// generate, topk, attention, routes, painters, finetune, linearity, pruning, tasks.
+const std::vector<RecordView>& RecordViews();
+const RecordView* FindRecordView(const std::string& command);  // null for an unknown command
 
 // The views' halves, a file each where they are more than a table.
 std::string AttentionText(const std::vector<Record>& records);
@@ -50,6 +51,10 @@ std::string RoutesText(const std::vector<Record>& records);
 Table RoutesTable(const std::vector<Record>& records);  // a row for each path of a part
 std::string LinearityText(const std::vector<Record>& records);
 Table LinearityTable(const std::vector<Record>& records);  // a row for each metric
+std::string PruningText(const std::vector<Record>& records);
+Table PruningTable(const std::vector<Record>& records);  // a row for each metric
+std::string TaskText(const std::vector<Record>& records);
+Table TaskTable(const std::vector<Record>& records);  // a row for each metric
 
 // Members of a record, by name.
 Value Member(const nlohmann::json& data, const char* name);

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "app/checkpoint_stage.h"
 #include "app/client.h"
 #include "app/commands.h"
 #include "app/exit_code.h"
@@ -113,6 +114,12 @@ int RunStage(const Context& context, const StageArgs& args) {
   if (!format.ok()) return Finish(format.status());
   absl::StatusOr<sweeps::LoneStage> stage = StageOf(args);
   if (!stage.ok()) return Finish(stage.status());
+  if (!args.checkpoint.empty()) return RunStageOnCheckpoint(context, args, *stage);
+  if (!args.text.empty() || !args.prepared.empty() || !args.out.empty()) {
+    return Finish(absl::InvalidArgumentError(
+        "--text, --data and --out go with --checkpoint DIR; trials have corpora of their own, and "
+        "their results are in the database"));
+  }
   absl::StatusOr<Client> client = Client::Connect(context);
   if (!client.ok()) return Finish(client.status());
   if (stage->from.empty()) stage->from.push_back("");

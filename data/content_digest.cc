@@ -25,7 +25,9 @@ void ContentDigest::Add(const Part& part) {
 std::string ReadContentDigest(const std::string& dir) {
   const Manifest manifest = ReadManifest(dir);
   std::string model;
-  if (const std::string path = dir + "/tokenizer.model"; std::filesystem::exists(path)) {
+  for (const char* name : {"/tokenizer.model", "/tokenizer.json"}) {
+    const std::string path = dir + name;
+    if (!std::filesystem::exists(path)) continue;
     std::ifstream in(path, std::ios::binary);
     std::ostringstream text;
     if (!in || !(text << in.rdbuf())) throw DataError(path + ": cannot be read");

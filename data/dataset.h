@@ -4,7 +4,7 @@
 //   <root>/<corpus>/<tokenizer, ':' as '-'>/manifest.json
 //                                          {train,tune,val,test}.bin    tokens, llm.c's layout
 //                                          (below) {train,tune,val,test}.docs   documents
-//                                          tokenizer.model              SentencePiece only
+//                                          tokenizer.model, tokenizer.json   SentencePiece, BPE
 //
 // .bin: 256 int32 (little-endian): [0] 20240520 (uint16 tokens, version 1) or 20240801 (uint32,
 // version 7),

@@ -106,6 +106,24 @@ TokenizerFiles HfBytesTokenizer() {
                            {"clean_up_tokenization_spaces", false}});
 }
 
+bool IsHfBytesTokenizer(const std::string& tokenizer_json) {
+  const json given = json::parse(tokenizer_json, nullptr, false);
+  if (!given.is_object()) return false;
+  json ours = json::parse(HfBytesTokenizer().at("tokenizer.json"));
+  for (const char* key : {"normalizer", "pre_tokenizer"}) {
+    // Another program may add what is left out here.
+    const json &a = ours[key], b = given.value(key, json());
+    if (a.is_null() != b.is_null()) return false;
+    for (const char* member : {"type", "add_prefix_space", "use_regex"}) {
+      if (a.is_object() && a.value(member, json()) != b.value(member, json())) return false;
+    }
+  }
+  const json model = given.value("model", json::object());
+  return given.value("added_tokens", json::array()).empty() && model.is_object() &&
+         model.value("vocab", json()) == ours["model"]["vocab"] &&
+         model.value("merges", json()) == json::array();
+}
+
 TokenizerFiles HfSentencePieceTokenizer(std::string_view model, const std::string& where) {
   const SentencePieceModel m = ReadSentencePieceModel(model, where);
   if (!Expressible(m)) {

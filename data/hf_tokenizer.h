@@ -13,6 +13,8 @@ using TokenizerFiles = std::map<std::string, std::string>;
 
 // Of "bytes": 256 tokens and no merge; token 0 separates documents.
 TokenizerFiles HfBytesTokenizer();
+// Whether the text of a tokenizer.json is of that tokenizer, whoever has written it again.
+bool IsHfBytesTokenizer(const std::string& tokenizer_json);
 
 // Of a SentencePiece model given as the bytes of its file: tokenizer.model as it is, and a
 // tokenizer.json of the same merges. Throws DataError for a model that is not BPE with identity

@@ -157,6 +157,11 @@ std::unique_ptr<Tokenizer> OpenTokenizer(const std::string& dataset_dir) {
     model << in.rdbuf();
     return PieceTokenizer(model.str(), path);
   }
+  if (manifest.tokenizer.starts_with("bpe:")) {
+    throw DataError(dataset_dir + ": tokenizer \"" + manifest.tokenizer +
+                    "\" is not read by the trainer: texts of a stage need one of bytes or "
+                    "SentencePiece");
+  }
   throw DataError(dataset_dir + ": tokenizer \"" + manifest.tokenizer + "\" has ids only, no text");
 }
 

@@ -8,9 +8,11 @@
 #include <sstream>
 
 #include "data/building.h"
+#include "data/byte_pair_tokenizer.h"
 #include "data/compressor.h"
 #include "data/content_digest.h"
 #include "data/disjoint.h"
+#include "data/hf_tokenizer.h"
 #include "data/manifest_json.h"
 #include "data/nanogpt.h"
 #include "data/near_duplicates.h"
@@ -257,25 +259,38 @@ Manifest ImportNanoGpt(const PrepareOptions& options, const std::string& root) {
   return manifest;
 }
 
-// The name under which the corpus is prepared, and the model of a tokenizer that the user brings
-// (else "").
-std::string ResolveTokenizer(const std::string& tokenizer, std::string* model) {
-  const bool imported = tokenizer.starts_with("ids:");
-  if (!imported && spec::TokenizerVocabSize(tokenizer).has_value()) return tokenizer;
+// A tokenizer: the name under which the corpus is prepared, and where the user brings one, its
+// file.
+struct Chosen {
+  std::string name, model;
+  std::unique_ptr<Tokenizer> tokenizer;  // null where it is yet to be trained
+  const char* file = "tokenizer.model";  // what the model is called in the corpus's folder
+};
+
+Chosen ChooseTokenizer(const std::string& asked) {
+  if (asked == "bytes") return {.name = asked, .tokenizer = BytesTokenizer()};
+  if (asked.starts_with("sentencepiece:") && spec::TokenizerVocabSize(asked))
+    return {.name = asked};
   std::error_code error;
-  if (!fs::is_regular_file(tokenizer, error)) {
-    throw DataError(
-        "unknown tokenizer \"" + tokenizer +
-        "\"; bytes, sentencepiece:<vocabulary, 300 or more>, or the path of a SentencePiece model");
+  if (!fs::is_regular_file(asked, error)) {
+    throw DataError("unknown tokenizer \"" + asked +
+                    "\"; bytes, sentencepiece:<vocabulary, 300 or more>, or the path of a "
+                    "SentencePiece model or of "
+                    "a tokenizer.json of byte-level BPE");
   }
-  std::ifstream in(tokenizer, std::ios::binary);
+  std::ifstream in(asked, std::ios::binary);
   std::ostringstream bytes;
   bytes << in.rdbuf();
-  *model = bytes.str();
-  const std::string name =
-      "sentencepiece:" + std::to_string(SentencePieceTokenizer(*model, tokenizer)->vocab_size());
-  if (!spec::TokenizerVocabSize(name)) throw DataError(tokenizer + ": has fewer than 300 pieces");
-  return name;
+  Chosen out{.model = bytes.str()};
+  const bool byte_level = fs::path(asked).extension() == ".json";
+  if (byte_level && IsHfBytesTokenizer(out.model))
+    return {.name = "bytes", .tokenizer = BytesTokenizer()};
+  out.tokenizer =
+      byte_level ? BytePairTokenizer(out.model, asked) : SentencePieceTokenizer(out.model, asked);
+  if (byte_level) out.file = "tokenizer.json";
+  out.name = (byte_level ? "bpe:" : "sentencepiece:") + std::to_string(out.tokenizer->vocab_size());
+  if (!spec::TokenizerVocabSize(out.name)) throw DataError(asked + ": has fewer than 300 pieces");
+  return out;
 }
 
 void CheckOptions(const PrepareOptions& options) {
@@ -309,9 +324,9 @@ Manifest Prepare(const PrepareOptions& asked) {
     step("importing");
     return ImportNanoGpt(options, root);
   }
-  std::string model;  // of a tokenizer that the user brings, later of any but bytes
-  Manifest manifest{.corpus = options.corpus,
-                    .tokenizer = ResolveTokenizer(options.tokenizer, &model)};
+  Chosen chosen = ChooseTokenizer(options.tokenizer);
+  std::string& model = chosen.model;  // later of any but bytes
+  Manifest manifest{.corpus = options.corpus, .tokenizer = chosen.name};
   const std::string place = DatasetDir(root, manifest.corpus, manifest.tokenizer);
 
   step("reading");
@@ -351,20 +366,16 @@ Manifest Prepare(const PrepareOptions& asked) {
   manifest.notes.insert(manifest.notes.end(), split.notes.begin(), split.notes.end());
 
   Building building(place);
-  std::unique_ptr<Tokenizer> tokenizer;
-  if (manifest.tokenizer == "bytes") {
-    tokenizer = BytesTokenizer();
-  } else {
-    if (model.empty()) {
-      step("training the tokenizer");
-      std::vector<std::string_view> train;
-      for (const Document& d : split.documents[static_cast<int>(Split::kTrain)])
-        train.push_back(d.text);
-      model = TrainSentencePiece(train, *spec::TokenizerVocabSize(manifest.tokenizer));
-    }
-    tokenizer = SentencePieceTokenizer(model, manifest.tokenizer);
-    building.Write("tokenizer.model", model);
+  if (chosen.tokenizer == nullptr) {
+    step("training the tokenizer");
+    std::vector<std::string_view> train;
+    for (const Document& d : split.documents[static_cast<int>(Split::kTrain)])
+      train.push_back(d.text);
+    model = TrainSentencePiece(train, *spec::TokenizerVocabSize(manifest.tokenizer));
+    chosen.tokenizer = SentencePieceTokenizer(model, manifest.tokenizer);
   }
+  const std::unique_ptr<Tokenizer> tokenizer = std::move(chosen.tokenizer);
+  if (!model.empty()) building.Write(chosen.file, model);
   manifest.vocab_size = tokenizer->vocab_size();
 
   step("tokenizing");

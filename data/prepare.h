@@ -37,7 +37,8 @@ struct PrepareOptions {
   std::string nanogpt;     // a folder with nanoGPT's train.bin and val.bin: ids made elsewhere
   int64_t vocab_size = 0;  // of `nanogpt`'s ids; 0: the largest id + 1
   std::string tokenizer =
-      "bytes";       // "bytes", "sentencepiece:<vocabulary>", or the path of a SentencePiece model
+      "bytes";  // "bytes", "sentencepiece:<vocabulary>", or the path of a SentencePiece model or of
+                // a tokenizer.json of byte-level BPE (data/byte_pair_tokenizer.h)
   std::string root;  // "": DefaultRoot()
   std::string description;
   // What tune, val and test have too is cut out of train (data/disjoint.h). A corpus from packages

@@ -285,8 +285,9 @@ class TorchEngine : public Engine {
     if (forks) request.checkpoint->resume = true;
     Row row;
     row.request = request;
-    try {
-      row.order = std::make_unique<MixedOrder>(OrderOf(s, *dataset_));
+    const bool trains = request.kind == "pretrain" || request.kind == "timing";
+    try {  // a stage that follows a training asks nothing of the train split
+      if (trains) row.order = std::make_unique<MixedOrder>(OrderOf(s, *dataset_));
     } catch (const std::invalid_argument& e) {
       return refuse(e.what());
     }
@@ -294,7 +295,6 @@ class TorchEngine : public Engine {
                                   ? at::Device(at::kCUDA, 0)
                                   : at::Device(at::kCPU);
     gang_.reset();
-    const bool trains = request.kind == "pretrain" || request.kind == "timing";
     if (s.train.ranks > 1 && trains) gang_ = std::make_unique<Gang>(request, data_dir_, threads_);
     if (rows_.empty() && (bundle_ == nullptr || fusion_key != fusion_key_)) {
       bundle_.reset();

@@ -429,9 +429,10 @@ std::optional<int64_t> TokenizerVocabSize(const std::string& tokenizer) {
     std::string prefix;
     int64_t least;
   };
-  // SentencePiece: 256 bytes to fall back on, and some pieces. "ids": token ids that were made
-  // elsewhere.
-  for (const auto& [prefix, least] : {Kind{"sentencepiece:", 300}, Kind{"ids:", 2}}) {
+  // SentencePiece: 256 bytes to fall back on, and some pieces. "bpe": byte-level BPE. "ids": token
+  // ids that were made elsewhere.
+  for (const auto& [prefix, least] :
+       {Kind{"sentencepiece:", 300}, Kind{"bpe:", 257}, Kind{"ids:", 2}}) {
     if (tokenizer.rfind(prefix, 0) != 0) continue;
     const std::string digits = tokenizer.substr(prefix.size());
     if (digits.empty() || digits.size() > 7 || digits.front() == '0') continue;

@@ -1,0 +1,78 @@
+// plumb trial pruning: what a prune stage recorded.
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "app/records.h"
+
+namespace plumb::app {
+namespace {
+
+std::vector<std::string> StagesOf(const std::vector<Record>& records) {
+  std::vector<std::string> out;
+  for (const Record& r : records) {
+    if (std::find(out.begin(), out.end(), r.stage) == out.end()) out.push_back(r.stage);
+  }
+  return out;
+}
+
+Table Select(const std::vector<Record>& records, const std::string& stage, const char* kind,
+             const std::vector<Column>& columns) {
+  Table table{.columns = columns};
+  for (const Record& r : records) {
+    if (r.stage != stage || r.kind != kind) continue;
+    std::vector<Value>& row = table.rows.emplace_back();
+    for (const Column& c : columns) row.push_back(Member(r.data, c.name.c_str()));
+  }
+  return table;
+}
+
+}  // namespace
+
+std::string PruningText(const std::vector<Record>& records) {
+  std::string out;
+  for (const std::string& stage : StagesOf(records)) {
+    absl::StrAppend(&out, out.empty() ? "" : "\n", stage);
+    for (const Record& r : records) {
+      if (r.stage != stage || r.kind != "prune") continue;
+      absl::StrAppend(&out, ": in the order of ", TextOf(r.data, "order"), ", fitted on ",
+                      TextOf(r.data, "fit"), ", scored on ", Number(NumberOf(r.data, "tokens")),
+                      " tokens of ", TextOf(r.data, "split"), "; definition ",
+                      Number(NumberOf(r.data, "definition")));
+      break;
+    }
+    const Table layers = Select(records, stage, "prune_layer",
+                                {{"layer"},
+                                 {"score", 4},
+                                 {"score_without", 4},
+                                 {"rho", 4},
+                                 {"identity_error"},
+                                 {"map_error"}});
+    Table left = Select(records, stage, "prune",
+                        {{"layers_removed"},
+                         {"method"},
+                         {"removed"},
+                         {"loss", 4},
+                         {"perplexity", 3},
+                         {"stream_error", 4},
+                         {"parameters"},
+                         {"flops_per_token"},
+                         {"tokens_per_second", 0}});
+    std::stable_sort(left.rows.begin(), left.rows.end(),
+                     [](const auto& a, const auto& b) { return a[0] < b[0]; });
+    absl::StrAppend(&out, "\n", layers.rows.empty() ? "" : TableText(layers) + "\n",
+                    TableText(left));
+  }
+  return out;
+}
+
+Table PruningTable(const std::vector<Record>& records) {
+  Table table{.columns = {{"stage"}, {"kind"}, {"name"}, {"idx"}, {"metric"}, {"value"}}};
+  for (const Record& r : records) {
+    for (const auto& [name, value] : r.data.items())
+      table.rows.push_back({r.stage, r.kind, r.name, r.idx, name, Member(r.data, name.c_str())});
+  }
+  return table;
+}
+
+}  // namespace plumb::app
