@@ -519,9 +519,9 @@ void AddStage(Builder& b, CLI::App* root, Line& l) {
                 "checkpoint of Plumb");
   const char* on = "With --checkpoint";
   c->add_option("--text", l.stage.text, "Text to read: files, or folders of them")->group(on);
-  c->add_option(
-       "--tokenizer", l.stage.tokenizer,
-       "bytes, a SentencePiece model, or a tokenizer.json of byte-level BPE (the folder's)")
+  c->add_option("--tokenizer", l.stage.tokenizer,
+                "bytes, a SentencePiece model, a tokenizer.json of byte-level BPE, or llama2.c's "
+                "tokenizer.bin (the folder's)")
       ->group(on);
   c->add_option("--data", l.stage.prepared,
                 "Instead of --text: the folder of a corpus that plumb data prepare made")
@@ -666,7 +666,8 @@ void AddRest(Builder& b, CLI::App* root, Line& l) {
   c->add_option("corpus", l.data.corpus, "A bundled corpus, or a name of your own with --text")
       ->required();
   c->add_option("--tokenizer", l.data.tokenizer,
-                "bytes, sentencepiece:SIZE, or a SentencePiece model's path");
+                "bytes, sentencepiece:SIZE, or a path: a SentencePiece model, a tokenizer.json of "
+                "byte-level BPE, llama2.c's tokenizer.bin");
   c->add_option("--text", l.data.files, "Files and folders of text");
   c->add_option("--part", l.data.parts,
                 "NAME=SOURCE, twice or more: a mixed corpus of named parts, each a file, a folder "

@@ -53,6 +53,16 @@ fs::path LastCheckpointIn(const fs::path& folder) {
   return last;
 }
 
+// tokenizer.bin, tok512.bin.
+std::vector<std::string> Llama2cTokenizers(const fs::path& folder) {
+  std::vector<std::string> out;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with("tok") && name.ends_with(".bin")) out.push_back(entry.path());
+  }
+  return out;
+}
+
 // The model's own tokenizer, as plumb data prepare takes it.
 absl::StatusOr<std::string> TokenizerOf(const ModelSource& model, const std::string& data_root) {
   const fs::path folder = model.layout == "plumb" ? model.checkpoint.path : model.folder;
@@ -61,6 +71,8 @@ absl::StatusOr<std::string> TokenizerOf(const ModelSource& model, const std::str
   for (const char* name : {"tokenizer.model", "tokenizer.json"}) {
     if (fs::exists(folder / name)) return (folder / name).string();
   }
+  if (const std::vector<std::string> found = Llama2cTokenizers(folder); found.size() == 1)
+    return found[0];
   std::string where = absl::StrCat(folder.string(), ": no tokenizer.model and no tokenizer.json");
   if (absl::StartsWith(data.tokenizer, "sentencepiece:")) {  // of the corpus it was trained on
     try {
@@ -78,10 +90,12 @@ absl::StatusOr<std::string> TokenizerOf(const ModelSource& model, const std::str
       absl::StrAppend(&where, "; ", e.what());
     }
   }
-  return absl::NotFoundError(absl::StrCat(
-      where,
-      "\ngive --tokenizer FILE (a SentencePiece model, a tokenizer.json of byte-level BPE, or "
-      "bytes), or instead of --text a corpus that is prepared in the model's tokens: --data DIR"));
+  return absl::NotFoundError(
+      absl::StrCat(where,
+                   "\ngive --tokenizer FILE (a SentencePiece model, a tokenizer.json of byte-level "
+                   "BPE, llama2.c's "
+                   "tokenizer.bin) or --tokenizer bytes, or instead of --text a corpus that is "
+                   "prepared in the model's tokens: --data DIR"));
 }
 
 // What plumb-prepare says: steps are passed on, what is wrong is kept for the end.

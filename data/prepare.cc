@@ -17,6 +17,7 @@
 #include "data/nanogpt.h"
 #include "data/near_duplicates.h"
 #include "data/overlap.h"
+#include "data/sentencepiece_model.h"
 #include "data/shard_writer.h"
 #include "data/sources.h"
 #include "data/split.h"
@@ -283,6 +284,8 @@ Chosen ChooseTokenizer(const std::string& asked) {
   bytes << in.rdbuf();
   Chosen out{.model = bytes.str()};
   const bool byte_level = fs::path(asked).extension() == ".json";
+  if (fs::path(asked).extension() == ".bin")
+    out.model = SentencePieceModelOfLlama2c(out.model, asked);
   if (byte_level && IsHfBytesTokenizer(out.model))
     return {.name = "bytes", .tokenizer = BytesTokenizer()};
   out.tokenizer =

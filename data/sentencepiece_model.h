@@ -27,4 +27,10 @@ struct SentencePieceModel {
 // Throws DataError; `where` names the file.
 SentencePieceModel ReadSentencePieceModel(std::string_view bytes, const std::string& where);
 
+// The same tokenizer as a SentencePiece model file from that of llama2.c (tokenizer.bin,
+// tok512.bin): int32 longest, then for each id a float32 score, an int32 length and as many bytes
+// of its text, with spaces for U+2581. Ids 0, 1, 2 are unknown, bos and eos; 3 to 258 the bytes.
+// Throws DataError.
+std::string SentencePieceModelOfLlama2c(std::string_view bytes, const std::string& where);
+
 }  // namespace plumb::data

@@ -3,9 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
 #include <set>
 
+#include "data/byte_pair_tokenizer.h"
 #include "data/content_digest.h"
+#include "data/hf_tokenizer.h"
 #include "data/manifest_json.h"
 #include "data/tokenizer.h"
 #include "tests/data/texts.h"
@@ -210,6 +213,45 @@ TEST_F(PrepareTest, ABroughtTokenizerIsUsedAndNoted) {
   EXPECT_THAT(m.notes, testing::Contains(HasSubstr("brought")));
   EXPECT_EQ(Read(DatasetDir(options_.root, "mine", m.tokenizer) + "/tokenizer.model"),
             Read(dir_ / "my.model"));
+}
+
+TEST_F(PrepareTest, AByteLevelBpeThatIsBroughtGivesItsIdsAndIsKept) {
+  options_.tokenizer = std::string(PLUMB_SOURCE_DIR) + "/tests/data/bpe/gpt2.json";
+  const std::string json = Read(options_.tokenizer);
+  const auto tokenizer = BytePairTokenizer(json, "gpt2.json");
+  const Manifest m = Prepare(options_);
+  EXPECT_EQ(m.tokenizer, "bpe:" + std::to_string(tokenizer->vocab_size()));
+  EXPECT_EQ(spec::TokenizerVocabSize(m.tokenizer), tokenizer->vocab_size());
+  EXPECT_TRUE(m.reversible);
+  const std::string place = DatasetDir(options_.root, "mine", m.tokenizer);
+  EXPECT_EQ(Read(place + "/tokenizer.json"), json);
+  EXPECT_EQ(ReadContentDigest(place), m.digest);
+  const Dataset dataset = Dataset::Open(place);
+  const Shard& shard = dataset.split(Split::kVal);
+  std::vector<int64_t> tokens(shard.DocumentBegin(1) - 1);
+  shard.Copy(1, shard.DocumentBegin(1) - 1, tokens.data());
+  EXPECT_EQ(shard.Token(0), tokenizer->separator());
+  EXPECT_EQ(tokenizer->Encode(tokenizer->Decode(tokens)), tokens);
+  EXPECT_EQ(static_cast<int64_t>(tokenizer->Decode(tokens).size()), shard.DocumentBytes(0));
+  EXPECT_EQ(Prepare(options_).digest, m.digest);  // returns at once
+}
+
+TEST_F(PrepareTest, ATokenizerJsonOfBytesIsBytes) {
+  const std::string bytes = Prepare(options_).digest;
+  const std::string json = HfBytesTokenizer().at("tokenizer.json");
+  EXPECT_TRUE(IsHfBytesTokenizer(json));
+  Write(dir_ / "tokenizer.json", nlohmann::json::parse(json).dump());
+  options_.tokenizer = dir_ / "tokenizer.json";
+  const Manifest m = Prepare(options_);
+  EXPECT_EQ(m.tokenizer, "bytes");
+  EXPECT_EQ(m.digest, bytes);
+  nlohmann::json other = nlohmann::json::parse(json);
+  other["pre_tokenizer"]["add_prefix_space"] = true;
+  EXPECT_FALSE(IsHfBytesTokenizer(other.dump()));
+  EXPECT_FALSE(
+      IsHfBytesTokenizer(Read(std::string(PLUMB_SOURCE_DIR) + "/tests/data/bpe/gpt2.json")));
+  EXPECT_FALSE(IsHfBytesTokenizer("[]"));
+  EXPECT_FALSE(IsHfBytesTokenizer("no JSON"));
 }
 
 TEST_F(PrepareTest, ATextThatDoesNotComeBackIsNotReversible) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "data/sentencepiece_model.h"
 #include "tests/data/texts.h"
 
 namespace plumb::data {
@@ -90,6 +91,42 @@ TEST_F(SentencePieceTest, TrainsOnALineOfMegabytes) {
   while (line.size() < 3u << 20) line += *text_;
   std::erase(line, '\n');
   EXPECT_EQ(SentencePieceTokenizer(TrainSentencePiece({line}, 400), "test")->vocab_size(), 400);
+}
+
+// As llama2.c writes it from a SentencePiece model.
+std::string Llama2cFile(const std::string& model) {
+  std::string out(4, '\0');
+  const auto put = [&](const auto& value) {
+    out.append(reinterpret_cast<const char*>(&value), sizeof value);
+  };
+  const SentencePieceModel m = ReadSentencePieceModel(model, "m");
+  for (size_t id = 0; id < m.pieces.size(); ++id) {
+    std::string text = m.pieces[id].text;
+    if (id == 1 || id == 2) text = "\n" + text + "\n";
+    for (size_t at; (at = text.find("\xE2\x96\x81")) != std::string::npos;)
+      text.replace(at, 3, " ");
+    put(m.pieces[id].score);
+    put(static_cast<int32_t>(text.size()));
+    out += text;
+  }
+  return out;
+}
+
+TEST_F(SentencePieceTest, ReadsWhatLlama2cKeepsOfAModel) {
+  const std::string file = Llama2cFile(*model_), again = SentencePieceModelOfLlama2c(file, "f");
+  const auto before = SentencePieceTokenizer(*model_, "m"),
+             library = SentencePieceTokenizer(again, "a"), reader = PieceTokenizer(again, "a");
+  EXPECT_EQ(library->vocab_size(), 400);
+  EXPECT_EQ(library->separator(), 1);
+  for (const std::string& text : {Words(300, 3), std::string("日本語 <s> <0x0A>\n two  spaces")}) {
+    const std::vector<int64_t> ids = library->Encode(text);
+    EXPECT_EQ(ids, before->Encode(" " + text));  // it puts a space before a text
+    EXPECT_EQ(ids, reader->Encode(text));
+    EXPECT_EQ(library->Decode(ids), text);
+  }
+  for (const size_t bytes : {size_t{0}, size_t{3}, file.size() / 2, file.size() - 1})
+    EXPECT_THROW(SentencePieceModelOfLlama2c(file.substr(0, bytes), "f"), DataError) << bytes;
+  EXPECT_THROW(SentencePieceModelOfLlama2c(*model_, "f"), DataError);
 }
 
 }  // namespace
