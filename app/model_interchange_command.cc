@@ -10,6 +10,7 @@
 #include "app/database.h"
 #include "app/exit_code.h"
 #include "app/table.h"
+#include "data/byte_pair_tokenizer.h"
 #include "data/dataset.h"
 #include "data/hf_tokenizer.h"
 #include "data/sentencepiece_model.h"
@@ -66,17 +67,23 @@ void AddTokenizer(const Place& place, const std::string& root,
     options->bos = options->eos = 0;
     return;
   }
-  if (!place.tokenizer.starts_with("sentencepiece:")) return;
-  const std::string path =
-      data::DatasetDir(root, place.corpus, place.tokenizer) + "/tokenizer.model";
+  const bool pieces = place.tokenizer.starts_with("sentencepiece:");
+  if (!pieces && !place.tokenizer.starts_with("bpe:")) return;
+  const std::string path = absl::StrCat(data::DatasetDir(root, place.corpus, place.tokenizer),
+                                        pieces ? "/tokenizer.model" : "/tokenizer.json");
   if (!std::filesystem::exists(path)) {
     std::fprintf(stderr, "plumb: no tokenizer is written: %s is not there (plumb data prepare)\n",
                  path.c_str());
     return;
   }
   const std::string model = ReadText(path);
-  options->tokenizer_files = data::HfSentencePieceTokenizer(model, path);
-  options->bos = options->eos = data::ReadSentencePieceModel(model, path).bos;
+  if (pieces) {
+    options->tokenizer_files = data::HfSentencePieceTokenizer(model, path);
+    options->bos = options->eos = data::ReadSentencePieceModel(model, path).bos;
+  } else {
+    options->tokenizer_files = {{"tokenizer.json", model}};
+    options->bos = options->eos = data::BytePairTokenizer(model, path)->separator();
+  }
 }
 
 }  // namespace

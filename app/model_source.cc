@@ -74,11 +74,12 @@ absl::StatusOr<std::string> TokenizerOf(const ModelSource& model, const std::str
   if (const std::vector<std::string> found = Llama2cTokenizers(folder); found.size() == 1)
     return found[0];
   std::string where = absl::StrCat(folder.string(), ": no tokenizer.model and no tokenizer.json");
-  if (absl::StartsWith(data.tokenizer, "sentencepiece:")) {  // of the corpus it was trained on
+  const bool pieces = absl::StartsWith(data.tokenizer, "sentencepiece:");
+  if (pieces || absl::StartsWith(data.tokenizer, "bpe:")) {  // of the corpus it was trained on
     try {
       const std::string dir = data::DatasetDir(data_root.empty() ? data::DefaultRoot() : data_root,
                                                data.corpus, data.tokenizer);
-      const std::string path = dir + "/tokenizer.model";
+      const std::string path = dir + (pieces ? "/tokenizer.model" : "/tokenizer.json");
       if (!fs::exists(path)) {
         absl::StrAppend(&where, "; its corpus is not here either (", dir, ")");
       } else if (!data.digest.empty() && data::ReadManifest(dir).digest != data.digest) {

@@ -1,9 +1,5 @@
 #include "data/byte_pair_tokenizer.h"
 
-#include <unicode/normalizer2.h>
-#include <unicode/uchar.h>
-#include <unicode/utf8.h>
-
 #include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -12,6 +8,8 @@
 #include <unordered_map>
 
 #include "data/byte_alphabet.h"
+#include "data/unicode_classes.h"
+#include "data/utf8.h"
 #include "data/word_split.h"
 
 namespace plumb::data {
@@ -36,8 +34,10 @@ struct Rules {
 
 class BytePair : public Tokenizer {
  public:
-  BytePair(const Rules& rules, const std::string& where, const std::string& separator)
-      : added_(rules.added),
+  BytePair(const Rules& rules, const std::string& where, const std::string& separator,
+           Normalize normalize)
+      : normalize_(normalize),
+        added_(rules.added),
         nfc_(rules.nfc),
         prefix_space_(rules.prefix_space),
         split_words_(rules.split_words),
@@ -77,7 +77,7 @@ class BytePair : public Tokenizer {
   std::vector<int64_t> Encode(std::string_view text) const override {
     std::vector<int64_t> out;
     Split(text, false, &out, [&](std::string_view part) {
-      const std::string normal = nfc_ ? Nfc(part) : std::string(part);
+      const std::string normal = nfc_ ? normalize_(part) : std::string(part);
       Split(normal, true, &out, [&](std::string_view piece) { Words(piece, &out); });
     });
     return out;
@@ -106,11 +106,9 @@ class BytePair : public Tokenizer {
   // A token's text to the bytes it stands for; one that is not in the alphabet stands for itself.
   static std::string BytesOf(const std::string& token) {
     std::string out;
-    const auto n = static_cast<int32_t>(token.size());
-    for (int32_t i = 0; i < n;) {
-      UChar32 c;
-      U8_NEXT(token.data(), i, n, c);
-      const int byte = c < 0 ? -1 : ByteOfSymbol(static_cast<char32_t>(c));
+    for (size_t i = 0; i < token.size();) {
+      const char32_t c = NextCodePoint(token, &i);
+      const int byte = c == kInvalid ? -1 : ByteOfSymbol(c);
       if (byte < 0) return token;
       out += static_cast<char>(byte);
     }
@@ -130,20 +128,6 @@ class BytePair : public Tokenizer {
       if (a.content == name) return a.id;
     }
     throw DataError(where + ": no added token \"" + name + "\" to separate documents");
-  }
-
-  static std::string Nfc(std::string_view text) {
-    UErrorCode error = U_ZERO_ERROR;
-    const icu::Normalizer2* normalizer = icu::Normalizer2::getNFCInstance(error);
-    std::string out;
-    icu::StringByteSink<std::string> sink(&out);
-    if (U_SUCCESS(error)) {
-      normalizer->normalizeUTF8(0, icu::StringPiece(text.data(), static_cast<int32_t>(text.size())),
-                                sink, nullptr, error);
-    }
-    if (U_FAILURE(error))
-      throw DataError("text cannot be normalised: " + std::string(u_errorName(error)));
-    return out;
   }
 
   // Cuts at the added tokens of one kind; between them, between(part).
@@ -227,6 +211,7 @@ class BytePair : public Tokenizer {
     for (int i = 0; i >= 0 && i < n; i = symbols[i].next) out->push_back(symbols[i].id);
   }
 
+  const Normalize normalize_;
   std::vector<std::string> bytes_;  // by id
   int64_t byte_ids_[256] = {};
   std::unordered_map<uint64_t, Merge> merges_;
@@ -318,12 +303,23 @@ void CheckIds(const Rules& rules, const std::string& where) {
 
 }  // namespace
 
+std::string PlainNfc(std::string_view text) {
+  for (size_t i = 0; i < text.size();) {
+    const size_t at = i;
+    if (!PlainInNfc(NextCodePoint(text, &i)))
+      throw DataError(
+          "\"" + std::string(text.substr(at, i - at)) +
+          "\" may be written otherwise in Normalization Form C, which is not done here");
+  }
+  return std::string(text);
+}
+
 std::unique_ptr<Tokenizer> BytePairTokenizer(const std::string& tokenizer_json,
-                                             const std::string& where,
-                                             const std::string& separator) try {
+                                             const std::string& where, const std::string& separator,
+                                             Normalize nfc) try {
   const Rules rules = Read(json::parse(tokenizer_json), where);
   CheckIds(rules, where);
-  return std::make_unique<BytePair>(rules, where, separator);
+  return std::make_unique<BytePair>(rules, where, separator, nfc);
 } catch (const json::exception& e) {
   throw DataError(where + ": not a tokenizer.json (" + e.what() + ")");
 }
@@ -348,7 +344,7 @@ std::unique_ptr<Tokenizer> BytePairTokenizer(const std::string& vocab_json,
     rules.special.push_back(name);
   }
   CheckIds(rules, where);
-  return std::make_unique<BytePair>(rules, where, name);
+  return std::make_unique<BytePair>(rules, where, name, PlainNfc);
 } catch (const json::exception& e) {
   throw DataError(where + ": not a vocabulary (" + e.what() + ")");
 }

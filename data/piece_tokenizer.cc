@@ -8,6 +8,7 @@
 #include <sstream>
 #include <unordered_map>
 
+#include "data/byte_pair_tokenizer.h"
 #include "data/sentencepiece_model.h"
 #include "data/tokenizer.h"
 
@@ -149,18 +150,16 @@ std::unique_ptr<Tokenizer> PieceTokenizer(std::string_view model, const std::str
 std::unique_ptr<Tokenizer> OpenTokenizer(const std::string& dataset_dir) {
   const Manifest manifest = ReadManifest(dataset_dir);
   if (manifest.tokenizer == "bytes") return BytesTokenizer();
-  if (manifest.tokenizer.starts_with("sentencepiece:")) {
-    const std::string path = (std::filesystem::path(dataset_dir) / "tokenizer.model").string();
+  const bool pieces = manifest.tokenizer.starts_with("sentencepiece:");
+  if (pieces || manifest.tokenizer.starts_with("bpe:")) {
+    const std::string path =
+        (std::filesystem::path(dataset_dir) / (pieces ? "tokenizer.model" : "tokenizer.json"))
+            .string();
     std::ifstream in(path, std::ios::binary);
     if (!in) throw DataError(path + ": not found; prepare the corpus again (plumb data prepare)");
     std::ostringstream model;
     model << in.rdbuf();
-    return PieceTokenizer(model.str(), path);
-  }
-  if (manifest.tokenizer.starts_with("bpe:")) {
-    throw DataError(dataset_dir + ": tokenizer \"" + manifest.tokenizer +
-                    "\" is not read by the trainer: texts of a stage need one of bytes or "
-                    "SentencePiece");
+    return pieces ? PieceTokenizer(model.str(), path) : BytePairTokenizer(model.str(), path);
   }
   throw DataError(dataset_dir + ": tokenizer \"" + manifest.tokenizer + "\" has ids only, no text");
 }

@@ -16,6 +16,7 @@
 #include "data/manifest_json.h"
 #include "data/nanogpt.h"
 #include "data/near_duplicates.h"
+#include "data/nfc.h"
 #include "data/overlap.h"
 #include "data/sentencepiece_model.h"
 #include "data/shard_writer.h"
@@ -288,8 +289,8 @@ Chosen ChooseTokenizer(const std::string& asked) {
     out.model = SentencePieceModelOfLlama2c(out.model, asked);
   if (byte_level && IsHfBytesTokenizer(out.model))
     return {.name = "bytes", .tokenizer = BytesTokenizer()};
-  out.tokenizer =
-      byte_level ? BytePairTokenizer(out.model, asked) : SentencePieceTokenizer(out.model, asked);
+  out.tokenizer = byte_level ? BytePairTokenizer(out.model, asked, "", Nfc)
+                             : SentencePieceTokenizer(out.model, asked);
   if (byte_level) out.file = "tokenizer.json";
   out.name = (byte_level ? "bpe:" : "sentencepiece:") + std::to_string(out.tokenizer->vocab_size());
   if (!spec::TokenizerVocabSize(out.name)) throw DataError(asked + ": has fewer than 300 pieces");

@@ -1,7 +1,7 @@
 #include "data/word_split.h"
 
-#include <unicode/uchar.h>
-#include <unicode/utf8.h>
+#include "data/unicode_classes.h"
+#include "data/utf8.h"
 
 namespace plumb::data {
 namespace {
@@ -15,15 +15,19 @@ struct Next {
 
 Next At(std::string_view text, size_t from) {
   if (from >= text.size()) return {Kind::kEnd, from};
-  const auto* bytes = reinterpret_cast<const unsigned char*>(text.data());
-  size_t i = from;
-  UChar32 c;
-  U8_NEXT(bytes, i, text.size(), c);
-  if (c < 0) return {Kind::kOther, from + 1};
-  const uint32_t mask = U_GET_GC_MASK(c);
-  if (mask & U_GC_L_MASK) return {Kind::kLetter, i};
-  if (mask & U_GC_N_MASK) return {Kind::kNumber, i};
-  return {u_isUWhiteSpace(c) ? Kind::kSpace : Kind::kOther, i};
+  size_t end = from;
+  const char32_t c = NextCodePoint(text, &end);  // one byte where it is not UTF-8
+  switch (ClassOf(c)) {
+    case CharacterClass::kLetter:
+      return {Kind::kLetter, end};
+    case CharacterClass::kNumber:
+      return {Kind::kNumber, end};
+    case CharacterClass::kSpace:
+      return {Kind::kSpace, end};
+    case CharacterClass::kOther:
+      break;
+  }
+  return {Kind::kOther, end};
 }
 
 }  // namespace

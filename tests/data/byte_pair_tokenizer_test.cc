@@ -3,12 +3,16 @@
 #include "data/byte_pair_tokenizer.h"
 
 #include <gtest/gtest.h>
+#include <unicode/uchar.h>
+#include <unicode/unistr.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "data/hf_tokenizer.h"
+#include "data/nfc.h"
+#include "data/unicode_classes.h"
 
 namespace plumb::data {
 namespace {
@@ -27,19 +31,52 @@ class BytePairTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(BytePairTest, GivesTheIdsOfHuggingFaceTokenizers) {
   const std::string name = GetParam();
-  const auto tokenizer = BytePairTokenizer(ReadText(name + ".json"), name + ".json");
+  const auto tokenizer = BytePairTokenizer(ReadText(name + ".json"), name + ".json", "", Nfc),
+             without = BytePairTokenizer(ReadText(name + ".json"), name + ".json");
+  size_t refused = 0, all = 0;
   const json expected = json::parse(ReadText("expected.json"));
   ASSERT_GT(expected.at(name).size(), 20u);
   for (const json& c : expected[name]) {
     const auto text = c["text"].get<std::string>();
     EXPECT_EQ(tokenizer->Encode(text), c["ids"].get<Ids>()) << c["text"];
+    try {  // as the trainer has it: the same, or refused
+      ++all;
+      EXPECT_EQ(without->Encode(text), c["ids"].get<Ids>()) << c["text"];
+    } catch (const DataError& e) {
+      ++refused;
+      EXPECT_NE(std::string(e.what()).find("Normalization Form C"), std::string::npos);
+    }
     EXPECT_EQ(tokenizer->Decode(c["ids"].get<Ids>()), c["decoded"].get<std::string>()) << c["text"];
   }
+  EXPECT_EQ(refused > 0, name == "neox");  // GPT-2 normalises nothing
+  EXPECT_LT(2 * refused, all);
   EXPECT_EQ(tokenizer->Encode("<|endoftext|>"), Ids{tokenizer->separator()});
   EXPECT_THROW(tokenizer->Decode({tokenizer->vocab_size()}), DataError);
 }
 INSTANTIATE_TEST_SUITE_P(Kinds, BytePairTest, testing::Values("gpt2", "neox"),
                          [](const auto& info) { return std::string(info.param); });
+
+TEST(UnicodeClasses, AreIcusOfEveryCodePoint) {
+  for (UChar32 c = 0; c <= 0x10FFFF; ++c) {
+    const uint32_t mask = U_GET_GC_MASK(c);
+    const CharacterClass expected = mask & U_GC_L_MASK   ? CharacterClass::kLetter
+                                    : mask & U_GC_N_MASK ? CharacterClass::kNumber
+                                    : u_isUWhiteSpace(c) ? CharacterClass::kSpace
+                                                         : CharacterClass::kOther;
+    ASSERT_EQ(ClassOf(static_cast<char32_t>(c)), expected) << std::hex << c;
+    if (c >= 0xD800 && c <= 0xDFFF) continue;
+    // What is called plain is the same before and after a letter and an accent.
+    std::string text;
+    icu::UnicodeString(c).toUTF8String(text);
+    if (PlainInNfc(static_cast<char32_t>(c)))
+      ASSERT_EQ(Nfc("a" + text + "a"), "a" + text + "a") << std::hex << c;
+  }
+  EXPECT_EQ(ClassOf(0x110000), CharacterClass::kOther);
+  EXPECT_FALSE(PlainInNfc(0x301));   // an accent that joins the letter before it
+  EXPECT_FALSE(PlainInNfc(0x212B));  // the Angstrom sign, which is the letter
+  EXPECT_TRUE(PlainInNfc(0xE9));
+  EXPECT_TRUE(PlainInNfc(0x65E5));
+}
 
 TEST(BytePair, ReadsVocabAndMergesAsItReadsTokenizerJson) {
   const json j = json::parse(ReadText("gpt2.json"));

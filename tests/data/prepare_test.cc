@@ -233,6 +233,10 @@ TEST_F(PrepareTest, AByteLevelBpeThatIsBroughtGivesItsIdsAndIsKept) {
   EXPECT_EQ(shard.Token(0), tokenizer->separator());
   EXPECT_EQ(tokenizer->Encode(tokenizer->Decode(tokens)), tokens);
   EXPECT_EQ(static_cast<int64_t>(tokenizer->Decode(tokens).size()), shard.DocumentBytes(0));
+  // What the trainer opens.
+  EXPECT_EQ(OpenTokenizer(place)->Encode("one word, 2 words"),
+            tokenizer->Encode("one word, 2 words"));
+  EXPECT_EQ(OpenTokenizer(place)->separator(), tokenizer->separator());
   EXPECT_EQ(Prepare(options_).digest, m.digest);  // returns at once
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Stages on a model's folder without a sweep: what they say is what a sweep's stages say, to the last bit.
 
-A sweep trains two tiny models, one of bytes and one of SentencePiece tokens, scores and prunes them. Then the same stages run on the checkpoint's
+A sweep trains three tiny models, of bytes, SentencePiece tokens and byte-level BPE, scores and prunes them. Then the same stages run on the checkpoint's
 folder and on its Hugging Face export with `plumb stage run KIND --checkpoint`: every series, record and document's score must be equal on the
 sweep's corpus, and equal between the two folders on a text. Then bad input, Ctrl-C and kill -9, after which nothing may be left.
 
@@ -26,7 +26,7 @@ trial:
   train: {steps: 40, batch_tokens: 512, lr: 0.01, warmup_steps: 5}
   eval: {points: 1, tokens: 1024, train_tokens: 0, final_tokens: 1024}
   execution: {threads: 1}
-axes: {data.tokenizer: [bytes, sentencepiece: 400]}
+axes: {data.tokenizer: [bytes, sentencepiece: 400, "BPE"]}
 allow: [more_than_one_epoch]
 stages:
   run: {pretrain: {}}
@@ -59,7 +59,6 @@ class Work(external.Cluster):
         self.db, self.server, self.worker = folder / "x.db", None, None
         self.temporary = folder / "tmp"
         self.temporary.mkdir(parents=True)
-        (folder / "sweep.yaml").write_text(SWEEP)
         (folder / "pairs.jsonl").write_text("".join(json.dumps(p) + "\n" for p in PAIRS))
         self.environment = {**os.environ, "TMPDIR": str(self.temporary)}
 
@@ -98,8 +97,10 @@ def parts(result):
 def train(work):
     write_text(work.folder / "notes.txt", random.Random(1), 700)
     write_text(work.folder / "other.txt", random.Random(2), 500)
-    for tokenizer in ("bytes", "sentencepiece:400"):
-        work.ask("data", "prepare", "notes", "--text", "notes.txt", "--tokenizer", tokenizer)
+    for tokenizer in ("bytes", "sentencepiece:400", external.ROOT / "tests" / "data" / "bpe" / "neox.json"):
+        made = json.loads(work.ask("data", "prepare", "notes", "--text", "notes.txt", "--tokenizer", tokenizer, "-o", "json")[1])["tokenizer"]
+    assert made.startswith("bpe:"), made
+    (work.folder / "sweep.yaml").write_text(SWEEP.replace("BPE", made))
     work.start_server()
     work.start_worker()
     work.ask("sweep", "submit", "sweep.yaml")
@@ -112,7 +113,7 @@ def train(work):
         work.ask("model", "export", path, "--out", export)
         corpus = work.folder / "data" / "notes" / tokenizer.replace(":", "-")
         models[trial] = (tokenizer, pathlib.Path(path), export, corpus)
-    assert len(models) == 2, models
+    assert len(models) == 3, models
     return models
 
 
