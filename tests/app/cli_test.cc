@@ -84,6 +84,8 @@ TEST_F(CliTest, EveryCommandsHelpLeadsWithAnExample) {
                               "trial painters",
                               "trial finetune",
                               "trial linearity",
+                              "trial pruning",
+                              "trial tasks",
                               "stage",
                               "stage list",
                               "stage show",

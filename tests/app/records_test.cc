@@ -245,15 +245,65 @@ TEST_F(RecordsTest, FinetuningRunsEndWithTheirMeanAndSpread) {
               HasSubstr("accuracy 0.8000, standard deviation 0.1000 over 3 seeds"));
 }
 
+TEST_F(RecordsTest, WhatWasPrunedStandsByNumberOfLayers) {
+  const auto left = [&](const std::string& method, int n, const std::string& removed) {
+    Record("prune", method, n,
+           R"({"method":")" + method + R"(","layers_removed":)" + std::to_string(n) +
+               R"(,"removed":)" + removed +
+               R"(,"order":"rho","fit":"tune","split":"val","loss":2.5,"perplexity":12.1825,)"
+               R"("tokens":3208,"stream_error":0.25,"parameters":1000,"flops_per_token":2000,)"
+               R"("tokens_per_second":1234.4,"definition":1})");
+  };
+  left("remove", 1, "[1]"), left("replace", 1, "[1]"), left("none", 0, "[]");
+  left("remove", 2, "[1,0]");
+  Record(
+      "prune_layer", "layer", 0,
+      R"({"layer":0,"score":0.75,"score_without":0.5,"rho":1.5,"identity_error":0.1,"map_error":null})");
+  const Ran r = Plumb("trial pruning 1 --db r.db");
+  ASSERT_EQ(r.code, 0) << r.err;
+  EXPECT_EQ(r.out,
+            "probes: in the order of rho, fitted on tune, scored on 3208 tokens of val; "
+            "definition 1\n"
+            "layer   score  score_without     rho  identity_error  map_error\n"
+            "    0  0.7500         0.5000  1.5000             0.1          -\n"
+            "\n"
+            "layers_removed  method   removed    loss  perplexity  stream_error  parameters  "
+            "flops_per_token  tokens_per_second\n"
+            "             0  none     []       2.5000      12.182        0.2500        1000  "
+            "           2000               1234\n"
+            "             1  remove   [1]      2.5000      12.182        0.2500        1000  "
+            "           2000               1234\n"
+            "             1  replace  [1]      2.5000      12.182        0.2500        1000  "
+            "           2000               1234\n"
+            "             2  remove   [1,0]    2.5000      12.182        0.2500        1000  "
+            "           2000               1234\n");
+  EXPECT_THAT(Plumb("trial pruning 1 --db r.db -o csv").out,
+              HasSubstr("probes,prune,remove,2,removed,\"[1,0]\"\n"));
+}
+
+TEST_F(RecordsTest, ScoresOfTasksStandBesideTheirErrors) {
+  Record("task", "all", 0,
+         R"({"task":"/a/b/arc.jsonl","format":"arc","version":"1.0","items":100,"acc":0.28,)"
+         R"("acc_stderr":0.0451,"acc_norm":0.22,"acc_norm_stderr":0.0416})");
+  EXPECT_EQ(Plumb("trial tasks 1 --db r.db").out,
+            "stage   task       format  of   items     acc       ±  acc_norm       ±\n"
+            "probes  arc.jsonl  arc     all    100  0.2800  0.0451    0.2200  0.0416\n");
+  EXPECT_EQ(Plumb("trial tasks 1 --db r.db -o csv").out,
+            "stage,task,format,version,group,items,metric,value,stderr\n"
+            "probes,arc.jsonl,arc,1.0,all,100,acc,0.28,0.0451\n"
+            "probes,arc.jsonl,arc,1.0,all,100,acc_norm,0.22,0.0416\n");
+}
+
 TEST_F(RecordsTest, MembersThatAreMissingShowAsDashesAndCrashNothing) {
-  for (const char* kind :
-       {"generation", "topk", "attention", "route", "route_counts", "painters", "finetune"}) {
+  for (const char* kind : {"generation", "topk", "attention", "route", "route_counts", "painters",
+                           "finetune", "prune", "prune_layer", "task"}) {
     Record(kind, "0", 0, "{}");
     Record(
         kind, "1", 0,
         R"({"prompt":3,"text":[],"candidates":[{}],"matrix":[[]],"tokens":[1],"path":["x"],"counts":[3]})");
   }
-  for (const char* command : {"generate", "topk", "attention", "routes", "painters", "finetune"}) {
+  for (const char* command :
+       {"generate", "topk", "attention", "routes", "painters", "finetune", "pruning", "tasks"}) {
     for (const char* format : {"table", "json", "jsonl", "csv"}) {
       const Ran r = Plumb(std::string("trial ") + command + " 1 --db r.db -o " + format);
       EXPECT_EQ(r.code, 0) << command << format << r.err;
