@@ -574,7 +574,8 @@ void AddResults(Builder& b, CLI::App* root, Line& l) {
                 [](const Line& x) { return PlotPruning(x.context, x.plot); });
   figure(c);
   c->add_option("--series", l.plot.series,
-                "perplexity, loss, stream_error, tokens_per_second or parameters (perplexity)");
+                "perplexity, loss, stream_error, tokens_per_second, parameters, or of a task "
+                "NAME/METRIC, as arc/acc (perplexity)");
   c->add_option("--stage", l.plot.stage, "Of this prune stage (the first by name)");
 
   c = b.Command(g, "front", "Of several objectives: the cells that nothing else beats in all",

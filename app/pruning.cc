@@ -55,16 +55,31 @@ absl::StatusOr<std::vector<Row>> RowsOf(store::Database& db, int64_t sweep,
 
 absl::StatusOr<analysis::ProfileFigure> LoadPruning(store::Database& db,
                                                     const PruningRequest& request) {
-  if (std::find(Metrics().begin(), Metrics().end(), request.metric) == Metrics().end()) {
+  // "arc/acc": of a task that was asked after each step.
+  const size_t slash = request.metric.find('/');
+  const bool of_task = slash != std::string::npos;
+  const std::string member = of_task ? absl::StrCat("tasks.\"", request.metric.substr(0, slash),
+                                                    "\".\"", request.metric.substr(slash + 1), "\"")
+                                     : request.metric;
+  if (request.metric.find('"') != std::string::npos ||
+      (!of_task &&
+       std::find(Metrics().begin(), Metrics().end(), request.metric) == Metrics().end())) {
     const std::string near = Nearest(request.metric, Metrics());
     return absl::InvalidArgumentError(
         absl::StrCat("--series ", request.metric, ": one of ", absl::StrJoin(Metrics(), ", "),
+                     ", or of a task NAME/METRIC, as arc/acc",
                      near.empty() ? "" : absl::StrCat("; did you mean ", near, "?")));
   }
   ASSIGN_OR_RETURN(const SweepResults sweep, LoadResults(db, request.sweep, ""));
-  ASSIGN_OR_RETURN(std::vector<Row> rows, RowsOf(db, sweep.id, request.metric));
+  ASSIGN_OR_RETURN(std::vector<Row> rows, RowsOf(db, sweep.id, member));
   std::set<std::string> stages, cells;
   for (const Row& r : rows) stages.insert(r.stage);
+  if (stages.empty() && of_task)
+    return absl::NotFoundError(
+        absl::StrCat("sweep ", sweep.id, " has no ", request.metric,
+                     " of pruned models; tasks are "
+                     "asked by\n  plumb stage run prune --sweep ",
+                     sweep.id, " --settings 'tasks: {arc: {format: arc, file: arc.jsonl}}'"));
   if (stages.empty())
     return absl::NotFoundError(absl::StrCat("sweep ", sweep.id,
                                             " has no pruned models; on trained trials they are had "

@@ -1,5 +1,6 @@
 // plumb trial pruning: what a prune stage recorded.
 #include <algorithm>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -25,6 +26,32 @@ Table Select(const std::vector<Record>& records, const std::string& stage, const
     for (const Column& c : columns) row.push_back(Member(r.data, c.name.c_str()));
   }
   return table;
+}
+
+// A column for each task: the first of its metrics that there is.
+void AddTasks(const std::vector<Record>& records, const std::string& stage, Table* left) {
+  std::set<std::pair<std::string, const char*>> columns;
+  std::vector<const nlohmann::json*> rows;
+  for (const Record& r : records) {
+    if (r.stage != stage || r.kind != "prune") continue;
+    const auto tasks = r.data.find("tasks");
+    rows.push_back(tasks == r.data.end() ? nullptr : &*tasks);
+    if (rows.back() == nullptr || !rows.back()->is_object()) continue;
+    for (const auto& [name, scores] : rows.back()->items()) {
+      for (const char* metric : {"acc", "perplexity"}) {
+        if (!scores.is_object() || !scores.contains(metric)) continue;
+        columns.emplace(name, metric);
+        break;
+      }
+    }
+  }
+  for (const auto& [name, metric] : columns) {
+    left->columns.push_back({absl::StrCat(name, "/", metric), 4});
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const bool there = rows[i] != nullptr && rows[i]->is_object() && rows[i]->contains(name);
+      left->rows[i].push_back(there ? Member(rows[i]->at(name), metric) : Value());
+    }
+  }
 }
 
 }  // namespace
@@ -58,6 +85,7 @@ std::string PruningText(const std::vector<Record>& records) {
                          {"parameters"},
                          {"flops_per_token"},
                          {"tokens_per_second", 0}});
+    AddTasks(records, stage, &left);
     std::stable_sort(left.rows.begin(), left.rows.end(),
                      [](const auto& a, const auto& b) { return a[0] < b[0]; });
     absl::StrAppend(&out, "\n", layers.rows.empty() ? "" : TableText(layers) + "\n",
@@ -69,8 +97,17 @@ std::string PruningText(const std::vector<Record>& records) {
 Table PruningTable(const std::vector<Record>& records) {
   Table table{.columns = {{"stage"}, {"kind"}, {"name"}, {"idx"}, {"metric"}, {"value"}}};
   for (const Record& r : records) {
-    for (const auto& [name, value] : r.data.items())
+    for (const auto& [name, value] : r.data.items()) {
+      if (name == "tasks" && value.is_object()) {
+        for (const auto& [task, scores] : value.items()) {
+          for (const auto& [metric, score] : scores.items())
+            table.rows.push_back({r.stage, r.kind, r.name, r.idx, absl::StrCat(task, "/", metric),
+                                  Member(scores, metric.c_str())});
+        }
+        continue;
+      }
       table.rows.push_back({r.stage, r.kind, r.name, r.idx, name, Member(r.data, name.c_str())});
+    }
   }
   return table;
 }

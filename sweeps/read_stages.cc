@@ -278,7 +278,7 @@ class StageReader {
     const auto errors = spec::ReadStageSettings(stage.kind, given, &canonical, nullptr);
     for (const spec::SpecError& e : errors) {
       const bool known = values.count(e.path) > 0 &&
-                         (e.path.back() == ']' || spec::FindStageSetting(stage.kind, e.path));
+                         (e.path.back() == ']' || SettingAt(stage.kind, e.path) != nullptr);
       const Position at = known ? values[e.path] : keys.count(e.path) > 0 ? keys[e.path] : stage.at;
       Wrong(at, e.path.empty() ? e.message : absl::StrCat(e.path, ": ", e.message));
     }
@@ -328,6 +328,13 @@ class StageReader {
     const spec::StageSetting* whole =
         spec::FindStageSetting(kind, path.substr(0, path.find_first_of(".[")));
     if (whole != nullptr && whole->type == spec::SettingType::kMap) return whole;
+    if (whole != nullptr && whole->type == spec::SettingType::kTasks) {  // tasks.NAME.SETTING
+      const size_t name = path.find('.');
+      const size_t of_task = name == std::string::npos ? name : path.find('.', name + 1);
+      return of_task == std::string::npos
+                 ? nullptr
+                 : spec::FindStageSetting("task", path.substr(of_task + 1));
+    }
     return spec::FindStageSetting(kind, path.substr(0, path.find('[')));
   }
 

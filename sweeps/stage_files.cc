@@ -19,19 +19,27 @@
 namespace plumb::sweeps {
 namespace {
 
-// The scalars that stand where one of these stages wants a file.
+// The scalars that stand where a stage of this kind wants a file.
+void AddFiles(const std::string& kind, const YamlNode& settings,
+              std::vector<const YamlNode*>* out) {
+  if (!settings.is_map()) return;
+  for (const YamlEntry& setting : settings.entries) {
+    const spec::StageSetting* s = spec::FindStageSetting(kind, setting.key.text);
+    if (s == nullptr) continue;
+    if (s->type == spec::SettingType::kFile && setting.value.is_scalar())
+      out->push_back(&setting.value);
+    if (s->type != spec::SettingType::kTasks || !setting.value.is_map()) continue;
+    for (const YamlEntry& task : setting.value.entries) AddFiles("task", task.value, out);
+  }
+}
+
 std::vector<const YamlNode*> Files(const YamlNode& stages) {
   std::vector<const YamlNode*> out;
   if (!stages.is_map()) return out;
   for (const YamlEntry& stage : stages.entries) {
     if (!stage.value.is_map()) continue;
     for (const YamlEntry& kind : stage.value.entries) {
-      if (!kind.key.is_scalar() || !kind.value.is_map()) continue;
-      for (const YamlEntry& setting : kind.value.entries) {
-        const spec::StageSetting* s = spec::FindStageSetting(kind.key.text, setting.key.text);
-        if (s != nullptr && s->type == spec::SettingType::kFile && setting.value.is_scalar())
-          out.push_back(&setting.value);
-      }
+      if (kind.key.is_scalar()) AddFiles(kind.key.text, kind.value, &out);
     }
   }
   return out;

@@ -62,13 +62,15 @@ class Pruning::Distillation {
   Distillation(const Pruning& of, const Substitutes& from)
       : of_(of),
         model_(of.spec_.model),
-        student_(model_, of.T_, 1, of.bundle_.device(), TypeOf(of.bundle_, of.row_)),
+        student_(std::make_shared<Bundle>(model_,
+                                          std::max(of.spec_.data.seq_len, of.spec_.eval.seq_len), 1,
+                                          of.bundle_.device(), TypeOf(of.bundle_, of.row_))),
         tables_(model_, of.T_, of.bundle_.device()),
         optimizer_(model_, spec::LayoutOf(model_)),
         maps_(from) {
-    student_.Add(0);
+    student_->Add(0);
     at::NoGradGuard no_grad;
-    ParameterView to = student_.arena().View(0, 1);
+    ParameterView to = student_->arena().View(0, 1);
     for (const auto& [name, value] : of.bundle_.arena().View(of.row_, 1)) to.at(name).copy_(value);
     for (auto& [l, map] : maps_) {
       for (Tensor* leaf : {&map.weight, &map.bias}) {
@@ -90,7 +92,7 @@ class Pruning::Distillation {
     }
   }
   Student Result() const {
-    Student out{&student_, 0, {}};
+    Student out{student_.get(), 0, {}, student_};
     for (const auto& [l, map] : maps_)
       out.substitutes[l] = {map.weight.detach(), map.bias.detach()};
     return out;
@@ -101,7 +103,7 @@ class Pruning::Distillation {
     const std::vector<Tensor> whole = HiddenStates(of_.bundle_, of_.row_, ids);
     Extras extras{
         .substitutes = &maps_, .want_states = true, .graph_of_states = true, .features = true};
-    Forward(model_, tables_, student_.arena().Leaves(0, 1), ids.to(of_.bundle_.device()), &extras);
+    Forward(model_, tables_, student_->arena().Leaves(0, 1), ids.to(of_.bundle_.device()), &extras);
     std::vector<Tensor> states;
     for (const Tensor& s : extras.states) states.push_back(s[0]);
     const Tensor loss = Distance(states, {whole.begin(), whole.end() - 1});
@@ -109,11 +111,11 @@ class Pruning::Distillation {
     const bool finite = std::isfinite(loss.item<double>());
     at::NoGradGuard no_grad;
     if (of_.plan_.everything) {
-      optimizer_.Step(student_.arena(),
+      optimizer_.Step(student_->arena(),
                       {{.lr = lr, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .step = step}}, {1.0},
                       {finite});
     } else {
-      student_.arena().grads().zero_();
+      student_->arena().grads().zero_();
     }
     size_t i = 0;
     for (auto& [l, map] : maps_) {
@@ -135,7 +137,7 @@ class Pruning::Distillation {
 
   const Pruning& of_;
   const spec::ModelSpec model_;
-  Bundle student_;
+  const std::shared_ptr<Bundle> student_;
   const ForwardTables tables_;
   const Optimizer optimizer_;
   Substitutes maps_;
@@ -213,8 +215,8 @@ const std::vector<int64_t>& Pruning::Rank() {
   return order_;
 }
 
-Pruning::Student Pruning::Without(const std::vector<int64_t>& removed, bool mapped) const {
-  Student out{&bundle_, row_, {}};
+Student Pruning::Without(const std::vector<int64_t>& removed, bool mapped) const {
+  Student out{&bundle_, row_, {}, nullptr};
   const at::ScalarType type = TypeOf(bundle_, row_);
   for (const int64_t l : removed) {
     out.substitutes[l] = {};
@@ -267,8 +269,8 @@ double Pruning::Speed(const Student& student) const {
   return static_cast<double>(ids.numel()) / best;
 }
 
-PruningResult Pruning::Judged(const std::string& method, const std::vector<int64_t>& removed,
-                              const Student& student, double stream_error) const {
+Remains Pruning::Judged(const std::string& method, const std::vector<int64_t>& removed,
+                        const Student& student, double stream_error) const {
   const spec::ModelSpec& m = spec_.model;
   PruningResult out{.method = method,
                     .removed = removed,
@@ -284,12 +286,12 @@ PruningResult Pruning::Judged(const std::string& method, const std::vector<int64
     out.flops_per_token += 2 * m.d_model * m.d_model;
   }
   out.tokens_per_second = Speed(student);
-  return out;
+  return {std::move(out), student};
 }
 
-PruningResult Pruning::Whole() const { return Judged("none", {}, Without({}, false), 0); }
+Remains Pruning::Whole() const { return Judged("none", {}, Without({}, false), 0); }
 
-PruningResult Pruning::Left(const std::string& method, int64_t layers) const {
+Remains Pruning::Left(const std::string& method, int64_t layers) const {
   const std::vector<int64_t> removed(order_.begin(), order_.begin() + layers);
   const Student student = Without(removed, method != "remove");
   const double error = StreamError(student);

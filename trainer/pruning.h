@@ -51,6 +51,19 @@ struct PruningResult {
   double tokens_per_second = 0;  // forward, the fastest of three passes here
 };
 
+// A model with what runs in place of its layers.
+struct Student {
+  const Bundle* bundle = nullptr;
+  int64_t row = 0;
+  Substitutes substitutes;
+  std::shared_ptr<const Bundle> own;  // where it has been trained: what `bundle` points to
+};
+
+struct Remains {
+  PruningResult result;
+  Student student;
+};
+
 class Pruning {
  public:
   // All must outlive it. `bundle` has the trained weights in `row`. Throws std::invalid_argument
@@ -65,25 +78,19 @@ class Pruning {
   const std::vector<LayerFinding>& FitMaps();
   // Which layer goes first. Of order "loss" each is left out once.
   const std::vector<int64_t>& Rank();
-  PruningResult Whole() const;
+  Remains Whole() const;
   // After Rank(): without the first `layers` of them, by "remove", "replace" or "distil".
-  PruningResult Left(const std::string& method, int64_t layers) const;
+  Remains Left(const std::string& method, int64_t layers) const;
 
  private:
   class Distillation;
-  // A model with what runs in place of its layers.
-  struct Student {
-    const Bundle* bundle;
-    int64_t row;
-    Substitutes substitutes;
-  };
   Student Without(const std::vector<int64_t>& removed, bool mapped) const;
   at::Tensor FitIds(int64_t piece) const;
   Score Evaluated(const Student& student) const;
   double StreamError(const Student& student) const;
   double Speed(const Student& student) const;
-  PruningResult Judged(const std::string& method, const std::vector<int64_t>& removed,
-                       const Student& student, double stream_error) const;
+  Remains Judged(const std::string& method, const std::vector<int64_t>& removed,
+                 const Student& student, double stream_error) const;
 
   const Bundle& bundle_;
   const int64_t row_;

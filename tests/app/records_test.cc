@@ -256,6 +256,23 @@ TEST_F(RecordsTest, WhatWasPrunedStandsByNumberOfLayers) {
   };
   left("remove", 1, "[1]"), left("replace", 1, "[1]"), left("none", 0, "[]");
   left("remove", 2, "[1,0]");
+  Execute(Stage(4, "more", "prune", "succeeded", ""));
+  Record("prune", "remove", 1,
+         R"({"method":"remove","layers_removed":1,"removed":[0],"loss":2,"tasks":)"
+         R"({"arc":{"items":4,"acc":0.25,"acc_stderr":0.25}}})",
+         4);
+  Record("prune", "none", 0, R"({"method":"none","layers_removed":0,"removed":[],"loss":1})", 4);
+  const Ran tasks = Plumb("trial pruning 1 --db r.db --stage more");
+  EXPECT_THAT(tasks.out, HasSubstr("tokens_per_second  arc/acc\n"));
+  EXPECT_THAT(tasks.out, ::testing::ContainsRegex("none .* -\n"));
+  EXPECT_THAT(tasks.out, ::testing::ContainsRegex("remove .* 0.2500\n"));
+  EXPECT_THAT(Plumb("trial pruning 1 --db r.db --stage more -o csv").out,
+              HasSubstr("more,prune,remove,1,arc/acc_stderr,0.25\n"));
+  EXPECT_THAT(Plumb("plot pruning --db r.db --stage more --series arc/acc -o csv").out,
+              HasSubstr("0.25"));
+  EXPECT_THAT(Plumb("plot pruning --db r.db --series arc/acd").err,
+              HasSubstr("no arc/acd of pruned models"));
+  Execute("DELETE FROM record WHERE stage_id = 4");
   Record(
       "prune_layer", "layer", 0,
       R"({"layer":0,"score":0.75,"score_without":0.5,"rho":1.5,"identity_error":0.1,"map_error":null})");

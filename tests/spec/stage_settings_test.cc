@@ -107,6 +107,28 @@ TEST(StageSettings, FileIsAnAbsolutePathWithItsDigest) {
   EXPECT_EQ(Full("finetune", {{"task", task}})["seeds"], json({0, 1, 2}));
 }
 
+TEST(StageSettings, TasksOfAPruneAreThoseOfTaskStages) {
+  const json file = {{"path", "/t.jsonl"}, {"sha256", std::string(64, 'a')}};
+  const json given = {
+      {"tasks", {{"arc", {{"format", "arc"}, {"file", file}, {"limit", 0}, {"bos", true}}}}}};
+  json canonical, full;
+  ASSERT_TRUE(ReadStageSettings("prune", given, &canonical, &full).empty());
+  EXPECT_EQ(canonical,
+            json({{"tasks", {{"arc", {{"format", "arc"}, {"file", file}, {"bos", true}}}}}}));
+  EXPECT_EQ(full["tasks"]["arc"]["context"], 0);
+  EXPECT_EQ(full["tasks"]["arc"]["labels"], json());
+  EXPECT_EQ(Full("prune", json::object())["tasks"], json::object());
+  EXPECT_EQ(Full("prune", {{"tasks", json::object()}})["tasks"], json::object());
+  EXPECT_THAT(Errors("prune", {{"tasks", {{"arc", {{"format", "arcs"}, {"file", file}}}}}}),
+              HasSubstr("tasks.arc.format: unknown word \"arcs\"; did you mean arc?"));
+  EXPECT_THAT(Errors("prune", {{"tasks", {{"arc", {{"format", "arc"}}}}}}),
+              HasSubstr("tasks.arc.file: must be given"));
+  EXPECT_THAT(Errors("prune", {{"tasks", {{"A b", {{"format", "arc"}, {"file", file}}}}}}),
+              HasSubstr("tasks.A b: a task's name is"));
+  EXPECT_THAT(Errors("prune", {{"tasks", {{"arc", 3}}}}), HasSubstr("tasks.arc: expected a map"));
+  EXPECT_THAT(Errors("prune", {{"tasks", json::array()}}), HasSubstr("tasks: expected 1 to 32"));
+}
+
 TEST(StageSettings, ABowlIsOfNumericFieldsAndValuesAboveZero) {
   const auto sides = ReadBowl("train.lr = 0.003,model.n_layers=4");
   ASSERT_TRUE(sides && sides->size() == 2);

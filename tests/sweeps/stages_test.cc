@@ -235,6 +235,24 @@ TEST_F(PinFilesTest, PathBecomesAbsoluteWithTheDigestAndThePlanTakesIt) {
   EXPECT_THAT(PlanOrDie(*yaml).trials[0].stages[1].settings_json, HasSubstr(dir_ + "/t 1.jsonl"));
 }
 
+TEST_F(PinFilesTest, FilesOfTasksWithinAStageArePinned) {
+  const auto yaml = PinFiles(
+      With("stages: {p: {prune: {tasks: {a: {format: arc, file: t 1.jsonl, limit: 20}}}}}\n"), "f",
+      dir_);
+  ASSERT_TRUE(yaml.ok()) << yaml.status();
+  const std::string settings = PlanOrDie(*yaml).trials[0].stages[1].settings_json;
+  EXPECT_THAT(settings, HasSubstr(dir_ + "/t 1.jsonl"));
+  EXPECT_THAT(settings, HasSubstr("\"limit\":20"));
+  const auto wrong = PinFiles(
+      With("stages: {p: {prune: {tasks: {a: {format: arc, file: t 1.jsonl, limt: 20}}}}}\n"), "f",
+      dir_);
+  EXPECT_THAT(std::string(wrong.status().message()),
+              HasSubstr("tasks.a.limt: unknown setting; did you mean limit?"));
+  const auto missing = PinFiles(
+      With("stages: {p: {prune: {tasks: {a: {format: arc, file: x.jsonl}}}}}\n"), "f", dir_);
+  EXPECT_THAT(std::string(missing.status().message()), HasSubstr("there is no file"));
+}
+
 TEST_F(PinFilesTest, StagesOfTheReferencePageAreRead) {
   std::ifstream in(PLUMB_SOURCE_DIR "/docs/sweep-file.md");
   const std::string page(std::istreambuf_iterator<char>(in), {});

@@ -307,6 +307,54 @@ TEST_F(Pruned, MapsAreTheBestInSampleAndDistillationComesNearerToTheWholeModel) 
             Record(t, "distil", 2)["stream_error"]);
 }
 
+TEST_F(Pruned, TasksAreAskedAfterEachStep) {
+  // Of pairs with the same last token before the choices, one right each way: a model without
+  // layers sees the last token alone, and is right in one of each pair, whatever it has learnt.
+  const std::string path = work_ / "pairs.jsonl";
+  std::ofstream out(path);
+  for (int i = 0; i < 8; ++i) {
+    for (const int gold : {0, 1})
+      out << json{{"context", (gold == 0 ? "12" : "ab") + std::to_string(i)},
+                  {"choices", {std::to_string(i + 1), "x"}},
+                  {"gold", gold}}
+                 .dump()
+          << "\n";
+  }
+  out.close();
+  const spec::TrialSpec s = Deep();
+  const json task = {{"format", "choices"},
+                     {"file", {{"path", path}, {"sha256", spec::Sha256HexOfFile(path)}}}};
+  json settings = {{"layers", 3},
+                   {"distil_steps", 3},
+                   {"distil_what", "everything"},
+                   {"fit_tokens", 96},
+                   {"tasks", {{"pairs", task}, {"first", task}}}};
+  settings["tasks"]["first"]["limit"] = 4;
+  const Told t = After(s, "prune", settings);
+  ASSERT_EQ(t.outcome, RowOutcome::kSucceeded) << t.cause;
+  const json alone = One(After(s, "task", task), "task", "all"),
+             whole = Record(t, "none", 0)["tasks"]["pairs"];
+  for (const auto& [name, value] : whole.items()) EXPECT_EQ(value, alone[name]) << name;
+  EXPECT_EQ(whole["items"], 16);
+  EXPECT_EQ(Record(t, "none", 0)["tasks"]["first"]["items"], 4);
+  const json none = Record(t, "remove", 3)["tasks"]["pairs"];
+  EXPECT_EQ(none["acc"], 0.5);
+  EXPECT_NEAR(none["acc_stderr"].get<double>(), std::sqrt(0.25 / 15), 1e-12);
+  for (const char* method : {"remove", "replace", "distil"}) {
+    for (int64_t n = 1; n <= 3; ++n)
+      EXPECT_EQ(Record(t, method, n)["tasks"]["pairs"]["items"], 16) << method << n;
+  }
+  // What is asked beside changes nothing else.
+  settings.erase("tasks");
+  const Told without = After(s, "prune", settings);
+  json with = Record(t, "distil", 2);
+  with.erase("tasks");
+  EXPECT_EQ(with, Record(without, "distil", 2));
+  settings["tasks"]["pairs"] = task;
+  settings["tasks"]["pairs"]["file"]["sha256"] = std::string(64, '0');
+  EXPECT_THAT(After(s, "prune", settings).cause, HasSubstr("is not the file"));
+}
+
 TEST_F(Pruned, RefusesModelsWhoseLayersNeedEachOther) {
   spec::TrialSpec s = Spec();
   s.model.n_layers = 1;

@@ -151,7 +151,15 @@ const std::vector<StageKind>& Registry() {
                    "What is trained: the maps alone, or the other layers too"),
             Integer("distil_steps", "100", 1, 1e6, "Updates for each number of layers"),
             Integer("distil_windows", "8", 1, 65536, "Texts of eval.seq_len tokens in an update"),
-            Number("distil_lr", "0.0001", 0, 10, "Of Adam, falling to 0 by a line")}},
+            Number("distil_lr", "0.0001", 0, 10, "Of Adam, falling to 0 by a line"),
+            {"tasks",
+             Type::kTasks,
+             false,
+             "{}",
+             0,
+             0,
+             {},
+             "Tasks scored after each step: {arc: {format: arc, file: \"arc.jsonl\"}}"}}},
       {.name = "external",
        .first = true,
        .from = {Leaves::kModel, Leaves::kFiles, Leaves::kNothing},
@@ -228,6 +236,8 @@ std::string TypeName(const StageSetting& s) {
     case Type::kGroup:
     case Type::kMap:
       return "a map";
+    case Type::kTasks:
+      return "tasks by name";
   }
   return "?";
 }
@@ -296,6 +306,7 @@ std::string OneValue(const StageSetting& s, const json& v, json* out) {
         return "a map of at most 64 KiB";
       break;
     case Type::kGroup:
+    case Type::kTasks:
       return "";
   }
   *out = v;
@@ -357,10 +368,30 @@ class Read {
       Map(*it, s.path + ".");
       return;
     }
+    if (s.type == Type::kTasks) return Tasks(s, *it);
     const std::optional<json> value = s.is_list ? List(s, *it) : Single(s, *it);
     if (!value) return;
     full_[at] = *value;
     if (s.default_json.empty() || json::parse(s.default_json) != *value) canonical_[at] = *value;
+  }
+
+  // Each by the table of kind "task".
+  void Tasks(const StageSetting& s, const json& v) {
+    if (!v.is_object() || v.empty() || v.size() > 32)
+      return Wrong(s.path,
+                   "expected 1 to 32 tasks by names of your own, as {arc: {format: arc, file: "
+                   "\"arc.jsonl\"}}");
+    json canonical = json::object(), full = json::object();
+    for (const auto& [name, settings] : v.items()) {
+      const std::string path = s.path + "." + name;
+      if (name.empty() || name.size() > 32 ||
+          name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") != std::string::npos)
+        Wrong(path, "a task's name is 1 to 32 of a-z, 0-9 and _");
+      for (const SpecError& e : ReadStageSettings("task", settings, &canonical[name], &full[name]))
+        Wrong(e.path.empty() ? path : path + "." + e.path, e.message);
+    }
+    const json::json_pointer at("/" + Slashed(s.path));
+    canonical_[at] = std::move(canonical), full_[at] = std::move(full);
   }
 
   std::optional<json> Single(const StageSetting& s, const json& v) {

@@ -21,6 +21,7 @@ enum class SettingType {
   kFile,   // {"path": absolute, "sha256": of its bytes}: whoever opens it checks the digest
   kGroup,  // a map of settings "group.name"; null where it is left out
   kMap,    // a map of anything, as the program that the stage runs understands it
+  kTasks,  // a map of names, each with the settings of a stage of kind "task"
 };
 
 // One setting of a kind of stage.

@@ -52,7 +52,7 @@ TaskRun::TaskRun(const Bundle& bundle, int64_t row, const data::Tokenizer& token
   }
 }
 
-void TaskRun::Pass(size_t pass) {
+void TaskRun::Pass(size_t pass, const Bundle& bundle, int64_t row, const Substitutes* substitutes) {
   const auto [first, count] = passes_[pass];
   const auto n = static_cast<int64_t>(count);
   const auto T = static_cast<int64_t>(requests_[order_[first]].pair.tokens.size()) - 1;
@@ -61,9 +61,9 @@ void TaskRun::Pass(size_t pass) {
     const std::vector<int64_t>& tokens = requests_[order_[first + i]].pair.tokens;
     std::copy(tokens.begin(), tokens.end() - 1, ids.data_ptr<int64_t>() + i * T);
   }
-  Extras extras;
+  Extras extras{.substitutes = substitutes};
   const at::Tensor logits =
-      bundle_.Logits(row_, ids.to(bundle_.device()), &extras)[0].view({n, T, -1});
+      bundle.Logits(row, ids.to(bundle.device()), &extras)[0].view({n, T, -1});
   for (int64_t i = 0; i < n; ++i) {
     const Request& r = requests_[order_[first + i]];
     const int64_t m = r.pair.continuation, end = static_cast<int64_t>(r.pair.tokens.size()) - 1;
@@ -71,57 +71,74 @@ void TaskRun::Pass(size_t pass) {
     const at::Tensor wanted =
         at::tensor(at::ArrayRef<int64_t>(r.pair.tokens.data() + r.pair.tokens.size() - m, m),
                    at::kLong)
-            .to(bundle_.device());
+            .to(bundle.device());
     scores_[r.item].log_likelihood[r.choice] =
         said.gather(1, wanted.unsqueeze(1)).sum().item<double>();
     scores_[r.item].greedy[r.choice] = said.argmax(1).eq(wanted).all().item<bool>();
   }
 }
 
-static StageWork PlanTask(const StageContext& c) {
-  const nlohmann::json& s = c.settings;
+AskedTask OpenTask(const StageContext& c, const nlohmann::json& s) {
   const spec::ModelSpec& m = c.spec.model;
   if (!m.causal) throw Infeasible("a model of the mlm objective has no next token to score");
   if (spec::Routed(m) && m.router.pool == spec::RouterPool::kFull)
     throw Infeasible("the router reads the whole text, answers included (router.pool full)");
   const auto asked = s.at("context").get<int64_t>();
-  const int64_t context = asked > 0 ? asked : c.spec.data.seq_len;
-  if (m.max_positions > 0 && context > m.max_positions)
-    throw Infeasible("context " + std::to_string(context) + ": the model has " +
+  AskedTask out{.settings = s,
+                .context = asked > 0 ? asked : c.spec.data.seq_len,
+                .bos = s.at("bos").get<bool>()};
+  if (m.max_positions > 0 && out.context > m.max_positions)
+    throw Infeasible("context " + std::to_string(out.context) + ": the model has " +
                      std::to_string(m.max_positions) + " positions");
-  if (const int64_t longest = std::max(c.spec.data.seq_len, c.spec.eval.seq_len); context > longest)
-    throw Infeasible("context " + std::to_string(context) +
+  if (const int64_t longest = std::max(c.spec.data.seq_len, c.spec.eval.seq_len);
+      out.context > longest)
+    throw Infeasible("context " + std::to_string(out.context) +
                      " is longer than what the trial was made for, " + std::to_string(longest));
-  const auto tokenizer = std::shared_ptr<data::Tokenizer>(data::OpenTokenizer(c.data_dir));
-  std::shared_ptr<data::TaskData> task;
   try {
-    task = std::make_shared<data::TaskData>(data::ReadTask(
+    const auto tokenizer = data::OpenTokenizer(c.data_dir);
+    out.data = std::make_shared<data::TaskData>(data::ReadTask(
         s.at("format"), CheckedFile(s.at("file")), CheckedFile(s.at("labels")), s.at("limit")));
+    out.run = std::make_shared<TaskRun>(*c.bundle, 0, *tokenizer, *out.data, out.context, out.bos);
   } catch (const data::DataError& e) {
     throw Infeasible(e.what());
   }
-  const bool bos = s.at("bos");
-  const auto run = std::make_shared<TaskRun>(*c.bundle, 0, *tokenizer, *task, context, bos);
+  return out;
+}
+
+std::vector<std::pair<std::string, nlohmann::json>> TaskScores(const AskedTask& task) {
+  std::vector<std::pair<std::string, nlohmann::json>> out;
+  for (const data::GroupScore& g : data::ScoreTask(*task.data, task.run->scores())) {
+    nlohmann::json of = {{"items", g.items}};
+    for (const data::TaskMetric& metric : g.metrics) {
+      of[metric.name] = metric.value;
+      if (metric.stderr_) of[metric.name + "_stderr"] = *metric.stderr_;
+    }
+    out.emplace_back(g.group, std::move(of));
+  }
+  return out;
+}
+
+static StageWork PlanTask(const StageContext& c) {
+  const AskedTask task = OpenTask(c, c.settings);
   StageWork work;
-  for (size_t pass = 0; pass < run->passes(); ++pass)
-    work.push_back([run, pass] { run->Pass(pass); });
-  work.push_back([&c, run, task, context, bos] {
+  for (size_t pass = 0; pass < task.run->passes(); ++pass)
+    work.push_back([run = task.run, pass] { run->Pass(pass); });
+  work.push_back([&c, task] {
     int64_t index = 0;
-    for (const data::GroupScore& g : data::ScoreTask(*task, run->scores())) {
-      nlohmann::json record = {{"task", c.settings.at("file").at("path")},
-                               {"format", task->format},
-                               {"version", task->version},
-                               {"items", g.items},
+    for (const auto& [group, scores] : TaskScores(task)) {
+      nlohmann::json record = {{"task", task.settings.at("file").at("path")},
+                               {"format", task.data->format},
+                               {"version", task.data->version},
                                {"shots", 0},
-                               {"context", context},
-                               {"bos", bos}};
-      if (index == 0) record["cut"] = run->cut(), record["spanning"] = run->spanning();
-      for (const data::TaskMetric& metric : g.metrics) {
-        record[metric.name] = metric.value;
-        if (metric.stderr_) record[metric.name + "_stderr"] = *metric.stderr_;
-        if (g.group.empty()) c.Point("task/" + metric.name, metric.value);
+                               {"context", task.context},
+                               {"bos", task.bos}};
+      if (index == 0) record["cut"] = task.run->cut(), record["spanning"] = task.run->spanning();
+      record.update(scores);
+      for (const auto& [name, value] : scores.items()) {
+        if (group.empty() && name != "items" && !name.ends_with("_stderr"))
+          c.Point("task/" + name, value);
       }
-      c.Record("task", g.group.empty() ? "all" : g.group, index++, record);
+      c.Record("task", group.empty() ? "all" : group, index++, record);
     }
   });
   return work;

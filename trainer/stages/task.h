@@ -2,11 +2,16 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "data/task_score.h"
 #include "trainer/bundle.h"
+#include "trainer/model.h"
+#include "trainer/stages/stage.h"
 
 namespace plumb::trainer {
 
@@ -18,7 +23,9 @@ class TaskRun {
           const data::TaskData& task, int64_t context, bool separator_first);
 
   size_t passes() const { return passes_.size(); }
-  void Pass(size_t pass);
+  void Pass(size_t pass) { Pass(pass, bundle_, row_, nullptr); }
+  // The same questions to another model of the same tokens, of which some blocks may not run.
+  void Pass(size_t pass, const Bundle& bundle, int64_t row, const Substitutes* substitutes);
   const std::vector<data::ItemScore>& scores() const {
     return scores_;
   }                                               // whole after the last pass
@@ -38,5 +45,21 @@ class TaskRun {
   std::vector<data::ItemScore> scores_;
   int64_t cut_ = 0, spanning_ = 0;
 };
+
+// A task as a stage's settings (of kind "task") ask for it.
+struct AskedTask {
+  nlohmann::json settings;
+  std::shared_ptr<const data::TaskData> data;
+  int64_t context = 0;
+  bool bos = false;
+  std::shared_ptr<TaskRun> run;  // of the stage's trained row
+};
+// Throws Infeasible, where the model cannot be asked or the files are not those that were planned
+// with.
+AskedTask OpenTask(const StageContext& c, const nlohmann::json& settings);
+
+// [(group, {"acc": …, "acc_stderr": …, …})] of what the last passes gave, all items first, group
+// "".
+std::vector<std::pair<std::string, nlohmann::json>> TaskScores(const AskedTask& task);
 
 }  // namespace plumb::trainer
