@@ -2,9 +2,10 @@
 """Our scores beside those of the paper's own package on the same hidden states.
 
     python3 bench/linearity/beside.py CHECKPOINT IDS.json [--length 64] [--texts 64] [--package FOLDER]
+    python3 bench/linearity/beside.py CHECKPOINT --corpus DIR [--split tune] [--tokens 0] [--length 64] [--package FOLDER]
 
 CHECKPOINT is a folder step-… of ours, trained or imported; IDS.json a list of token ids, or an object with "ids"; texts are windows of it, evenly
-begun. FOLDER holds llm_microscope/functions.py, as `pip download --no-deps llm-microscope==0.0.7` and unzipping leave it (the package
+begun. DIR is a prepared corpus, of whose split the windows are read that stage `linearity` fits on, so that our scores are the stage's. FOLDER holds llm_microscope/functions.py, as `pip download --no-deps llm-microscope==0.0.7` and unzipping leave it (the package
 as such cannot be imported: it imports its second module by the wrong name). Needs torch; plots are not drawn.
 """
 import argparse
@@ -33,19 +34,40 @@ def load(folder):
     return module
 
 
+def tokens_of(path):
+    """A split's tokens (data/dataset.h)."""
+    data = path.read_bytes()
+    magic, _, count = array.array("i", data[:12])
+    tokens = array.array("I" if magic == 20240801 else "H", data[1024:])
+    assert len(tokens) == count, f"{path}: {len(tokens)} tokens, not {count}"
+    return tokens
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
-    parser.add_argument("ids")
+    parser.add_argument("ids", nargs="?")
+    parser.add_argument("--corpus", type=pathlib.Path)
+    parser.add_argument("--split", default="tune")
+    parser.add_argument("--tokens", type=int, default=0, help="0: 50 for each of d_model")
     parser.add_argument("--length", type=int, default=64)
     parser.add_argument("--texts", type=int, default=64)
     parser.add_argument("--package", required=True)
     a = parser.parse_args()
     build = os.environ.get("PLUMB_BUILD", str(HERE / ".." / ".." / "build" / "release"))
     theirs = load(a.package)
-    ids = json.loads(pathlib.Path(a.ids).read_text())
-    ids = ids["ids"] if isinstance(ids, dict) else ids
-    starts = [i * (len(ids) - a.length) // max(1, a.texts - 1) for i in range(a.texts)]
+    if (a.ids is None) == (a.corpus is None):
+        parser.error("give IDS.json or --corpus, one of them")
+    if a.corpus:
+        ids = tokens_of(a.corpus / f"{a.split}.bin")
+        d = json.loads(pathlib.Path(a.checkpoint, "manifest.json").read_text())["config"]["model"]["d_model"]
+        full = len(ids) // a.length
+        texts = min(full, -(-(a.tokens or 50 * d) // a.length))
+        starts = [i * full // texts * a.length for i in range(texts)]
+    else:
+        ids = json.loads(pathlib.Path(a.ids).read_text())
+        ids = ids["ids"] if isinstance(ids, dict) else ids
+        starts = [i * (len(ids) - a.length) // max(1, a.texts - 1) for i in range(a.texts)]
     with tempfile.TemporaryDirectory() as folder:
         flat = array.array("i", [t for s in starts for t in ids[s:s + a.length]])
         pathlib.Path(folder, "ids").write_bytes(flat.tobytes())
