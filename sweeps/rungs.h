@@ -5,8 +5,8 @@
 // different shapes cannot be compared (Hägele et al. 2024, arXiv 2405.18392). So a rung of such a
 // trial is a run of its own: the same trial with the rung as its budget, cooldown and all. It is a
 // trial like any other, found again by its key; and its rate is constant up to the cooldown, so the
-// next rung, and the whole trial in the end, begins from its last step before that (one trunk). Over
-// rungs r_1 < … < r_k = T with a part c of cooldown a trial costs T + c (r_1 + … + r_(k-1)).
+// next rung, and the whole trial in the end, begins from its last step before that (one trunk).
+// Over rungs r_1 < … < r_k = T with a part c of cooldown a trial costs T + c (r_1 + … + r_(k-1)).
 //
 //   rung 1   ────────╲
 //   rung 2           └───────────────╲
@@ -30,9 +30,9 @@ int64_t StepAt(const Rational& fraction, int64_t steps);
 // Ascending, each at least 1 and below `steps`.
 std::vector<int64_t> RungSteps(const std::vector<Rational>& fractions, int64_t steps);
 
-// Whether the rungs of the rule that judges `trial` (a tune trial: that of `tune:`) are cooled: it is
-// trained under wsd, some rung comes before its cooldown, and neither the file says `cooled: false`
-// nor a search chooses its points as it goes.
+// Whether the rungs of the rule that judges `trial` (a tune trial: that of `tune:`) are cooled: it
+// is trained under wsd, some rung comes before its cooldown, and neither the file says `cooled:
+// false` nor a search chooses its points as it goes.
 bool CoolsRungs(const SweepPlan& plan, const PlannedTrial& trial);
 bool CoolsRungs(const StopSpec& stop, const PlannedTrial& trial);
 

@@ -20,7 +20,8 @@ using ::testing::Not;
 
 std::string Yaml(const std::string& train, const std::string& rest) {
   return absl::StrCat(
-      "sweep: s\ntrial:\n  model: {d_model: 32, head_dim: 16}\n  data: {corpus: docs, seq_len: 32}\n"
+      "sweep: s\ntrial:\n  model: {d_model: 32, head_dim: 16}\n  data: {corpus: docs, seq_len: "
+      "32}\n"
       "  train: {batch_tokens: 1024, ",
       train, "}\n", rest);
 }
@@ -33,8 +34,8 @@ TEST(Rungs, AreTheFirstWholeStepAtOrAfterTheFraction) {
   EXPECT_EQ(StepAt(*Rational::Parse("30%"), 100), 30);
   const std::vector<Rational> f = {*Rational::Parse("1/9"), *Rational::Parse("1/8"),
                                    *Rational::Parse("95%")};
-  EXPECT_THAT(RungSteps(f, 9), ElementsAre(1, 2));   // the last is all of it
-  EXPECT_THAT(RungSteps(f, 3), ElementsAre(1));      // twice the same is once
+  EXPECT_THAT(RungSteps(f, 9), ElementsAre(1, 2));  // the last is all of it
+  EXPECT_THAT(RungSteps(f, 3), ElementsAre(1));     // twice the same is once
   StopSpec s;
   EXPECT_TRUE(RungFractions(s).empty());
   s.hyperband = HyperbandRule{.from = *Rational::Parse("1/9"), .keep = *Rational::Parse("1/3")};
@@ -44,8 +45,8 @@ TEST(Rungs, AreTheFirstWholeStepAtOrAfterTheFraction) {
 // The very trial that a sweep of that budget would run: same key, so that it is computed once.
 TEST(Rungs, ARunToARungIsTheTrialOfThatBudget) {
   const SweepPlan plan = PlanOrDie(Yaml(std::string(kWsd) + ", warmup_fraction: 4%", kTune));
-  const SweepPlan shorter = PlanOrDie(
-      Yaml("steps: 50, schedule: wsd, decay_fraction: 20%, warmup_steps: 4", kTune));
+  const SweepPlan shorter =
+      PlanOrDie(Yaml("steps: 50, schedule: wsd, decay_fraction: 20%, warmup_steps: 4", kTune));
   const PlannedTrial& whole = plan.trials[1];
   ASSERT_TRUE(CoolsRungs(plan, whole));
   const PlannedTrial run = RungOf(whole, 1, 50);
@@ -76,8 +77,9 @@ TEST(Rungs, AreCooledWhereACooldownIsToCome) {
   EXPECT_FALSE(cools("steps: 100, schedule: cosine", kTune));
   EXPECT_FALSE(cools("steps: 100, schedule: wsd, decay_fraction: 95%", kTune));  // all within it
   EXPECT_FALSE(cools(kWsd, "tune: {train.lr: [1e-3, 1e-2]}\n"));
-  EXPECT_TRUE(cools(kWsd, "axes: {train.lr: [1e-3, 1e-2]}\n"
-                          "stop: {hyperband: {from: 10%}, across: cells}\n"));
+  EXPECT_TRUE(cools(kWsd,
+                    "axes: {train.lr: [1e-3, 1e-2]}\n"
+                    "stop: {hyperband: {from: 10%}, across: cells}\n"));
   EXPECT_FALSE(cools(kWsd, "axes: {train.lr: [1e-3, 1e-2]}\nreplicates: 3\nstop: {racing: {}}\n"));
 }
 
@@ -91,8 +93,8 @@ TEST(Rungs, ThoseOfDifferentModelsAreComparedOnceTheyAreCooled) {
 
 // What is looked at on its way must have been measured on its way.
 TEST(Rungs, WithDivergenceEachRunMeasuresAllOfItsWay) {
-  const SweepPlan plan = PlanOrDie(Yaml(
-      kWsd, "tune: {train.lr: [1e-3, 1e-2], stop: {asha: {rungs: [10%]}, divergence: {}}}\n"));
+  const SweepPlan plan = PlanOrDie(
+      Yaml(kWsd, "tune: {train.lr: [1e-3, 1e-2], stop: {asha: {rungs: [10%]}, divergence: {}}}\n"));
   EXPECT_TRUE(CoolsRungs(plan, plan.trials[0]));
   EXPECT_FALSE(SharesTrunk(plan, plan.trials[0]));
 }
@@ -113,8 +115,8 @@ TEST(Rungs, CostTheirCooldowns) {
 
 TEST(Rungs, ThatCannotBeCooledAreRefused) {
   const auto wrong = [](const std::string& train, const std::string& rungs) {
-    return Errors(Yaml(train, "tune: {train.lr: [1e-3, 1e-2], stop: {asha: {rungs: [" + rungs +
-                                  "]}}}\n"));
+    return Errors(
+        Yaml(train, "tune: {train.lr: [1e-3, 1e-2], stop: {asha: {rungs: [" + rungs + "]}}}\n"));
   };
   EXPECT_THAT(wrong("steps: 100, schedule: wsd, decay_fraction: 10%", "4%"),
               HasSubstr("the run to the rung at step 4 has no step for a cooldown"));
@@ -124,10 +126,12 @@ TEST(Rungs, ThatCannotBeCooledAreRefused) {
                           "tune: {train.lr: [1e-3, 1e-2], stop: {asha: {rungs: [20%]}, cooled: "
                           "true}}\n")),
               HasSubstr("no trial has a rung before a cooldown to come"));
-  EXPECT_THAT(Errors(Yaml(kWsd, "tune: {train.lr: [1e-3, 1e-2], stop: {median: {}, cooled: true}}\n")),
-              HasSubstr("cooled is of rungs"));
-  EXPECT_THAT(Errors(Yaml(kWsd, "tune: {train.lr: [1e-3, 1e-2], stop: {asha: {rungs: [20%]}, cooled: "
-                                "later}}\n")),
+  EXPECT_THAT(
+      Errors(Yaml(kWsd, "tune: {train.lr: [1e-3, 1e-2], stop: {median: {}, cooled: true}}\n")),
+      HasSubstr("cooled is of rungs"));
+  EXPECT_THAT(Errors(Yaml(kWsd,
+                          "tune: {train.lr: [1e-3, 1e-2], stop: {asha: {rungs: [20%]}, cooled: "
+                          "later}}\n")),
               HasSubstr("expected"));
 }
 
