@@ -40,6 +40,7 @@ std::vector<data::Split> SplitsRead(const sweeps::LoneStage& stage) {
   nlohmann::json full;
   spec::ReadStageSettings(stage.kind, nlohmann::json::parse(stage.settings_json), nullptr, &full);
   std::vector<data::Split> out;
+  if (full.value("linearity", false)) out = {data::Split::kTune, data::Split::kVal};  // finetune
   for (const data::Split split : data::kAllSplits) {
     const std::string name = data::Name(split);
     for (const spec::StageSetting& s : spec::StageSettings(stage.kind)) {
