@@ -353,8 +353,7 @@ TEST_F(Pruned, TasksAreAskedAfterEachStep) {
     return Record(t, method, n)["tasks"][name];
   };
   const json alone = One(After(s, "task", one), "task", "all"), whole = of("none", 0, "one");
-  for (const auto& [name, value] : whole.items())
-    EXPECT_EQ(value, alone[name]) << name;
+  for (const auto& [name, value] : whole.items()) EXPECT_EQ(value, alone[name]) << name;
   EXPECT_EQ(whole["items"], 6);
   EXPECT_EQ(of("none", 0, "first")["items"], 4);
   EXPECT_NE(whole["perplexity"], of("none", 0, "two")["perplexity"]);
