@@ -472,6 +472,8 @@ void AddTrial(Builder& b, CLI::App* root, Line& l) {
   records("finetune", "Accuracy of each fine-tuning run", "plumb trial finetune 3");
   records("linearity", "How linear each layer is, and what to read it beside",
           "plumb trial linearity 3 -o csv");
+  records("probes", "What linear probes read from each layer, beside chance and control",
+          "plumb trial probes 3 --stage linear_probe");
 }
 
 void AddStage(Builder& b, CLI::App* root, Line& l) {
@@ -552,6 +554,14 @@ void AddResults(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--series", l.plot.series,
                 "perplexity, loss, stream_error, tokens_per_second or parameters (perplexity)");
   c->add_option("--stage", l.plot.stage, "Of this prune stage (the first by name)");
+
+  c = b.Command(g, "probes", "What linear probes read from each state, over seeds",
+                "plumb plot probes --series position/ridge/r2 --out position.svg",
+                [](const Line& x) { return PlotProbes(x.context, x.plot); });
+  figure(c);
+  c->add_option("--series", l.plot.series,
+                "How the series end: accuracy, logistic/accuracy, position/ridge/r2, … (accuracy)");
+  c->add_option("--stage", l.plot.stage, "Of this linear_probe stage (the first by name)");
 
   c = b.Command(g, "front", "Of several objectives: the cells that nothing else beats in all",
                 "plumb plot front --of val/loss,cost/flops --out front.svg",

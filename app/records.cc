@@ -320,6 +320,13 @@ const RecordView* FindRecordView(const std::string& command) {
        "{}",
        LinearityText,
        LinearityTable},
+      {"probes",
+       {"linear_probe_property", "linear_probe"},
+       "linear probes",
+       "linear_probe",
+       "{}",
+       ProbesText,
+       ProbesTable},
   };
   for (const RecordView& view : kViews) {
     if (command == view.command) return &view;

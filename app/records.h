@@ -40,7 +40,7 @@ struct RecordView {
   std::string (*text)(const std::vector<Record>&);
   Table (*table)(const std::vector<Record>&);
 };
-// generate, topk, attention, routes, painters, finetune, linearity. Null for an unknown command.
+// generate, topk, attention, routes, painters, finetune, linearity, probes. Null for an unknown command.
 const RecordView* FindRecordView(const std::string& command);
 
 // The views' halves, a file each where they are more than a table.
@@ -50,6 +50,8 @@ std::string RoutesText(const std::vector<Record>& records);
 Table RoutesTable(const std::vector<Record>& records);  // a row for each path of a part
 std::string LinearityText(const std::vector<Record>& records);
 Table LinearityTable(const std::vector<Record>& records);  // a row for each metric
+std::string ProbesText(const std::vector<Record>& records);
+Table ProbesTable(const std::vector<Record>& records);  // a row for each metric
 
 // Members of a record, by name.
 Value Member(const nlohmann::json& data, const char* name);
