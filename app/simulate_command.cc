@@ -28,6 +28,7 @@
 #include "store/read.h"
 #include "sweeps/outlook.h"
 #include "sweeps/rational.h"
+#include "sweeps/rungs.h"
 #include "sweeps/tuning.h"
 #include "whatif/compare.h"
 
@@ -140,6 +141,19 @@ absl::StatusOr<std::map<std::string, whatif::Recording>> ReadRecords(const Recor
     out[it->first] = std::move(r);
   }
   return out;
+}
+
+// The plan's own rules compare what was recorded; whether they would cool something.
+bool LeaveUncooled(SweepPlan* plan) {
+  const bool cools = std::any_of(plan->trials.begin(), plan->trials.end(),
+                                 [&](const auto& t) { return sweeps::CoolsRungs(*plan, t); });
+  if (plan->stop) plan->stop->cooled = false;
+  if (plan->tune != nullptr && plan->tune->stop) {
+    sweeps::TunePlan tune = *plan->tune;
+    tune.stop->cooled = false;
+    plan->tune = std::make_shared<const sweeps::TunePlan>(std::move(tune));
+  }
+  return cools;
 }
 
 // Candidates that were not recorded to their end leave the plan; how many.
@@ -317,6 +331,12 @@ absl::Status Run(const Context& context, const WhatIfArgs& args) {
     notes.push_back(
         "Curves as recorded: intervals are over the order of candidates and random draws alone, "
         "not over other runs.");
+    if (LeaveUncooled(&plan)) {
+      notes.push_back(
+          "Runs that cool down at a rung were not recorded: rungs read the whole run's curve "
+          "there, "
+          "before its cooldown.");
+    }
   } else {
     notes.push_back(absl::StrFormat(
         "Curves are invented (docs/how-to/what-if.md): crossing %g, spread %g, seed sd %g, noise "
@@ -335,7 +355,10 @@ absl::Status Run(const Context& context, const WhatIfArgs& args) {
     const double speed = args.speeds.empty() ? 1 : args.speeds[i % std::ssize(args.speeds)];
     cluster.machines.push_back({.slots = args.slots, .speed = speed, .labels = labels});
   }
-  ASSIGN_OR_RETURN(const auto searches, Searches(plan, args));
+  ASSIGN_OR_RETURN(auto searches, Searches(plan, args));
+  for (whatif::Strategy& s : searches) {
+    if (recorded != nullptr && s.stop) s.stop->cooled = false;
+  }
   const whatif::MakeCurves curves = [&](uint64_t seed) -> std::shared_ptr<const whatif::Curves> {
     if (recorded != nullptr) return recorded;
     return whatif::Invented(plan, {.seed = seed,

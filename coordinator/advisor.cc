@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "domain/status_macros.h"
+#include "sweeps/rungs.h"
 #include "sweeps/tuning.h"
 
 namespace plumb::coordinator {
@@ -20,7 +21,7 @@ using sweeps::SweepPlan;
 using sweeps::TrialRole;
 using Point = std::vector<std::string>;
 
-constexpr char kTune[] = "tune", kWinner[] = "winner";
+constexpr char kTune[] = "tune", kWinner[] = "winner", kRung[] = "rung";
 
 // A cell whose values are not chosen yet.
 struct Tuning {
@@ -67,7 +68,8 @@ absl::StatusOr<core::AdviseSweep::Addition> Add(const SweepPlan& plan, const cha
 
 absl::StatusOr<std::map<int64_t, Tuning>> ReadTunings(
     const SweepPlan& plan, const std::vector<PlannedTrial>& added, const std::vector<bool>& decided,
-    SweepId sweep, const std::vector<store::TrialProgress>& trials, store::Results& results) {
+    SweepId sweep, const Contest& contest, const std::vector<store::TrialProgress>& trials,
+    store::Results& results) {
   std::map<int64_t, Tuning> out;
   std::map<TrialId, store::NamedStage> later;  // whose series chooses, where it is not the first's
   if (!plan.tune->metric_stage.empty()) {
@@ -86,12 +88,14 @@ absl::StatusOr<std::map<int64_t, Tuning>> ReadTunings(
     return t.role == TrialRole::kTune && !decided[t.cell];
   };
   for (const store::TrialProgress& t : trials) {
-    if (counts(of(t))) out[of(t).cell].running += !IsTerminal(judged(t).state);
+    if (counts(of(t)))
+      out[of(t).cell].running += !IsTerminal(judged(t).state) || contest.GoesOn(t.idx);
   }
   for (const store::TrialProgress& t : trials) {
-    if (!counts(of(t)) || out[of(t).cell].running > 0) continue;
+    if (!counts(of(t)) || out[of(t).cell].running > 0 || contest.IsReplaced(t.idx)) continue;
     sweeps::TuneResult result{.values = of(t).tune_values};
-    if (judged(t).state == StageState::kSucceeded) {
+    // One that did not come further than a rung counts as stopped.
+    if (judged(t).state == StageState::kSucceeded && !contest.RunAt(t.idx, of(t)).rung()) {
       ASSIGN_OR_RETURN(const auto points, results.Points(judged(t).stage, plan.tune->metric, -1));
       std::vector<double> values;
       for (const store::StepValue& p : points) values.push_back(p.value);
@@ -104,7 +108,7 @@ absl::StatusOr<std::map<int64_t, Tuning>> ReadTunings(
 
 // What the cells whose tune trials have ended come to.
 absl::Status Tune(const SweepPlan& plan, const std::vector<PlannedTrial>& added,
-                  const std::vector<AdditionRow>& additions, SweepId sweep,
+                  const std::vector<AdditionRow>& additions, SweepId sweep, const Contest& contest,
                   const std::vector<store::TrialProgress>& trials, store::Results& results,
                   core::AdviseSweep* out) {
   std::vector<bool> decided(plan.cells.size());
@@ -112,7 +116,8 @@ absl::Status Tune(const SweepPlan& plan, const std::vector<PlannedTrial>& added,
     const json payload = json::parse(a.payload_json);
     if (payload.at("kind") == kWinner) decided.at(payload.at("cell").get<size_t>()) = true;
   }
-  ASSIGN_OR_RETURN(const auto tunings, ReadTunings(plan, added, decided, sweep, trials, results));
+  ASSIGN_OR_RETURN(const auto tunings,
+                   ReadTunings(plan, added, decided, sweep, contest, trials, results));
   for (const auto& [cell, tuning] : tunings) {
     if (tuning.running > 0) continue;
     const sweeps::TuneDecision decision = sweeps::ChooseWinner(*plan.tune, tuning.results);
@@ -145,6 +150,7 @@ bool NeedsAdvice(const SweepPlan& plan) {
 }
 
 absl::StatusOr<std::vector<PlannedTrial>> TrialsOf(const SweepPlan& plan,
+                                                   const std::vector<PlannedTrial>& added,
                                                    const AdditionRow& addition) {
   const json payload = json::parse(addition.payload_json, nullptr, false);
   const auto wrong = [&] {
@@ -152,8 +158,17 @@ absl::StatusOr<std::vector<PlannedTrial>> TrialsOf(const SweepPlan& plan,
                                             addition.sweep.value,
                                             " cannot be read: ", addition.payload_json));
   };
-  if (!payload.is_object() || plan.tune == nullptr) return wrong();
+  if (!payload.is_object()) return wrong();
   const std::string kind = payload.value("kind", "");
+  if (kind == kRung) {
+    const int64_t of = payload.value("of", int64_t{-1}), steps = payload.value("steps", int64_t{0});
+    const auto planned = std::ssize(plan.trials);
+    if (of < 0 || of >= planned + std::ssize(added) || steps < 1) return wrong();
+    const PlannedTrial& whole = of < planned ? plan.trials[of] : added[of - planned];
+    if (whole.rung_of >= 0 || addition.trials != 1) return wrong();
+    return std::vector<PlannedTrial>{sweeps::RungOf(whole, of, steps)};
+  }
+  if (plan.tune == nullptr) return wrong();
   const int64_t cell = payload.value("cell", int64_t{-1});
   if ((kind != kTune && kind != kWinner) || cell < 0 || cell >= std::ssize(plan.cells))
     return wrong();
@@ -172,9 +187,16 @@ absl::StatusOr<core::AdviseSweep> Advise(const SweepPlan& plan,
   if (!contest.empty()) {
     RETURN_IF_ERROR(contest.Look(sweep, trials, results, &out));
     out.open = contest.IsOn();
+    for (Contest::Next& next : contest.NextRuns()) {
+      const json payload = {{"kind", kRung}, {"of", next.of}, {"steps", next.steps}};
+      out.additions.push_back({.name = absl::StrCat("place ", next.of, " to step ", next.steps),
+                               .payload_json = payload.dump(),
+                               .trials = 1,
+                               .why = std::move(next.reason)});
+    }
   }
   if (plan.tune != nullptr)
-    RETURN_IF_ERROR(Tune(plan, added, additions, sweep, trials, results, &out));
+    RETURN_IF_ERROR(Tune(plan, added, additions, sweep, contest, trials, results, &out));
   return out;
 }
 

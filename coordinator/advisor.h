@@ -16,9 +16,11 @@ namespace plumb::coordinator {
 // Whether the sweep's later trials follow from the results of earlier ones.
 bool NeedsAdvice(const sweeps::SweepPlan& plan);
 
-// The trials of one addition that Advise made. DataLoss for a payload that it never makes.
-absl::StatusOr<std::vector<sweeps::PlannedTrial>> TrialsOf(const sweeps::SweepPlan& plan,
-                                                           const AdditionRow& addition);
+// The trials of one addition that Advise made; `added`: those of the additions before it. DataLoss
+// for a payload that it never makes.
+absl::StatusOr<std::vector<sweeps::PlannedTrial>> TrialsOf(
+    const sweeps::SweepPlan& plan, const std::vector<sweeps::PlannedTrial>& added,
+    const AdditionRow& addition);
 
 // `added`: the trials of `additions`, in order. `contest` has all of them and the looks that the
 // database has; `results` is that database, or a simulated one.

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "domain/status_macros.h"
+#include "sweeps/rungs.h"
 #include "sweeps/tuning.h"
 
 namespace plumb::coordinator {
@@ -17,17 +18,19 @@ constexpr int64_t kJoins = 1 << 20;  // of a cell, at most
 
 }  // namespace
 
-Contest::Contest(const sweeps::SweepPlan& plan) {
+Contest::Contest(const sweeps::SweepPlan& plan) : cools_(plan.search == nullptr) {
   if (plan.tune != nullptr && plan.tune->stop) {
     tune_ = static_cast<int>(rules_.size());
     rules_.push_back({{.metric = plan.tune->metric, .maximize = plan.tune->maximize},
+                      *plan.tune->stop,
                       sweeps::Stopping(*plan.tune->stop, 1, plan.tune->maximize)});
   }
   if (plan.stop) {
     main_ = static_cast<int>(rules_.size());
     across_ = plan.stop->across_cells;
     const sweeps::PlannedObjective by = sweeps::StoppingBy(plan);
-    rules_.push_back({by, sweeps::Stopping(*plan.stop, std::ssize(plan.cells), by.maximize)});
+    rules_.push_back(
+        {by, *plan.stop, sweeps::Stopping(*plan.stop, std::ssize(plan.cells), by.maximize)});
   }
 }
 
@@ -37,15 +40,29 @@ void Contest::Join(const std::vector<sweeps::PlannedTrial>& trials) {
                          : t.role == TrialRole::kMain ? main_
                                                       : -1,
                 .steps = t.stages.front().target_step};
-    if (place.rules >= 0) {
-      sweeps::Stopping& stopping = rules_[place.rules].stopping;
+    if (place.rules >= 0 && t.rung_of >= 0) {
+      const Place& first = places_[t.rung_of];
+      place.contestant = first.contestant;
+      place.whole = first.whole;
+      rules_[place.rules].last[first.contestant] = std::ssize(places_);
+    } else if (place.rules >= 0) {
+      Rules& rules = rules_[place.rules];
+      sweeps::Stopping& stopping = rules.stopping;
       place.contestant = stopping.contestants();
-      rules_[place.rules].trials.push_back(std::ssize(places_));
+      rules.trials.push_back(std::ssize(places_));
+      rules.last.push_back(std::ssize(places_));
       const bool apart = place.rules == tune_ || !across_;
       stopping.Add({.group = apart ? t.cell * kJoins + joins_ : 0,
                     .cell = t.cell,
                     .replicate = t.replicate,
                     .steps = place.steps});
+      const int64_t rung = stopping.Of(place.contestant).until_step;
+      if (cools_ && !t.own && rung >= 0 && sweeps::CoolsRungs(rules.rule, t)) {
+        place.whole = place.steps;
+        place.first_run = std::make_shared<const sweeps::PlannedTrial>(
+            sweeps::RungOf(t, std::ssize(places_), rung));
+        place.steps = rung;
+      }
     }
     places_.push_back(place);
   }
@@ -54,7 +71,37 @@ void Contest::Join(const std::vector<sweeps::PlannedTrial>& trials) {
 
 int64_t Contest::UntilOf(int64_t idx) const {
   const Place& p = places_[idx];
-  return p.rules < 0 ? -1 : rules_[p.rules].stopping.Of(p.contestant).until_step;
+  return p.rules < 0 || p.whole > 0 ? -1 : rules_[p.rules].stopping.Of(p.contestant).until_step;
+}
+
+const sweeps::PlannedTrial& Contest::RunAt(int64_t idx, const sweeps::PlannedTrial& trial) const {
+  return places_[idx].first_run == nullptr ? trial : *places_[idx].first_run;
+}
+
+bool Contest::GoesOn(int64_t idx) const { return places_[idx].whole > 0 && !Out(places_[idx]); }
+
+bool Contest::IsReplaced(int64_t idx) const {
+  const Place& p = places_[idx];
+  return p.whole > 0 && rules_[p.rules].last[p.contestant] != idx;
+}
+
+int64_t Contest::Allowed(const Place& p) const {
+  const int64_t until = rules_[p.rules].stopping.Of(p.contestant).until_step;
+  return until < 0 ? p.whole : until;
+}
+
+std::vector<Contest::Next> Contest::NextRuns() const {
+  std::vector<Next> out;
+  for (const Rules& rules : rules_) {
+    for (size_t c = 0; c < rules.last.size(); ++c) {
+      const Place& p = places_[rules.last[c]];
+      if (p.whole == 0 || p.looked < p.steps || Out(p) || Allowed(p) <= p.steps) continue;
+      out.push_back({.of = rules.trials[c],
+                     .steps = Allowed(p),
+                     .reason = rules.stopping.Of(p.contestant).reason});
+    }
+  }
+  return out;
 }
 
 void Contest::Take(int64_t idx, int64_t step, std::optional<double> value) {
@@ -86,12 +133,17 @@ void Contest::Spare(const std::vector<store::TrialProgress>& trials, core::Advis
     for (const sweeps::Stopping::Held& held : rules.stopping.HeldBack()) {
       bool waits = false, runs = false;
       for (const int64_t contestant : *held.group) {
-        const store::TrialProgress* t = by_idx[rules.trials[contestant]];
-        if (t == nullptr) continue;
+        const Place& p = places_[rules.last[contestant]];
+        const store::TrialProgress* t = by_idx[rules.last[contestant]];
+        if (t == nullptr) {
+          waits |= p.whole > 0;  // its next run is planned
+          continue;
+        }
         const int64_t until = rules.stopping.Of(contestant).until_step;
         const bool promoted = until < 0 || until > t->until_step;
         waits |= t->state == StageState::kPending ||
-                 (t->state == StageState::kPaused && promoted && t->until_step >= 0);
+                 (t->state == StageState::kPaused && promoted && t->until_step >= 0) ||
+                 (p.whole > 0 && p.looked >= p.steps && !Out(p) && Allowed(p) > p.steps);
         runs |= t->state == StageState::kRunning;
       }
       if (waits && runs) continue;
@@ -138,7 +190,8 @@ absl::Status Contest::LookAt(const store::TrialProgress& t, const Judged& judged
   for (const store::StepValue& point : points) {
     if (rules.stopping.Wants(p.contestant, point.step)) look(point.step, point.value);
   }
-  if (rules.stopping.Out(p.contestant)) return absl::OkStatus();
+  if (rules.stopping.Out(p.contestant) || (p.whole > 0 && p.looked >= p.steps))
+    return absl::OkStatus();
   // Ended without a value at its end: it diverged, failed, was cancelled. Paused without one:
   // there is no such series, nothing can be said of it, and it goes on.
   if (IsTerminal(state)) look(std::max(p.looked + 1, p.steps), none);
@@ -162,6 +215,9 @@ absl::Status Contest::Look(SweepId sweep, const std::vector<store::TrialProgress
   }
   Spare(trials, out);
   on_ = false;
+  if (main_ >= 0) {
+    for (const int64_t idx : rules_[main_].last) on_ |= GoesOn(idx);
+  }
   for (const store::TrialProgress& t : trials) {
     const Place& p = places_[t.idx];
     if (p.rules < 0 || IsTerminal(StateOf(t, judged[p.rules]))) continue;

@@ -29,7 +29,7 @@ absl::StatusOr<std::vector<sweeps::PlannedTrial>> Planner::Added(Kept& kept,
                                                                  const AdditionRow& addition) {
   const json payload = json::parse(addition.payload_json, nullptr, false);
   if (!payload.is_object() || payload.value("kind", "") != kEdit)
-    return TrialsOf(kept.plan, addition);
+    return TrialsOf(kept.plan, kept.added, addition);
   const std::string yaml = payload.value("yaml", "");
   ASSIGN_OR_RETURN(const sweeps::SweepPlan newer, plan_(yaml, "sweep.yaml"));
   if (kept.search) {

@@ -37,7 +37,7 @@ core::NewTrial ToNewTrial(const sweeps::PlannedTrial& t, const std::string& requ
   core::NewTrial out{.cell_idx = t.cell,
                      .replicate = t.replicate,
                      .aa = t.aa ? 1 : 0,
-                     .tune = t.role == sweeps::TrialRole::kTune ? 1 : 0};
+                     .tune = t.role == sweeps::TrialRole::kTune || t.rung() ? 1 : 0};
   out.trial = {.key = t.aa    ? spec::Sha256Hex(t.key + "\naa " + request_id)
                       : t.own ? spec::Sha256Hex(t.key + "\nof " + request_id)
                               : t.key,
@@ -136,7 +136,8 @@ core::MaterializeSlice ToSlice(const sweeps::SweepPlan& plan,
   auto trials = std::make_shared<std::vector<core::NewTrial>>();
   const std::string labels = absl::StrJoin(plan.labels, ",");
   for (int64_t i = from; i < end; ++i) {
-    const sweeps::PlannedTrial& trial = i < planned ? plan.trials[i] : added[i - planned];
+    const sweeps::PlannedTrial& trial =
+        contest.RunAt(i, i < planned ? plan.trials[i] : added[i - planned]);
     trials->push_back(ToNewTrial(trial, request_id, labels, plan.bundle));
     StageRow& root = trials->back().stages.front();
     root.until_step = trial.own ? trial.until_step : contest.UntilOf(i);

@@ -12,6 +12,7 @@
 #include "sweeps/draw.h"
 #include "sweeps/number.h"
 #include "sweeps/population.h"
+#include "sweeps/rungs.h"
 #include "sweeps/search.h"
 #include "sweeps/trials.h"
 #include "sweeps/tuning.h"
@@ -123,6 +124,14 @@ void Describe(const PlannedCell& cell, const PlannedTrial& t, CellCost* out) {
   c.predicted_peak_bytes = t.predicted_peak_bytes;
 }
 
+// What the runs to a trial's cooled rungs take beside it, as a part of it.
+double RungPart(const SweepPlan& plan, const PlannedTrial& t) {
+  if (!CoolsRungs(plan, t)) return 0;
+  const StopSpec& stop = t.role == TrialRole::kTune ? *plan.tune->stop : *plan.stop;
+  return static_cast<double>(StepsOfRungs(stop, t, SharesTrunk(plan, t))) /
+         static_cast<double>(t.config.train.steps);
+}
+
 // Prices each trial and counts what is there already; shapes are priced once.
 class Pricing {
  public:
@@ -170,12 +179,14 @@ class Pricing {
     }
     s_.total_disk_bytes += static_cast<double>(c.disk_bytes);
     const double after = StageSeconds(t, &s_.unpriced_stages);
-    s_.device_seconds += seconds.front().value + after;
-    error_ += seconds.front().value * seconds.front().band;
+    const double runs = 1 + RungPart(plan_, t);
+    s_.device_seconds += runs * seconds.front().value + after;
+    error_ += runs * seconds.front().value * seconds.front().band;
     basis_ = std::min(basis_, seconds.front().basis);
     Placing p{.slots = std::max<int64_t>(1, t.config.train.ranks) * threads_,
               .memory_bytes = c.memory.value};
-    for (size_t m = 0; m < machines_.size(); ++m) p.seconds.push_back(seconds[m + 1].value + after);
+    for (size_t m = 0; m < machines_.size(); ++m)
+      p.seconds.push_back(runs * seconds[m + 1].value + after);
     placings_.push_back({t.replicate, std::move(p)});
     // Of a tuned sweep's replicates nobody knows yet which have the same values.
     if (!SharesTrunk(plan_, t) || (plan_.tune != nullptr && t.role != TrialRole::kTune)) return;
@@ -374,7 +385,14 @@ PlanSummary Summarize(const SweepPlan& plan, const Surroundings& around) {
     s.total_flops += t.flops;
     if (t.stages.front().kind == "pretrain")
       s.total_steps += static_cast<double>(t.config.train.steps);
-    if (s.tune && t.role == TrialRole::kTune) s.tune->flops += t.flops;
+    const double rungs = RungPart(plan, t);
+    if (rungs > 0) {
+      const StopSpec& stop = t.role == TrialRole::kTune ? *plan.tune->stop : *plan.stop;
+      s.rung_runs += std::ssize(RungSteps(RungFractions(stop), t.config.train.steps));
+      s.rung_flops += rungs * t.flops, s.total_flops += rungs * t.flops;
+      s.total_steps += rungs * static_cast<double>(t.config.train.steps);
+    }
+    if (s.tune && t.role == TrialRole::kTune) s.tune->flops += (1 + rungs) * t.flops;
     s.predicted_peak_bytes = std::max(s.predicted_peak_bytes, t.predicted_peak_bytes);
     pricing.Add(t);
   };
@@ -484,6 +502,10 @@ std::string SummaryText(const PlanSummary& s, int64_t max_rows) {
   }
   if (!s.search.empty()) facts.push_back({"searched by", s.search});
   if (!s.stop.empty()) facts.push_back({"stopped early", s.stop});
+  if (s.rung_runs > 0) {
+    facts.push_back({"cooled rungs", absl::StrCat("at most ", s.rung_runs, " runs, which take ",
+                                                  Short(s.rung_flops), " of these FLOPs")});
+  }
   if (!s.stages.empty()) {
     facts.push_back(
         {"then, for each trial",
@@ -661,6 +683,7 @@ std::string SummaryJson(const PlanSummary& s) {
               {"limits", {{"trials", s.limits.trials}, {"device_hours", s.limits.device_hours}}}};
   if (s.objectives.size() > 1) out["objectives"] = objectives;
   if (!s.stop.empty()) out["stop"] = s.stop;
+  if (s.rung_runs > 0) out["cooled_rungs"] = {{"runs", s.rung_runs}, {"flops", s.rung_flops}};
   if (!s.search.empty()) out["search"] = s.search;
   if (!s.population.is_null()) out["population"] = s.population;
   if (s.tune) {

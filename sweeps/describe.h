@@ -53,7 +53,7 @@ struct TuneSummary {
   std::vector<std::string> fields;  // "train.lr: 0.001, 0.01, 0.1"
   int64_t points = 0, seeds = 0, extend = 0;
   std::string metric, metric_at, stop;  // stop: "asha at 10%, 30%, keep 1/3, promote"; "" for none
-  double flops = 0;                     // of all tune trials run to the end
+  double flops = 0;                     // of all tune trials run to the end, runs to rungs too
   bool maximize = false;
 };
 
@@ -67,7 +67,11 @@ struct PlanSummary {
   std::string search;         // how points beyond these cells are chosen; empty: there are none
   nlohmann::json population;  // {"members", "ends", "replaced", "factor", "resample"}; null: none
   std::string stop;           // of the whole sweep; "" for none
-  int64_t timings = 0;        // stages that measure speed
+  // Runs to rungs that are cooled, where every trial passes all of them: in the totals, and not
+  // among `trials`.
+  int64_t rung_runs = 0;
+  double rung_flops = 0;
+  int64_t timings = 0;               // stages that measure speed
   std::vector<PlannedStage> stages;  // that follow each trial's first one; timings apart
   std::vector<CellCost> cells;
   Range params_total, params_non_embedding, flops_per_token, steps, tokens, unique_tokens, epochs;

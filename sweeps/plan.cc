@@ -10,6 +10,7 @@
 #include "sweeps/draw.h"
 #include "sweeps/number.h"
 #include "sweeps/population.h"
+#include "sweeps/rungs.h"
 #include "sweeps/search.h"
 #include "sweeps/space.h"
 #include "sweeps/sweep_file.h"
@@ -55,6 +56,7 @@ class Planner {
     if (problems_->empty() && file_.search)
       plan_.search =
           std::make_shared<Search>(file_, corpora_, std::move(initial_), plan_.repeats_allowed);
+    if (problems_->empty()) CheckRungs();
     return std::move(plan_);
   }
   // Not OK when a corpus could not be had.
@@ -168,14 +170,16 @@ class Planner {
     (file_.tune ? recipes_ : configs_).push_back(std::move(file_.tune ? c.recipe : c.config));
   }
 
-  // Rungs of a WSD run come before its cooldown, where a rate is not worth what it will be, and
-  // losses of different shapes cannot be compared at all.
+  // Before the cooldown of a WSD run a rate is not worth what it will be, and losses of different
+  // shapes cannot be compared at all. Rungs that are cooled (sweeps/rungs.h) compare none of that.
   void CheckCooldown(Candidate& c) {
     const spec::TrainSpec& t = c.config.train;
     if (t.schedule != spec::ScheduleKind::kWsd) return;
     const double cooldown = 1 - t.decay_fraction;
     const auto early = [&](const std::optional<StopSpec>& s) {
-      return s && ComparesBefore(*s, cooldown);
+      const bool cools = s && (s->asha || s->hyperband) && s->cooled.value_or(true) &&
+                         !file_.search && file_.stage_kind == "pretrain";
+      return s && ComparesBefore(*s, cooldown) && !cools;
     };
     if (early(file_.stop) || (file_.tune && early(file_.tune->stop)))
       c.cell.flags.push_back("uncooled_rungs");
@@ -189,9 +193,34 @@ class Planner {
       Wrong(file_.stop->at,
             absl::StrCat("under schedule: wsd a rung before ", FormatNumber(100 * cooldown),
                          "% comes before the cooldown, where losses of different models are not "
-                         "comparable; put the rungs after it, take schedule: cosine or linear, or "
-                         "compare inside cells (tune:)"));
+                         "comparable; put the rungs after it, take schedule: cosine or linear, ",
+                         file_.stop->cooled == false ? "leave cooled: false out, " : "",
+                         "or compare inside cells (tune:)"));
     }
+  }
+
+  void CheckRungs() {
+    bool any = false;
+    for (const PlannedTrial& t : plan_.trials) {
+      if (!CoolsRungs(plan_, t)) continue;
+      any = true;
+      const StopSpec& stop = t.role == TrialRole::kTune ? *plan_.tune->stop : *plan_.stop;
+      const std::string wrong = WrongRung(stop, t);
+      if (!wrong.empty()) {
+        return Wrong(stop.at,
+                     absl::StrCat(plan_.cells[static_cast<size_t>(t.cell)].name, ": ", wrong));
+      }
+    }
+    const auto asked = [&](const std::optional<StopSpec>& s) {
+      if (any || !s || s->cooled != true) return;
+      Wrong(s->at, file_.search
+                       ? "cooled: true: the points of a search are judged as they run; leave it "
+                         "out, or take schedule: cosine or linear"
+                       : "cooled: true: no trial has a rung before a cooldown to come (schedule: "
+                         "wsd); leave it out");
+    };
+    asked(file_.stop);
+    if (file_.tune) asked(file_.tune->stop);
   }
 
   void Populate() {

@@ -83,6 +83,11 @@ struct PlannedTrial {
   // Of a population's members (sweeps/population.h).
   int64_t until_step = -1;  // where it first pauses; -1: nowhere, or as a rule of `stop` says
   bool own = false;         // no other sweep shares it
+  // Of a run that an earlier rung was promoted to (sweeps/rungs.h): the place in the sweep of the
+  // trial that it stands for. And of each that is not the whole of that trial, its key.
+  int64_t rung_of = -1;
+  std::string whole_key;
+  bool rung() const { return !whole_key.empty(); }
   int64_t branch_stage = 0,
           branch_step = 0;  // of a fork: the stage whose checkpoint it begins from
 };

@@ -255,7 +255,8 @@ class SchemaWriter {
          {"median", Settings({{"from", Fraction()}, {"min_trials", Integer(1, 1000000)}})},
          {"divergence", Settings({{"factor", AnyNumber()}})},
          {"racing", Settings({{"alpha", Fraction()}, {"min_replicates", Integer(2, 10000)}})},
-         {"across", {{"const", "cells"}}}});
+         {"across", {{"const", "cells"}}},
+         {"cooled", {{"type", "boolean"}}}});
   }
 
   static json Stages() {

@@ -25,8 +25,8 @@ class StopReader {
                                Describe(v)));
       return std::nullopt;
     }
-    ReportUnknownKeys(v, {"asha", "hyperband", "median", "divergence", "racing", "across"},
-                      problems_);
+    ReportUnknownKeys(
+        v, {"asha", "hyperband", "median", "divergence", "racing", "across", "cooled"}, problems_);
     const YamlEntry* budget_rule = nullptr;
     for (const YamlEntry& e : v.entries) {
       const std::string& key = e.key.text;
@@ -39,6 +39,10 @@ class StopReader {
       }
       if (key == "across") {
         Across(e.value);
+        continue;
+      }
+      if (key == "cooled") {
+        Cooled(e.value);
         continue;
       }
       if (!e.value.is_map() && e.value.kind != YamlNode::Kind::kNull) {
@@ -78,6 +82,9 @@ class StopReader {
                          " compares trials inside one cell's tune: group; write it there, or say "
                          "across: cells, which makes the sweep a search and bars it from fits"));
     }
+    if (const YamlEntry* cooled = v.Find("cooled");
+        cooled != nullptr && v.Find("asha") == nullptr && v.Find("hyperband") == nullptr)
+      Wrong(cooled->key.at, "cooled is of rungs: add asha or hyperband");
     const bool rule = v.Find("asha") != nullptr || v.Find("hyperband") != nullptr ||
                       v.Find("median") != nullptr || v.Find("divergence") != nullptr ||
                       v.Find("racing") != nullptr;
@@ -89,6 +96,14 @@ class StopReader {
     if (!v.is_scalar() || v.text != "cells")
       return Wrong(v.at, absl::StrCat("expected across: cells, got ", Describe(v)));
     out_.across_cells = true;
+  }
+
+  void Cooled(const YamlNode& v) {
+    if (v.is_scalar() && !v.quoted && (v.text == "true" || v.text == "false")) {
+      out_.cooled = v.text == "true";
+    } else {
+      Wrong(v.at, absl::StrCat("expected true or false, got ", Describe(v)));
+    }
   }
 
   // A fraction between 0 and 1, both left out, exactly as it is written: 1/3, 30%.
@@ -234,7 +249,7 @@ std::string InWords(const StopSpec& stop) {
     rules.push_back(absl::StrCat("racing at alpha ", FormatNumber(stop.racing->alpha), " from ",
                                  stop.racing->min_replicates, " replicates"));
   }
-  return absl::StrJoin(rules, "; ") +
+  return absl::StrJoin(rules, "; ") + (stop.cooled == false ? "; rungs not cooled" : "") +
          (stop.across_cells ? "; across cells: a search, barred from fits" : "");
 }
 

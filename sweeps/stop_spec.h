@@ -63,6 +63,9 @@ struct StopSpec {
   std::optional<DivergenceRule> divergence;
   std::optional<RacingRule> racing;
   bool across_cells = false;  // cells are compared with each other: the sweep is a search
+  // Whether the rungs of asha and hyperband are runs of their own that cool down there, of trials
+  // whose schedule has a cooldown later (sweeps/rungs.h). Not said: yes.
+  std::optional<bool> cooled;
 };
 
 // Whether some rule compares trials with each other before this part of their steps.

@@ -9,44 +9,17 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "sweeps/number.h"
+#include "sweeps/rungs.h"
 
 namespace plumb::sweeps {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// The first whole step at or after the fraction.
-int64_t StepAt(const Rational& fraction, int64_t steps) {
-  const auto product = Rational::Multiply(fraction, Rational(steps));
-  return product
-             ? product->Ceil()
-             : static_cast<int64_t>(std::ceil(fraction.ToDouble() * static_cast<double>(steps)));
-}
-
 // How many of n a rung lets go on.
 int64_t Kept(const Rational& keep, int64_t n) {
   const auto product = Rational::Multiply(keep, Rational(n));
   return product ? product->Floor() : 0;
-}
-
-// from, from / keep, … below 1: the rungs of the first bracket.
-std::vector<Rational> Fractions(const HyperbandRule& rule) {
-  std::vector<Rational> out;
-  std::optional<Rational> at = rule.from;
-  while (at && at->Compare(Rational(1)) < 0 && out.size() < 64) {
-    out.push_back(*at);
-    at = Rational::Divide(*at, rule.keep);
-  }
-  return out;
-}
-
-std::vector<int64_t> Steps(const std::vector<Rational>& fractions, int64_t steps) {
-  std::vector<int64_t> out;
-  for (const Rational& f : fractions) {
-    const int64_t at = std::max<int64_t>(1, StepAt(f, steps));
-    if (at < steps && (out.empty() || at > out.back())) out.push_back(at);
-  }
-  return out;
 }
 
 std::string Number(double value) { return absl::StrFormat("%.6g", value); }
@@ -57,7 +30,7 @@ std::string Stopping::Shown(double value) const { return Number(sign_ * value); 
 
 int64_t Stopping::BracketFor(int64_t group) {
   const HyperbandRule& rule = *spec_.hyperband;
-  const auto rungs = static_cast<int64_t>(Fractions(rule).size());
+  const auto rungs = static_cast<int64_t>(RungFractions(spec_).size());
   const int64_t brackets =
       std::max<int64_t>(1, rule.brackets > 0 ? std::min(rule.brackets, rungs) : rungs);
   std::vector<int64_t>& joined = joined_[group];
@@ -79,13 +52,13 @@ void Stopping::Add(const Contestant& c) {
   const auto trial = contestants();
   Run run{.is = c};
   int64_t bracket = 0;
-  if (spec_.asha) run.rungs = Steps(spec_.asha->rungs, c.steps);
+  if (spec_.asha) run.rungs = RungSteps(spec_.asha->rungs, c.steps);
   if (spec_.hyperband) {
     bracket = BracketFor(c.group);
-    std::vector<Rational> fractions = Fractions(*spec_.hyperband);
+    std::vector<Rational> fractions = RungFractions(spec_);
     fractions.erase(fractions.begin(),
                     fractions.begin() + std::min(bracket, std::ssize(fractions)));
-    run.rungs = Steps(fractions, c.steps);
+    run.rungs = RungSteps(fractions, c.steps);
   }
   Ladder& ladder = ladders_[{c.group, bracket}];
   ladder.rungs.resize(std::max(ladder.rungs.size(), run.rungs.size()));
@@ -123,6 +96,7 @@ void Stopping::Take(const Look& look) {
   }
   // A run that was further than a rung when it was first seen has been there all the same.
   while (!r.out && r.passed < r.rungs.size() && (failed || look.step >= r.rungs[r.passed])) {
+    if (failed && Waits(r)) break;  // it was on its way to none
     Record(look.trial, look.step, value);
     if (failed) break;
   }

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "sweeps/rungs.h"
 #include "sweeps/tuning.h"
 #include "trainer/spec/parse.h"
 #include "trainer/spec/sha256.h"
@@ -29,6 +30,11 @@ std::string Identity(const PlannedStage& external) {
   for (const char* execution : {"timeout_seconds", "grace_seconds", "memory_mib"})
     settings.erase(execution);
   return settings.dump();
+}
+
+// Whether only the ends of its runs are looked at.
+bool ShareRungs(const SweepPlan& plan, const StopSpec& stop, const PlannedTrial& trial) {
+  return CoolsRungs(plan, trial) && !stop.divergence;
 }
 
 }  // namespace
@@ -98,9 +104,11 @@ bool SharesTrunk(const SweepPlan& plan, const PlannedTrial& trial) {
     return false;
   if (trial.role == TrialRole::kTune && plan.tune != nullptr) {
     const TunePlan& tune = *plan.tune;
-    return !tune.stop && (tune.metric_at == "last" || !tune.metric_stage.empty());
+    return (!tune.stop || ShareRungs(plan, *tune.stop, trial)) &&
+           (tune.metric_at == "last" || !tune.metric_stage.empty());
   }
-  if (trial.role == TrialRole::kMain && plan.stop) return false;
+  if (trial.role == TrialRole::kMain && plan.stop && !ShareRungs(plan, *plan.stop, trial))
+    return false;
   return std::all_of(plan.objectives.begin(), plan.objectives.end(),
                      [](const PlannedObjective& o) { return o.at == "last" || !o.stage.empty(); });
 }

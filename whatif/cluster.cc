@@ -177,7 +177,7 @@ class Runner : private store::Results {
   absl::Status Know(const core::Core::Cursor& at) {
     for (; joined_ < std::ssize(at.additions); ++joined_) {
       ASSIGN_OR_RETURN(std::vector<PlannedTrial> more,
-                       coordinator::TrialsOf(plan_, at.additions[joined_]));
+                       coordinator::TrialsOf(plan_, added_, at.additions[joined_]));
       contest_->Join(more);
       if (joined_ < additions_) continue;  // known from before a restart
       ++additions_;
@@ -188,7 +188,19 @@ class Runner : private store::Results {
 
   absl::Status Slice(const core::Core::Cursor& at) {
     RETURN_IF_ERROR(Know(at));
-    Apply(coordinator::ToSlice(plan_, added_, *contest_, at.sweep, kRequest, at.from, 250));
+    core::MaterializeSlice slice =
+        coordinator::ToSlice(plan_, added_, *contest_, at.sweep, kRequest, at.from, 250);
+    for (const std::string& key : core::PrefixKeysOf(slice)) {
+      const auto known = trunks_.find(key);
+      if (known == trunks_.end()) continue;
+      for (const auto& [step, row] : known->second) slice.trunks.push_back(row);
+    }
+    for (int64_t idx = slice.from; idx < slice.from + std::ssize(*slice.trials); ++idx) {
+      const PlannedTrial& trial = PlannedAt(idx);
+      const PlannedTrial& run = contest_->RunAt(idx, trial);
+      if (&run != &trial) first_runs_.try_emplace(idx, std::make_shared<const PlannedTrial>(run));
+    }
+    Apply(slice);
     return absl::OkStatus();
   }
 
@@ -268,9 +280,14 @@ class Runner : private store::Results {
     }
   }
 
-  const PlannedTrial& TrialAt(int64_t idx) const {
+  const PlannedTrial& PlannedAt(int64_t idx) const {
     const auto planned = std::ssize(plan_.trials);
     return idx < planned ? plan_.trials[idx] : added_[idx - planned];
+  }
+  // What runs there.
+  const PlannedTrial& TrialAt(int64_t idx) const {
+    const auto first = first_runs_.find(idx);
+    return first == first_runs_.end() ? PlannedAt(idx) : *first->second;
   }
   static int64_t TargetOf(const PlannedTrial& t) { return t.stages.front().target_step; }
 
@@ -443,6 +460,7 @@ class Runner : private store::Results {
   void Write(const UpdateStage& c) { stages_.at(c.row.id) = c.row; }
   void Write(const UpdateSweep& c) { over_ = c.state == SweepState::kCompleted; }
   void Write(const InsertLook& c) { looks_.push_back(c.row); }
+  void Write(const PutTrunk& c) { trunks_[c.row.prefix_key][c.row.step] = c.row; }
   void Write(const UpdateCell& c) {
     history_.push_back(absl::StrCat("cell ", c.idx, ": ", c.tuned_json, " ", c.flags_json));
   }
@@ -483,6 +501,8 @@ class Runner : private store::Results {
     for (const auto& [idx, trial] : links_) {
       const StageId stage = stage_of_.at(trial);
       const PlannedTrial* t = idx < planned ? &plan_.trials[idx] : &out.added[idx - planned];
+      if (const auto first = first_runs_.find(idx); first != first_runs_.end())
+        t = out.first_runs.emplace_back(first->second).get();
       const Work& work = work_[idx];
       Ran ran{.trial = t,
               .state = stages_.at(stage).state,
@@ -511,6 +531,8 @@ class Runner : private store::Results {
   std::optional<coordinator::Contest> contest_;
   int64_t joined_ = 0, additions_ = 0;
   std::vector<PlannedTrial> added_;
+  std::map<int64_t, std::shared_ptr<const PlannedTrial>> first_runs_;  // by place
+  std::map<std::string, std::map<int64_t, TrunkRow>> trunks_;
   SweepId sweep_;
   std::vector<Worker> workers_;
   std::set<WorkerId> woken_;

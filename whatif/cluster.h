@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,7 +34,7 @@ struct Cluster {
 std::function<double(const sweeps::PlannedTrial&)> ByFlops(double flops_per_s);
 
 struct Ran {
-  const sweeps::PlannedTrial* trial = nullptr;  // of the plan, or of Outcome::added
+  const sweeps::PlannedTrial* trial = nullptr;  // of the plan, or of Outcome::added, first_runs
   StageState state = StageState::kPending;
   int64_t steps = 0;   // computed
   double seconds = 0;  // of its slots
@@ -42,7 +43,9 @@ struct Ran {
 
 struct Outcome {
   std::vector<Ran> trials;                  // in the sweep's order
-  std::vector<sweeps::PlannedTrial> added;  // by tuning: beyond the plan
+  std::vector<sweeps::PlannedTrial> added;  // by tuning and promotion: beyond the plan
+  // To their first rung, of trials whose rungs are cooled.
+  std::vector<std::shared_ptr<const sweeps::PlannedTrial>> first_runs;
   absl::Duration end;
   int64_t steps = 0;
   double flops = 0;

@@ -120,7 +120,9 @@ std::map<int64_t, double> Chosen(const Outcome& outcome, const Curves& curves, S
   };
   std::map<int64_t, Seen> cells;
   for (const Ran& r : outcome.trials) {
-    if (r.trial->role != TrialRole::kMain || r.state != StageState::kSucceeded || !r.last) continue;
+    if (r.trial->role != TrialRole::kMain || r.trial->rung() || r.state != StageState::kSucceeded ||
+        !r.last)
+      continue;
     Seen& c = cells[r.trial->cell];
     c.sum += *r.last, ++c.n, c.trial = r.trial;
   }

@@ -27,6 +27,9 @@ double Normal(uint64_t seed, const std::string& name, uint64_t more = 0) {
   return std::sqrt(-2 * std::log1p(-unit("a"))) * std::cos(2 * std::numbers::pi * unit("b"));
 }
 
+// A run to a rung is a part of the same run.
+const std::string& RunOf(const PlannedTrial& t) { return t.rung() ? t.whole_key : t.key; }
+
 class InventedCurves : public Curves {
  public:
   InventedCurves(const SweepPlan& plan, const Family& family) : family_(family) {
@@ -47,7 +50,7 @@ class InventedCurves : public Curves {
     // Replicates of one number see the same data.
     const double shared = Normal(family_.seed, "replicate", static_cast<uint64_t>(t.replicate));
     const double half = family_.seed_sd * std::sqrt(0.5);
-    return clean + half * (shared + Normal(family_.seed, "run " + t.key)) +
+    return clean + half * (shared + Normal(family_.seed, "run " + RunOf(t))) +
            family_.noise * Normal(family_.seed, "look " + t.key, static_cast<uint64_t>(step) + 1);
   }
 
@@ -107,7 +110,7 @@ Recorded::Recorded(const SweepPlan& plan, std::map<std::string, Recording> by_ke
 }
 
 const Recording* Recorded::Of(const PlannedTrial& t) const {
-  if (const auto it = by_key_.find(t.key); it != by_key_.end()) return &it->second;
+  if (const auto it = by_key_.find(RunOf(t)); it != by_key_.end()) return &it->second;
   const auto it = by_point_.find({plan_.cells[t.cell].name, PointOf(t)});
   if (it == by_point_.end()) return nullptr;
   return it->second[static_cast<size_t>(t.replicate) % it->second.size()];

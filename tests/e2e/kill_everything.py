@@ -4,6 +4,8 @@
 With --mode tune each cell chooses its learning rate and then runs its replicates, the same ones under fire.
 With --mode asha most of a cell's trials end at a rung; which ones depends on the order in which they came there, so that a trial is
 compared as far as it went in both.
+With --mode cooled the same under wsd, where each rung is a run of its own that begins in the trunk of the one before; the undisturbed sweep
+shares no trunk, so each of its runs begins at step 0.
 With --mode edit the sweep under fire begins with a sixth of its trials and gains the others by two edits, each asked for until it is
 answered; undisturbed it has them all from the start.
 With --mode gangs every trial runs under fire on two workers of one slot each, undisturbed on one worker of two.
@@ -11,7 +13,7 @@ With --mode gangs every trial runs under fire on two workers of one slot each, u
 The sweep must complete, its measurements must be as many as the closed form says, none twice, and every value (times and
 memory apart) equal to the last bit to that of the same sweep run undisturbed. The random moments follow from --seed.
 
-    kill_everything.py --bin BUILD/bin --mode noop|edit|train|tune|asha|ranks|gangs [--seed N] [--kills N] [--keep]
+    kill_everything.py --bin BUILD/bin --mode noop|edit|train|tune|asha|cooled|ranks|gangs [--seed N] [--kills N] [--keep]
 """
 import argparse
 import array
@@ -56,6 +58,7 @@ tune: {train.lr: [1e-3, 3e-3], seeds: 2, extend: 1}
 """
 ASHA_SWEEP = TUNE_SWEEP.replace("[1e-3, 3e-3], seeds: 2, extend: 1",
                                 "{log: [1e-4, 3e-2], points: 7}, stop: {asha: {rungs: [10%, 40%], keep: 1/3, mode: promote}}")
+COOLED_SWEEP = ASHA_SWEEP.replace("steps: 900", "steps: 900, schedule: wsd, decay_fraction: 20%")
 # Every trial on two processes, of which either may be the victim.
 RANKS_SWEEP = TRAIN_SWEEP.replace("steps: 2500", "steps: 700, ranks: 2").replace("replicates: 2", "replicates: 1")
 # What depends on the run and not on the trial.
@@ -286,18 +289,19 @@ def check(condition, cluster, why):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", type=pathlib.Path, required=True)
-    parser.add_argument("--mode", choices=("noop", "edit", "train", "tune", "asha", "ranks", "gangs"), required=True)
+    parser.add_argument("--mode", choices=("noop", "edit", "train", "tune", "asha", "cooled", "ranks", "gangs"), required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=21)
     parser.add_argument("--keep", action="store_true", help="leave the folder")
     args = parser.parse_args()
     trainer = args.bin / ("plumb-noop-trainer" if args.mode in ("noop", "edit") else "plumb-trainer")
-    sweep = {"noop": NOOP_SWEEP, "edit": EDIT_SWEEP, "train": TRAIN_SWEEP, "tune": TUNE_SWEEP, "asha": ASHA_SWEEP, "ranks": RANKS_SWEEP, "gangs": RANKS_SWEEP}[args.mode]
+    sweep = {"noop": NOOP_SWEEP, "edit": EDIT_SWEEP, "train": TRAIN_SWEEP, "tune": TUNE_SWEEP, "asha": ASHA_SWEEP, "cooled": COOLED_SWEEP, "ranks": RANKS_SWEEP, "gangs": RANKS_SWEEP}[args.mode]
     folder = pathlib.Path(tempfile.mkdtemp(prefix="plumb-e2e-"))
     deadline = time.monotonic() + LIMIT_SECONDS
     rng = random.Random(args.seed)
     write_corpus(folder / "data")
-    calm = Cluster(folder / "calm", args.bin, trainer, folder / "data", sweep, slots=2)
+    apart = sweep.replace("execution: {", "execution: {share_trunk: false, ") if args.mode == "cooled" else sweep
+    calm = Cluster(folder / "calm", args.bin, trainer, folder / "data", apart, slots=2)
     gangs = args.mode == "gangs"
     edits = EDITS if args.mode == "edit" else [sweep]
     fire = Cluster(folder / "fire", args.bin, trainer, folder / "data", edits[0], slots=1 if gangs else 2, workers=2 if gangs else 1)
@@ -312,7 +316,7 @@ def main():
         fire_seconds = time.monotonic() - begin
 
         trials, = fire.query("SELECT count(*), sum(state = 'succeeded') FROM trial")
-        asha = args.mode == "asha"
+        asha = args.mode in ("asha", "cooled")
         check((trials[0] == trials[1] or asha) and trials[0] > 0, fire, f"{trials[1]} of {trials[0]} trials succeeded")
         check(sum(kills.values()) >= args.kills and min(kills.values()) >= args.kills // (len(kills) + 1), fire,
               f"too few kills: {kills}; the sweep was over too soon")
@@ -341,8 +345,13 @@ def main():
             check(all(fire.query(f"SELECT count(*) FROM sweep_trial st JOIN cell c ON c.id = st.cell_id WHERE tune = 0 AND c.idx = {i}")
                       == [(2,)] for i in range(2)), fire, "a cell has not two replicates")
         check(fire.query("PRAGMA integrity_check") == [("ok",)], fire, "the database is damaged")
-        if asha:
+        if args.mode == "asha":
             check_asha(fire)
+        if args.mode == "cooled":
+            check_cooled(fire)
+            check(calm.query("SELECT count(*) FROM stage WHERE branch_step > 0") == [(0,)], fire, "the undisturbed runs shared a trunk")
+            first = "SELECT t.key FROM trial t WHERE t.steps = 90 ORDER BY 1"
+            check(fire.query(first) == calm.query(first), fire, "the runs to the first rung differ")
         calm_points, calm_documents, calm_records = results(calm)
         fire_points, fire_documents, fire_records = results(fire)
         for series in sorted(set(calm_points) | set(fire_points)):
@@ -370,6 +379,24 @@ def main():
             cluster.stop()
         if not args.keep:
             subprocess.run(["rm", "-rf", str(folder)])
+
+
+def check_cooled(cluster):
+    """Of 7 values in each of two cells: runs of 90 steps; of those that are among the best a third, of 360; the last ones whole."""
+    runs = {}
+    for cell, tune, state, steps, branch in cluster.query(
+            "SELECT c.idx, st.tune, t.state, t.steps, g.branch_step FROM sweep_trial st JOIN cell c ON c.id = st.cell_id "
+            "JOIN trial t ON t.id = st.trial_id JOIN stage g ON g.trial_id = t.id"):
+        check(state == "succeeded", cluster, f"a run of cell {cell} is {state}")
+        runs.setdefault((cell, tune, steps), []).append(branch)
+    for cell in (0, 1):
+        rungs = [runs.get((cell, 1, steps), []) for steps in (90, 360, 900)]
+        n = [len(r) for r in rungs]
+        check(n[0] == 7 and 2 <= n[1] < 7 and 1 <= n[2] <= n[1], cluster, f"runs of cell {cell}: {n}")
+        check([set(r) for r in rungs] == [{0}, {72}, {288}], cluster, f"its runs begin at {rungs}")
+        check(len(runs.get((cell, 0, 900), [])) == 2, cluster, f"cell {cell} has not two replicates")
+    looks = cluster.query("SELECT step, count(*) FROM look WHERE step > 0 GROUP BY step ORDER BY step")
+    check(looks == [(steps, sum(len(runs[cell, 1, steps]) for cell in (0, 1))) for steps in (90, 360, 900)], cluster, f"looks {looks}")
 
 
 def check_asha(cluster):

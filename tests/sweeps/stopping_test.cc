@@ -140,6 +140,16 @@ TEST(AshaPromote, ARunThatFailsCountsAsTheWorstAtItsRungAndIsNeverPromoted) {
   EXPECT_EQ(Draw(all), "- -");
 }
 
+// Cancelled where it waits: it was on its way to no rung.
+TEST(AshaPromote, OneThatEndsWhereItWaitsLeavesTheRung) {
+  Stopping s = With(Asha(RungMode::kPromote), 3);
+  s.Take({0, 10, 1.0});
+  s.Take({0, 11, std::nullopt});
+  s.Take({1, 10, 2.0});
+  s.Take({2, 10, 3.0});
+  EXPECT_EQ(Draw(s), "- 30 10") << "the best that is left";
+}
+
 TEST(AshaPromote, GroupsAreComparedEachByItself) {
   Stopping s(Asha(RungMode::kPromote, {"50%"}, "1/2"));
   for (int64_t group : {0, 1, 0, 1}) s.Add({.group = group, .steps = 10});

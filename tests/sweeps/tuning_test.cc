@@ -47,7 +47,7 @@ std::vector<TuneResult> Results(const std::vector<std::pair<std::string, double>
 
 const double kDiverged = std::nan("");
 
-TEST(Cooldown, RungsBeforeItAreFlagged) {
+TEST(Cooldown, RungsBeforeItAreFlaggedWhereTheyAreNotCooled) {
   const auto flags = [](const std::string& train, const std::string& rungs) {
     const std::string yaml = absl::StrCat(
         "sweep: s\ntrial:\n  model: {d_model: 32, head_dim: 16}\n  data: {corpus: docs, seq_len: "
@@ -56,7 +56,7 @@ TEST(Cooldown, RungsBeforeItAreFlagged) {
         train,
         "}\n"
         "tune: {train.lr: [1e-3, 1e-2], stop: {asha: {rungs: ",
-        rungs, "}}}\n");
+        rungs, "}, cooled: false}}\n");
     return PlanOrDie(yaml).cells[0].flags;
   };
   using ::testing::Contains;

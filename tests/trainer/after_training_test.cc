@@ -51,6 +51,9 @@ class AfterTraining : public EngineTest {
                   int64_t index = 0) {
     return json::parse(t.records.at({kind, name, index}));
   }
+  static double Of(const Told& t, const std::string& series, int64_t layer) {
+    return t.points.at({series, layer, 1});
+  }
   Told training_;
   std::optional<CheckpointRef> ref_;
 };
@@ -203,6 +206,25 @@ TEST_F(AfterTraining, FinetuneLearnsATaskThatCanBeLearnt) {
   }
   EXPECT_EQ(losses.size(), 3u);
   EXPECT_EQ(t.records, After(s, "finetune", settings).records);
+  // With the layers' scores the runs are the same: each begins with the model as it was.
+  settings["linearity"] = true;
+  const Told scored = After(s, "finetune", settings);
+  for (int64_t i = 0; i < 3; ++i)
+    EXPECT_EQ(One(scored, "finetune", "seed", i), One(t, "finetune", "seed", i));
+  const json before = One(scored, "finetune_linearity", "before")["series"]["linearity/score"];
+  ASSERT_EQ(before.size(), static_cast<size_t>(s.model.n_layers));
+  const Told stage = After(s, "linearity", json::object());
+  EXPECT_EQ(Of(scored, "finetune/before/linearity/score", 0), Of(stage, "linearity/score", 0));
+  EXPECT_EQ(before[0], Of(stage, "linearity/score", 0)) << "as the stage of that name measures it";
+  double sum = 0;
+  for (int64_t i = 0; i < 3; ++i) {
+    const json after = One(scored, "finetune_linearity", "after", i);
+    EXPECT_EQ(after["seed"], i);
+    EXPECT_NE(after["series"]["linearity/score"][0], before[0]);
+    sum += after["series"]["linearity/score"][0].get<double>();
+  }
+  EXPECT_DOUBLE_EQ(Of(scored, "finetune/after/linearity/score", 0), sum / 3);
+  settings["linearity"] = false;
   // A rate that breaks everything: the batches that are not finite are counted, not hidden.
   settings["lr"] = 10, settings["seeds"] = {0}, settings["schedule"] = "constant";
   settings["weight_decay"] = 10;

@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "sweeps/tuning.h"
 #include "whatif/curves.h"
 
@@ -39,11 +40,19 @@ trial:
 )";
 
 // `n` cells whose only difference is a field that no curve here reads.
-SweepPlan Search(int n, const std::string& stop, int replicates = 1) {
+std::string Yaml(int n, const std::string& stop, int replicates = 1) {
   std::string values;
   for (int i = 0; i < n; ++i) absl::StrAppend(&values, i > 0 ? ", " : "", 0.9 + 0.001 * i);
-  return PlanOf(absl::StrCat("sweep: s\n", kTrial, "axes: {train.beta2: [", values,
-                             "]}\nreplicates: ", replicates, "\n", stop));
+  return absl::StrCat("sweep: s\n", kTrial, "axes: {train.beta2: [", values,
+                      "]}\nreplicates: ", replicates, "\n", stop);
+}
+SweepPlan Search(int n, const std::string& stop, int replicates = 1) {
+  return PlanOf(Yaml(n, stop, replicates));
+}
+// The same with a tenth of cooldown.
+std::string Cooling(const std::string& yaml) {
+  return absl::StrReplaceAll(yaml,
+                             {{"lr: 1e-3}", "lr: 1e-3, schedule: wsd, decay_fraction: 10%}"}});
 }
 
 Cluster Machines(int64_t workers, int64_t slots = 1) {
@@ -149,6 +158,21 @@ axes: {train.steps: [100, 200, 400]}
   EXPECT_EQ(Steps(*o), "100 110 220");
 }
 
+// As PromotionByHand, each rung a run of its own with a tenth of cooldown: to 30, 60 and 90, whose
+// trunks end at 27, 54 and 81.
+TEST(Cluster, CooledRungsByHand) {
+  const SweepPlan plan = PlanOf(Cooling(
+      Yaml(6, "stop: {asha: {rungs: [1/3, 2/3], keep: 1/3, mode: promote}, across: cells}\n")));
+  const auto o = Simulate(plan, Machines(1), Ordered);
+  ASSERT_TRUE(o.ok()) << o.status();
+  EXPECT_EQ(Steps(*o), "30 30 30 30 30 30 33 33 36");
+  EXPECT_EQ(o->end, absl::Seconds(282)) << "one slot is never idle while something waits";
+  for (const Ran& r : o->trials) EXPECT_EQ(r.state, StageState::kSucceeded);
+  EXPECT_FALSE(o->trials.back().trial->rung());
+  EXPECT_EQ(o->trials.back().trial->key, plan.trials[0].key);
+  EXPECT_TRUE(o->trials[0].trial->rung());
+}
+
 constexpr char kTuned[] = R"(
 axes: {model.d_model: [32, 64]}
 tune:
@@ -187,10 +211,7 @@ struct Case {
   std::string yaml;
 };
 std::string Crossed(const std::string& stop, int cells = 7, int replicates = 1) {
-  std::string values;
-  for (int i = 0; i < cells; ++i) absl::StrAppend(&values, i > 0 ? ", " : "", 0.9 + 0.001 * i);
-  return absl::StrCat("sweep: s\n", kTrial, "axes: {train.beta2: [", values,
-                      "]}\nreplicates: ", replicates, "\n", stop);
+  return Yaml(cells, stop, replicates);
 }
 const Case kCases[] = {
     {"asha", Crossed("stop: {asha: {rungs: [1/9, 1/3], keep: 1/2}, across: cells}\n")},
@@ -205,6 +226,20 @@ const Case kCases[] = {
     {"tuning", absl::StrCat("sweep: t\n", kTrial, kTuned)},
     {"tuning_and_racing", absl::StrCat("sweep: t\n", kTrial, kTuned,
                                        "stop: {racing: {alpha: 20%, min_replicates: 2}}\n")},
+    {"cooled_asha",
+     Cooling(Crossed("stop: {asha: {rungs: [1/9, 1/3], keep: 1/2}, across: cells}\n"))},
+    {"cooled_asha_promote",
+     Cooling(
+         Crossed("stop: {asha: {rungs: [1/9, 1/3], keep: 1/2, mode: promote}, across: cells}\n"))},
+    {"cooled_hyperband",
+     Cooling(
+         Crossed("stop: {hyperband: {from: 1/9, keep: 1/3, mode: promote}, across: cells}\n", 9))},
+    {"cooled_divergence", Cooling(Crossed("stop: {asha: {rungs: [1/3], keep: 1/2}, divergence: "
+                                          "{factor: 1.02}, across: cells}\n"))},
+    {"cooled_tuning", Cooling(absl::StrCat("sweep: t\n", kTrial, kTuned))},
+    {"cooled_tuning_and_racing",
+     Cooling(absl::StrCat("sweep: t\n", kTrial, kTuned,
+                          "stop: {racing: {alpha: 20%, min_replicates: 2}}\n"))},
 };
 
 class Killed : public ::testing::TestWithParam<int> {};

@@ -2,17 +2,23 @@
 //
 // The head is linear on the normed residual stream: of the last token where attention is causal, of
 // the mean over tokens where it is not. Texts are never padded: those of one length share a pass.
+//
+// linearity: how linear the layers are (docs/linearity.md, the stage's defaults) before it and
+// after each run, on the same texts of the corpus that the model was trained on.
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <memory>
 #include <numeric>
+#include <optional>
 
 #include "data/classification.h"
 #include "data/tokenizer.h"
 #include "trainer/counter_random.h"
+#include "trainer/linearity/measurement.h"
 #include "trainer/schedule.h"
 #include "trainer/stages/stage.h"
 
@@ -51,6 +57,39 @@ class Finetune {
         optimizer_(model_, layout_) {}
 
   int64_t epochs() const { return s_.at("epochs"); }
+
+  // Throws std::runtime_error where the corpus has too few texts.
+  std::unique_ptr<linearity::Measurement> NewMeasurement() const {
+    return std::make_unique<linearity::Measurement>(*c_.bundle, 0, *c_.dataset, c_.spec,
+                                                    linearity::MeasurementPlan());
+  }
+  void BeginMeasuring(bool after) {
+    if (after) TakeTurns();
+    measurement_ = NewMeasurement();
+  }
+  void Measure() { measurement_->Advance(); }
+  // `index`: of the run it comes after; none: it is of the model as it was.
+  void EndMeasuring(std::optional<int64_t> index) {
+    const std::vector<PointValue> points = PointsOf(measurement_->Finish());
+    measurement_.reset();
+    if (index) TakeTurns();
+    json series = json::object();
+    for (const PointValue& p : points) {
+      json& layers = series[p.name];
+      while (std::ssize(layers) <= std::max<int64_t>(0, p.layer)) layers.push_back(nullptr);
+      if (std::isfinite(p.value)) layers[std::max<int64_t>(0, p.layer)] = p.value;
+      if (index) after_[{p.name, p.layer}] += p.value;
+    }
+    json record = {{"series", series}, {"definition", linearity::kDefinition}};
+    record["seed"] = index ? json(seed_) : json();
+    c_.Record("finetune_linearity", index ? "after" : "before", index.value_or(0), record);
+    std::vector<PointValue> told = points;
+    for (PointValue& p : told) {
+      if (index) p.value = after_.at({p.name, p.layer}) / static_cast<double>(*index + 1);
+      p.name = (index ? "finetune/after/" : "finetune/before/") + p.name;
+    }
+    if (!index || *index + 1 == std::ssize(s_.at("seeds"))) c_.sink->Points(c_.name, 1, told);
+  }
 
   void Begin(int64_t seed) {
     seed_ = seed, step_ = 0, nonfinite_ = 0;
@@ -108,6 +147,16 @@ class Finetune {
   }
 
  private:
+  // Exchanges the fine-tuned weights and those of the model as it was.
+  void TakeTurns() {
+    at::NoGradGuard no_grad;
+    ParameterView whole = c_.bundle->arena().View(0, 1), tuned = arena_.View(0, 1);
+    for (auto& [name, value] : whole) {
+      const at::Tensor kept = value.clone();
+      value.copy_(tuned.at(name));
+      tuned.at(name).copy_(kept);
+    }
+  }
   data::ClassSplit ScoredSplit() const {
     return task_.split(data::ClassSplit::kTest).empty() ? data::ClassSplit::kDev
                                                         : data::ClassSplit::kTest;
@@ -199,6 +248,8 @@ class Finetune {
   const Optimizer optimizer_;
   int64_t seed_ = 0, step_ = 0, nonfinite_ = 0;
   double accuracy_ = 0, reported_ = 0;
+  std::unique_ptr<linearity::Measurement> measurement_;      // that is going on
+  std::map<std::pair<std::string, int64_t>, double> after_;  // sums over runs, by series and layer
 };
 
 }  // namespace
@@ -225,11 +276,25 @@ static StageWork PlanFinetune(const StageContext& c) {
   }
   const auto run = std::make_shared<Finetune>(c, std::move(task));
   StageWork work;
-  int64_t index = 0;
+  int64_t index = 0, pieces = 0;
+  const bool measures = s.at("linearity").get<bool>();
+  try {
+    if (measures) pieces = run->NewMeasurement()->pieces();
+  } catch (const std::runtime_error& e) {
+    throw Infeasible(e.what());
+  }
+  const auto measure = [&](std::optional<int64_t> after) {
+    if (!measures) return;
+    work.push_back([run, after] { run->BeginMeasuring(after.has_value()); });
+    for (int64_t i = 0; i < pieces; ++i) work.push_back([run] { run->Measure(); });
+    work.push_back([run, after] { run->EndMeasuring(after); });
+  };
+  measure(std::nullopt);
   for (const json& seed : s.at("seeds")) {
     work.push_back([run, seed] { run->Begin(seed); });
     for (int64_t e = 0; e < run->epochs(); ++e) work.push_back([run, e] { run->Epoch(e); });
-    work.push_back([run, i = index++] { run->Report(i); });
+    work.push_back([run, index] { run->Report(index); });
+    measure(index++);
   }
   return work;
 }
