@@ -474,6 +474,8 @@ void AddTrial(Builder& b, CLI::App* root, Line& l) {
           "plumb trial linearity 3 -o csv");
   records("pruning", "What was left of it without some of its layers", "plumb trial pruning 3");
   records("tasks", "Scores of its tasks with known answers", "plumb trial tasks 3");
+  records("probes", "What linear probes read from each layer, beside chance and control",
+          "plumb trial probes 3 --stage linear_probe");
 }
 
 void AddStage(Builder& b, CLI::App* root, Line& l) {
@@ -577,6 +579,14 @@ void AddResults(Builder& b, CLI::App* root, Line& l) {
                 "perplexity, loss, stream_error, tokens_per_second, parameters, or of a task "
                 "NAME/METRIC, as arc/acc (perplexity)");
   c->add_option("--stage", l.plot.stage, "Of this prune stage (the first by name)");
+
+  c = b.Command(g, "probes", "What linear probes read from each state, over seeds",
+                "plumb plot probes --series position/ridge/r2 --out position.svg",
+                [](const Line& x) { return PlotProbes(x.context, x.plot); });
+  figure(c);
+  c->add_option("--series", l.plot.series,
+                "How the series end: accuracy, logistic/accuracy, position/ridge/r2, … (accuracy)");
+  c->add_option("--stage", l.plot.stage, "Of this linear_probe stage (the first by name)");
 
   c = b.Command(g, "front", "Of several objectives: the cells that nothing else beats in all",
                 "plumb plot front --of val/loss,cost/flops --out front.svg",

@@ -203,6 +203,7 @@ struct PlotArgs {
 };
 int PlotLinearity(const Context& context, const PlotArgs& args);
 int PlotPruning(const Context& context, const PlotArgs& args);
+int PlotProbes(const Context& context, const PlotArgs& args);
 int PlotGrid(const Context& context, const PlotArgs& args);
 int PlotCurves(const Context& context, const PlotArgs& args);
 int PlotFront(const Context& context, const PlotArgs& args);

@@ -1,4 +1,4 @@
-// plumb plot grid|curves|linearity|pruning|profile.
+// plumb plot grid|curves|linearity|pruning|probes|profile.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -138,6 +138,15 @@ absl::Status Pruning(const Context& context, const PlotArgs& args) {
   return PutFigure(figure, drawing, args);
 }
 
+absl::Status Probes(const Context& context, const PlotArgs& args) {
+  ASSIGN_OR_RETURN(const Drawing drawing, DrawingOf(context, args.out));
+  ASSIGN_OR_RETURN(store::Database db, OpenResults(context.db));
+  ProbesRequest request{.sweep = args.sweep, .stage = args.stage};
+  if (!args.series.empty()) request.series = args.series;
+  ASSIGN_OR_RETURN(const analysis::ProfileFigure figure, LoadProbes(db, request));
+  return PutFigure(figure, drawing, args);
+}
+
 }  // namespace
 
 absl::Status WriteFile(const std::string& path, const std::string& text) {
@@ -161,6 +170,9 @@ int PlotLinearity(const Context& context, const PlotArgs& args) {
 }
 int PlotPruning(const Context& context, const PlotArgs& args) {
   return Finish(Pruning(context, args));
+}
+int PlotProbes(const Context& context, const PlotArgs& args) {
+  return Finish(Probes(context, args));
 }
 int PlotProfile(const Context& context, const PlotArgs& args) {
   return Finish(Profile(context, args));

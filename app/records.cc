@@ -334,6 +334,13 @@ const std::vector<RecordView>& RecordViews() {
        "{format: arc, file: \"questions.jsonl\"}",
        TaskText,
        TaskTable},
+      {"probes",
+       {"linear_probe_property", "linear_probe"},
+       "linear probes",
+       "linear_probe",
+       "{}",
+       ProbesText,
+       ProbesTable},
   };
   return kViews;
 }

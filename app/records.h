@@ -40,7 +40,7 @@ struct RecordView {
   std::string (*text)(const std::vector<Record>&);
   Table (*table)(const std::vector<Record>&);
 };
-// generate, topk, attention, routes, painters, finetune, linearity, pruning, tasks.
+// generate, topk, attention, routes, painters, finetune, linearity, pruning, tasks, probes.
 const std::vector<RecordView>& RecordViews();
 const RecordView* FindRecordView(const std::string& command);  // null for an unknown command
 
@@ -55,6 +55,8 @@ std::string PruningText(const std::vector<Record>& records);
 Table PruningTable(const std::vector<Record>& records);  // a row for each metric
 std::string TaskText(const std::vector<Record>& records);
 Table TaskTable(const std::vector<Record>& records);  // a row for each metric
+std::string ProbesText(const std::vector<Record>& records);
+Table ProbesTable(const std::vector<Record>& records);  // a row for each metric
 
 // Members of a record, by name.
 Value Member(const nlohmann::json& data, const char* name);

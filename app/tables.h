@@ -117,6 +117,16 @@ struct PruningRequest {
 absl::StatusOr<analysis::ProfileFigure> LoadPruning(store::Database& db,
                                                     const PruningRequest& request);
 
+struct ProbesRequest {
+  int64_t sweep = 0;                // 0: the newest
+  std::string series = "accuracy";  // how the series end: "logistic/accuracy", "position/ridge/r2"
+  std::string stage;                // "": the first by name
+};
+// What linear probes read from each state, a line for each cell and series that ends so, over
+// replicates. NotFound says how to have it measured.
+absl::StatusOr<analysis::ProfileFigure> LoadProbes(store::Database& db,
+                                                   const ProbesRequest& request);
+
 // "model.n_layers" -> "n_layers"
 std::string LastWord(const std::string& path);
 bool IsNumber(const std::string& s, double* out);

@@ -159,6 +159,53 @@ TEST_F(RecordsTest, LinearityIsATableOfMovesAndStates) {
               HasSubstr("probes,linearity,final,0,score,0.25\n"));
 }
 
+TEST_F(RecordsTest, ProbesAreATableOfStatesForEachProperty) {
+  Record("linear_probe_property", "character_class", 0,
+         R"({"property":"character_class","classes":["lower","space"],"fit":"tune",
+             "score_on":"val","file":null,"pool":null,"n":800,"n_documents":20,"n_held_out":200,
+             "n_held_out_documents":5,"majority":0.75,"majority_stderr":0.02,"prior_loss":0.5623,
+             "definition":1,"warnings":["judged on 5 documents of val"]})");
+  Record("linear_probe_property", "label", 0,
+         R"({"property":"label","classes":["0","1"],"fit":"train","score_on":"test",
+             "file":"/t/labels.jsonl","pool":"mean","n":80,"n_documents":79,"n_held_out":20,
+             "n_held_out_documents":20,"majority":0.5,"prior_loss":0.6931,"definition":1,
+             "warnings":[]})");
+  for (int l = 0; l < 2; ++l) {
+    const std::string state = std::to_string(l);
+    Record("linear_probe", "character_class/ridge", l,
+           R"({"property":"character_class","method":"ridge","state":)" + state +
+               R"(,"accuracy":0.9,"accuracy_stderr":0.01,"control_accuracy":0.5,
+                   "selectivity":0.4,"selectivity_stderr":null,"penalty":0.001})");
+    Record("linear_probe", "character_class/logistic", l,
+           R"({"property":"character_class","method":"logistic","state":)" + state +
+               R"(,"accuracy":0.95,"accuracy_stderr":0.01,"loss":0.25,"loss_stderr":0.02})");
+    Record("linear_probe", "label/logistic", l,
+           R"({"property":"label","method":"logistic","state":)" + state +
+               R"(,"accuracy":0.75,"accuracy_stderr":0.1,"loss":0.5,"loss_stderr":0.1})");
+  }
+  const Ran r = Plumb("trial probes 1 --db r.db");
+  ASSERT_EQ(r.code, 0) << r.err;
+  EXPECT_EQ(r.out,
+            "probes\n"
+            "character_class (lower, space): fitted on 800 tokens of tune (20 documents), judged "
+            "on 200 tokens of val (5 documents); definition 1\n"
+            "warning: judged on 5 documents of val\n"
+            "without the state: accuracy 0.7500, loss 0.5623\n"
+            "state   ridge      +-  control  selectivity  +-  logistic      +-    loss      +-\n"
+            "h0     0.9000  0.0100   0.5000       0.4000   -    0.9500  0.0100  0.2500  0.0200\n"
+            "h1     0.9000  0.0100   0.5000       0.4000   -    0.9500  0.0100  0.2500  0.0200\n"
+            "\n"
+            "label (0, 1): fitted on 80 texts of train (79 different), judged on 20 texts of test "
+            "(20 different), /t/labels.jsonl, state: mean; definition 1\n"
+            "without the state: accuracy 0.5000, loss 0.6931\n"
+            "state  logistic      +-    loss      +-\n"
+            "h0       0.7500  0.1000  0.5000  0.1000\n"
+            "h1       0.7500  0.1000  0.5000  0.1000\n");
+  const std::string csv = Plumb("trial probes 1 --db r.db -o csv").out;
+  EXPECT_THAT(csv, HasSubstr("probes,character_class,ridge,1,control_accuracy,0.5\n"));
+  EXPECT_THAT(csv, HasSubstr("probes,label,,,majority,0.5\n"));
+}
+
 TEST_F(RecordsTest, PrunedModelsAreALineForEachMethod) {
   EXPECT_THAT(Plumb("plot pruning --db r.db").err, HasSubstr("plumb stage run prune --sweep 1"));
   const auto one = [&](const std::string& method, int removed, double perplexity) {
@@ -181,6 +228,42 @@ TEST_F(RecordsTest, PrunedModelsAreALineForEachMethod) {
               HasSubstr("did you mean perplexity?"));
   EXPECT_THAT(Plumb("plot pruning --db r.db --stage late").err, HasSubstr("these have: probes"));
 }
+
+TEST_F(RecordsTest, ProbesAreDrawnByState) {
+  EXPECT_THAT(Plumb("plot probes --db r.db").err,
+              HasSubstr("plumb stage run linear_probe --sweep 1"));
+  int id = 0;
+  const auto point = [&](const std::string& series, int layer, double value) {
+    Execute(
+        absl::StrCat("INSERT INTO series (id, stage_id, name, layer, definition_version) "
+                     "VALUES (",
+                     ++id, ", 2, 'linear_probe/", series, "', ", layer,
+                     ", 1); INSERT INTO measurement (series_id, step, value) VALUES (", id, ", 1, ",
+                     value, ")"));
+  };
+  for (int l = 0; l < 3; ++l) {
+    point("position/ridge/accuracy", l, 0.25 + 0.125 * l);
+    point("position/logistic/accuracy", l, 0.5 + 0.125 * l);
+    point("position/ridge/r2", l, 0.0625 * l);
+  }
+  point("position/ridge/last/accuracy", -1, 0.5), point("position/majority", -1, 0.25);
+  const Ran r = Plumb("plot probes --db r.db");
+  ASSERT_EQ(r.code, 0) << r.err;
+  EXPECT_THAT(r.out, HasSubstr("what linear probes read, probes"));
+  EXPECT_THAT(r.out,
+              ::testing::ContainsRegex("position/ridge +0.2500[^\n]* +0.3750[^\n]* +0.5000"));
+  EXPECT_THAT(r.out,
+              ::testing::ContainsRegex("position/logistic +0.5000[^\n]* +0.6250[^\n]* +0.7500"));
+  const Ran r2 = Plumb("plot probes --db r.db --series r2 -o csv");
+  EXPECT_THAT(r2.out, HasSubstr("h2,"));
+  EXPECT_THAT(r2.out, HasSubstr("0.125"));
+  EXPECT_THAT(Plumb("plot probes --db r.db --series ridge/acuracy").err,
+              HasSubstr("did you mean ridge/accuracy?"));
+  EXPECT_THAT(Plumb("plot probes --db r.db --series whatever").err,
+              HasSubstr("one of accuracy, r2, or the end of a series"));
+  EXPECT_THAT(Plumb("plot probes --db r.db --stage late").err, HasSubstr("these have: probes"));
+}
+
 TEST_F(RecordsTest, LinearityIsDrawnByLayerAndStep) {
   EXPECT_THAT(Plumb("plot linearity --db r.db").err,
               HasSubstr("plumb stage run linearity --sweep 1"));
@@ -312,15 +395,16 @@ TEST_F(RecordsTest, ScoresOfTasksStandBesideTheirErrors) {
 }
 
 TEST_F(RecordsTest, MembersThatAreMissingShowAsDashesAndCrashNothing) {
-  for (const char* kind : {"generation", "topk", "attention", "route", "route_counts", "painters",
-                           "finetune", "prune", "prune_layer", "task"}) {
+  for (const char* kind :
+       {"generation", "topk", "attention", "route", "route_counts", "painters", "finetune", "prune",
+        "prune_layer", "task", "linear_probe", "linear_probe_property"}) {
     Record(kind, "0", 0, "{}");
     Record(
         kind, "1", 0,
         R"({"prompt":3,"text":[],"candidates":[{}],"matrix":[[]],"tokens":[1],"path":["x"],"counts":[3]})");
   }
-  for (const char* command :
-       {"generate", "topk", "attention", "routes", "painters", "finetune", "pruning", "tasks"}) {
+  for (const char* command : {"generate", "topk", "attention", "routes", "painters", "finetune",
+                              "pruning", "tasks", "probes"}) {
     for (const char* format : {"table", "json", "jsonl", "csv"}) {
       const Ran r = Plumb(std::string("trial ") + command + " 1 --db r.db -o " + format);
       EXPECT_EQ(r.code, 0) << command << format << r.err;

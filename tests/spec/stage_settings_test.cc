@@ -92,6 +92,17 @@ TEST(StageSettings, WhatMustBeGivenAndWhatSeveralSaySaysSo) {
   EXPECT_THAT(Errors("distil", json::object()), HasSubstr("no settings are known"));
   EXPECT_THAT(Errors("linearity", {{"fit", "val"}}),
               HasSubstr("score: is what the maps are fitted on"));
+  EXPECT_THAT(Errors("linear_probe", {{"score", "tune"}}),
+              HasSubstr("score: is what the probes are fitted on"));
+  EXPECT_THAT(Errors("linear_probe", {{"properties", {"position", "label"}}}),
+              HasSubstr("file: the property label is read from a file of texts"));
+  EXPECT_THAT(Errors("linear_probe", {{"properties", {"positions"}}}),
+              HasSubstr("properties[0]: unknown word \"positions\"; did you mean position?"));
+  const json texts = {{"path", "/t.jsonl"}, {"sha256", std::string(64, 'a')}};
+  EXPECT_THAT(Errors("linear_probe", {{"file", texts}}), HasSubstr("file: no property is read"));
+  EXPECT_EQ(Canonical("linear_probe", {{"file", texts}, {"properties", {"label"}}}),
+            json({{"file", texts}, {"properties", {"label"}}}));
+  EXPECT_EQ(Full("linear_probe", json::object())["methods"], json({"ridge", "logistic"}));
   EXPECT_THAT(Errors("evaluate", 3), HasSubstr("expected a map of settings"));
 }
 

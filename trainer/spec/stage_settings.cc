@@ -40,6 +40,7 @@ const Words kSplits = {"tune", "val", "test"};
 const Words kSamplers = {"greedy", "temperature", "top_k", "top_p"};
 const Words kTaskFormats = {"arc", "blimp", "hellaswag", "piqa", "lambada", "storycloze", "boolq",
                             "cb",  "copa",  "multirc",   "rte",  "wic",     "choices"};
+const Words kProbed = {"position", "character_class", "next_token_frequency", "label"};
 const Words kPainters = {"skip",     "middle_repeat",   "reverse",  "random",
                          "parallel", "looped_parallel", "skip_one", "switch_two"};
 
@@ -113,6 +114,35 @@ const std::vector<StageKind>& Registry() {
             Integer("twonn_points", "2048", 0, 4096,
                     "Of each layer, for its intrinsic dimension (TwoNN); 0: not asked for"),
             Flag("logit_lens", "What each layer says by the final norm and the head")}},
+      {.name = "linear_probe",
+       .from = {Leaves::kModel},
+       .settings =
+           {Choice("properties", "[\"position\",\"character_class\",\"next_token_frequency\"]",
+                   kProbed, "What is read from a token's states; label: from those of a text",
+                   Many::kList),
+            {"file",
+             Type::kFile,
+             false,
+             "null",
+             0,
+             0,
+             {},
+             "Texts with labels, JSON lines, for the property label"},
+            Choice("methods", "[\"ridge\",\"logistic\"]", {"ridge", "logistic"},
+                   "How the linear maps are fitted", Many::kList),
+            Choice("fit", "\"tune\"", kSplits, "What token properties are fitted on"),
+            Choice("score", "\"val\"", kSplits, "What they are judged on: other documents"),
+            Integer("tokens", "0", 0, kAny, "To fit on, at most; 0: 50 for each of d_model"),
+            Integer("score_tokens", "0", 0, kAny, "To judge on, at most; 0: as many as to fit on"),
+            Integer("logistic_tokens", "8192", 16, 1 << 20,
+                    "Of those to fit on, or of the texts, at most, for the logistic maps"),
+            Integer("frequency_classes", "4", 2, 16,
+                    "Of next_token_frequency, each of about as much of the training text"),
+            Choice("pool", "\"mean\"", {"mean", "last"},
+                   "The state of a text: the mean of its tokens', or its last token's"),
+            Integer("max_tokens", "0", 0, 1 << 20, "Longer texts are cut; 0: data.seq_len"),
+            Number("holdout", "0.2", 0, 0.9,
+                   "Share of the texts judged on where the file does not name their split")}},
       {.name = "task",
        .from = {Leaves::kModel},
        .settings = {Choice("format", "", kTaskFormats,
@@ -436,6 +466,18 @@ class Read {
       Wrong("score",
             "is what the maps are fitted on: name another split, whose documents they have "
             "not seen");
+    if (kind == "linear_probe" && full_["fit"] == full_["score"])
+      Wrong("score",
+            "is what the probes are fitted on: name another split, whose documents they have "
+            "not seen");
+    if (kind == "linear_probe") {
+      const json& asked = full_["properties"];
+      const bool label = std::find(asked.begin(), asked.end(), "label") != asked.end();
+      if (label != full_["file"].is_object())
+        Wrong("file", label ? "the property label is read from a file of texts; say which, as "
+                              "file: \"labels.jsonl\""
+                            : "no property is read from it: add label, as properties: [label]");
+    }
     if (kind == "noop" && !ReadBowl(full_["bowl"].get<std::string>()))
       Wrong("bowl", "expected numeric fields and values above 0, as \"train.lr = 0.003\"");
     if (kind != "external") return;
