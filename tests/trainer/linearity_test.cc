@@ -73,6 +73,20 @@ TEST(Linearity, T1IsFiveSevenths) {
   EXPECT_NEAR(moved.score_without, 1.0 / 3, kTight);
 }
 
+// "Procrustes similarity" is the paper's name alone: with a rotation in place of any matrix the
+// same states score otherwise, 2 s - 1 and, at the best scale, s^2, of the nuclear norm s.
+TEST(Linearity, T1bOrthogonalProcrustesIsAnotherNumber) {
+  const Tensor x = Columns({H(1), H(2)}), y = Columns({H(1) + H(3), 2 * H(2) + H(4)});
+  const auto unit = [](const Tensor& t) {
+    const Tensor c = t - t.mean(0);
+    return c / c.square().sum().sqrt();
+  };
+  const double s = std::get<1>(at::linalg_svd(unit(x).t().mm(unit(y)))).sum().item<double>();
+  EXPECT_NEAR(s * s, 9.0 / 14, kTight);
+  EXPECT_NEAR(2 * s - 1, 0.6035675, 1e-7);
+  EXPECT_GT(std::abs(ScoreOf(x, y).score - s * s), 0.07);
+}
+
 TEST(Linearity, T2AnAffineImageIsExact) {
   const Tensor x = Normal(50, 6, 3);
   const Linearity l = ScoreOf(x, x.mm(Normal(6, 6, 4)) + Normal(1, 6, 5));
