@@ -17,6 +17,8 @@ class JsonLines {
 
   bool Next(nlohmann::json* object);  // false at the end; empty lines are passed over
   int64_t line() const { return line_; }
+  // What is found wrong from here on stands in this line: of a file whose rows are read otherwise.
+  void StandAt(int64_t line) { line_ = line; }
   [[noreturn]] void Wrong(const std::string& what) const;  // "path:line: what"
 
   // The value of a key that must be there. Text: not empty, without NUL, which separates texts

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 
+#include "data/csv_rows.h"
 #include "data/json_lines.h"
 
 namespace plumb::data {
@@ -83,12 +84,14 @@ std::string FirstLower(const std::string& text) {
 class Reader {
  public:
   Reader(const std::string& format, const std::string& path, std::vector<int64_t> labels)
-      : format_(format), lines_(path, "{…}"), labels_(std::move(labels)) {}
+      : format_(format), lines_(path, "{…}"), labels_(std::move(labels)) {
+    if (format == "storycloze" && path.ends_with(".csv")) csv_.emplace(path);
+  }
 
   std::vector<TaskItem> Read(int64_t limit) {
     std::vector<TaskItem> items;
     int64_t examples = 0;
-    for (json o; (limit == 0 || examples < limit) && lines_.Next(&o); ++examples) {
+    for (json o; (limit == 0 || examples < limit) && Next(&o); ++examples) {
       if (!labels_.empty()) {
         if (o.contains("label"))
           lines_.Wrong("the right answer stands here and in the file of labels");
@@ -104,6 +107,29 @@ class Reader {
   }
 
  private:
+  bool Next(json* o) {
+    if (!csv_) return lines_.Next(o);
+    std::map<std::string, std::string> row;
+    const bool any = csv_->Next(&row);
+    lines_.StandAt(csv_->line());
+    if (any) *o = StoryClozeRow(row);
+    return any;
+  }
+  // The columns as they are published, under the names that JSON lines of it have.
+  json StoryClozeRow(const std::map<std::string, std::string>& row) const {
+    json o = json::object();
+    for (const auto& [column, value] : row) {
+      if (column.starts_with("InputSentence")) {
+        o["input_sentence_" + column.substr(13)] = value;
+      } else if (column.starts_with("RandomFifthSentenceQuiz")) {
+        o["sentence_quiz" + column.substr(23)] = value;
+      } else if (column == "AnswerRightEnding") {
+        if (value != "1" && value != "2") lines_.Wrong("AnswerRightEnding must be 1 or 2");
+        o["answer_right_ending"] = value[0] - '0';
+      }
+    }
+    return o;
+  }
   std::string Text(const json& o, const std::string& key) const { return lines_.Text(o, key); }
   // A text that may be empty.
   std::string Maybe(const json& o, const std::string& key) const {
@@ -260,6 +286,7 @@ class Reader {
 
   const std::string& format_;
   JsonLines lines_;
+  std::optional<CsvRows> csv_;  // in place of lines
   const std::vector<int64_t> labels_;
 };
 

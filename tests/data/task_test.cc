@@ -89,6 +89,41 @@ TEST(TaskFile, LabelsMayStandInTheirOwnFile) {
   EXPECT_THROW(ReadTask("piqa", path, FileOf("1\n", "labels"), 0), DataError);
 }
 
+TEST(TaskFile, StoryClozeIsReadAsItIsPublished) {
+  const std::string header =
+      "\xEF\xBB\xBFInputStoryid,InputSentence1,InputSentence2,InputSentence3,InputSentence4,"
+      "RandomFifthSentenceQuiz1,RandomFifthSentenceQuiz2,AnswerRightEnding\r\n";
+  const std::string first = "x-1,Ann sat.,\"She said \"\"no\"\", twice.\",C.,D.,E.,F.,2\r\n";
+  const TaskData csv = ReadTask(
+      "storycloze", FileOf(header + first + "\n\"y\",A.,\"B\nb.\",C.,D.,E.,F.,1", "s.csv"), "", 0);
+  const TaskData lines = Read(
+      "storycloze",
+      R"({"input_sentence_1": "Ann sat.", "input_sentence_2": "She said \"no\", twice.", "input_sentence_3": "C.", "input_sentence_4": "D.", "sentence_quiz1": "E.", "sentence_quiz2": "F.", "answer_right_ending": 2})");
+  ASSERT_EQ(csv.items.size(), 2);
+  EXPECT_EQ(csv.items[0].context, "Ann sat. She said \"no\", twice. C. D.");
+  EXPECT_EQ(csv.items[0].context, lines.items[0].context);
+  EXPECT_EQ(csv.items[0].choices, lines.items[0].choices);
+  EXPECT_EQ(csv.items[0].gold, 1);
+  EXPECT_EQ(csv.items[1].context, "A. B\nb. C. D.");
+  EXPECT_EQ(csv.items[1].line, 4);
+  const auto refusal = [&](const std::string& rows) -> std::string {
+    try {
+      ReadTask("storycloze", FileOf(rows, "s.csv"), "", 0);
+    } catch (const DataError& e) {
+      return e.what();
+    }
+    return "";
+  };
+  EXPECT_THAT(refusal(header + first + "z,A.,B.,C.,D.,E.,F.\n"),
+              HasSubstr(":3: 7 fields, the first row has 8"));
+  EXPECT_THAT(refusal(header + "z,A.,B.,C.,D.,E.,F.,3\n"),
+              HasSubstr(":2: AnswerRightEnding must be 1 or 2"));
+  EXPECT_THAT(refusal(header + "z,A.,B.,C.,D.,E.,\"F.,1\n"), HasSubstr("not closed"));
+  EXPECT_THAT(refusal("InputStoryid,InputSentence1\nz,A.\n"),
+              HasSubstr("\"input_sentence_2\" is missing"));
+  EXPECT_THAT(refusal(""), HasSubstr("has no row"));
+}
+
 TEST(TaskFile, BadLinesAreNamed) {
   EXPECT_THAT(
       Refusal(
