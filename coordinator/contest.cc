@@ -133,17 +133,12 @@ void Contest::Spare(const std::vector<store::TrialProgress>& trials, core::Advis
     for (const sweeps::Stopping::Held& held : rules.stopping.HeldBack()) {
       bool waits = false, runs = false;
       for (const int64_t contestant : *held.group) {
-        const Place& p = places_[rules.last[contestant]];
         const store::TrialProgress* t = by_idx[rules.last[contestant]];
-        if (t == nullptr) {
-          waits |= p.whole > 0;  // its next run is planned
-          continue;
-        }
+        if (t == nullptr) continue;
         const int64_t until = rules.stopping.Of(contestant).until_step;
         const bool promoted = until < 0 || until > t->until_step;
         waits |= t->state == StageState::kPending ||
-                 (t->state == StageState::kPaused && promoted && t->until_step >= 0) ||
-                 (p.whole > 0 && p.looked >= p.steps && !Out(p) && Allowed(p) > p.steps);
+                 (t->state == StageState::kPaused && promoted && t->until_step >= 0);
         runs |= t->state == StageState::kRunning;
       }
       if (waits && runs) continue;

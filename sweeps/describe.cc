@@ -127,8 +127,7 @@ void Describe(const PlannedCell& cell, const PlannedTrial& t, CellCost* out) {
 // What the runs to a trial's cooled rungs take beside it, as a part of it.
 double RungPart(const SweepPlan& plan, const PlannedTrial& t) {
   if (!CoolsRungs(plan, t)) return 0;
-  const StopSpec& stop = t.role == TrialRole::kTune ? *plan.tune->stop : *plan.stop;
-  return static_cast<double>(StepsOfRungs(stop, t, SharesTrunk(plan, t))) /
+  return static_cast<double>(StepsOfRungs(*StopOf(plan, t), t, SharesTrunk(plan, t))) /
          static_cast<double>(t.config.train.steps);
 }
 
@@ -387,8 +386,7 @@ PlanSummary Summarize(const SweepPlan& plan, const Surroundings& around) {
       s.total_steps += static_cast<double>(t.config.train.steps);
     const double rungs = RungPart(plan, t);
     if (rungs > 0) {
-      const StopSpec& stop = t.role == TrialRole::kTune ? *plan.tune->stop : *plan.stop;
-      s.rung_runs += std::ssize(RungSteps(RungFractions(stop), t.config.train.steps));
+      s.rung_runs += std::ssize(RungSteps(RungFractions(*StopOf(plan, t)), t.config.train.steps));
       s.rung_flops += rungs * t.flops, s.total_flops += rungs * t.flops;
       s.total_steps += rungs * static_cast<double>(t.config.train.steps);
     }

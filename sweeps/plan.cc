@@ -204,7 +204,7 @@ class Planner {
     for (const PlannedTrial& t : plan_.trials) {
       if (!CoolsRungs(plan_, t)) continue;
       any = true;
-      const StopSpec& stop = t.role == TrialRole::kTune ? *plan_.tune->stop : *plan_.stop;
+      const StopSpec& stop = *StopOf(plan_, t);
       const std::string wrong = WrongRung(stop, t);
       if (!wrong.empty()) {
         return Wrong(stop.at,

@@ -60,11 +60,15 @@ bool CoolsRungs(const StopSpec& stop, const PlannedTrial& t) {
          train.decay_fraction > 0 && ComparesBefore(stop, 1 - train.decay_fraction);
 }
 
-bool CoolsRungs(const SweepPlan& plan, const PlannedTrial& t) {
-  if (plan.search != nullptr || t.own) return false;
+const StopSpec* StopOf(const SweepPlan& plan, const PlannedTrial& t) {
   if (t.role == TrialRole::kTune)
-    return plan.tune != nullptr && plan.tune->stop && CoolsRungs(*plan.tune->stop, t);
-  return t.role == TrialRole::kMain && plan.stop && CoolsRungs(*plan.stop, t);
+    return plan.tune != nullptr && plan.tune->stop ? &*plan.tune->stop : nullptr;
+  return t.role == TrialRole::kMain && plan.stop ? &*plan.stop : nullptr;
+}
+
+bool CoolsRungs(const SweepPlan& plan, const PlannedTrial& t) {
+  const StopSpec* const stop = StopOf(plan, t);
+  return plan.search == nullptr && !t.own && stop != nullptr && CoolsRungs(*stop, t);
 }
 
 PlannedTrial RungOf(const PlannedTrial& whole, int64_t place, int64_t steps) {

@@ -30,9 +30,12 @@ int64_t StepAt(const Rational& fraction, int64_t steps);
 // Ascending, each at least 1 and below `steps`.
 std::vector<int64_t> RungSteps(const std::vector<Rational>& fractions, int64_t steps);
 
-// Whether the rungs of the rule that judges `trial` (a tune trial: that of `tune:`) are cooled: it
-// is trained under wsd, some rung comes before its cooldown, and neither the file says `cooled:
-// false` nor a search chooses its points as it goes.
+// The rule that judges `trial`: of a tune trial that of `tune:`. nullptr: none does.
+const StopSpec* StopOf(const SweepPlan& plan, const PlannedTrial& trial);
+
+// Whether the rungs of that rule are cooled for it: it is trained under wsd, some rung comes before
+// its cooldown, and neither the file says `cooled: false` nor a search chooses its points as it
+// goes.
 bool CoolsRungs(const SweepPlan& plan, const PlannedTrial& trial);
 bool CoolsRungs(const StopSpec& stop, const PlannedTrial& trial);
 

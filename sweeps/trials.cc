@@ -33,8 +33,8 @@ std::string Identity(const PlannedStage& external) {
 }
 
 // Whether only the ends of its runs are looked at.
-bool ShareRungs(const SweepPlan& plan, const StopSpec& stop, const PlannedTrial& trial) {
-  return CoolsRungs(plan, trial) && !stop.divergence;
+bool ShareRungs(const SweepPlan& plan, const PlannedTrial& trial) {
+  return CoolsRungs(plan, trial) && !StopOf(plan, trial)->divergence;
 }
 
 }  // namespace
@@ -104,11 +104,10 @@ bool SharesTrunk(const SweepPlan& plan, const PlannedTrial& trial) {
     return false;
   if (trial.role == TrialRole::kTune && plan.tune != nullptr) {
     const TunePlan& tune = *plan.tune;
-    return (!tune.stop || ShareRungs(plan, *tune.stop, trial)) &&
+    return (!tune.stop || ShareRungs(plan, trial)) &&
            (tune.metric_at == "last" || !tune.metric_stage.empty());
   }
-  if (trial.role == TrialRole::kMain && plan.stop && !ShareRungs(plan, *plan.stop, trial))
-    return false;
+  if (trial.role == TrialRole::kMain && plan.stop && !ShareRungs(plan, trial)) return false;
   return std::all_of(plan.objectives.begin(), plan.objectives.end(),
                      [](const PlannedObjective& o) { return o.at == "last" || !o.stage.empty(); });
 }

@@ -34,9 +34,11 @@ class EditCliTest : public CliFixture {
   void StopServer() {
     if (pid_ == 0) return;
     kill(pid_, SIGTERM);
-    for (int i = 0; i < 600 && std::filesystem::exists(db_ + ".address"); ++i)
+    // Empty once it has ended, whoever waits for it.
+    const std::string command_line = "/proc/" + std::to_string(pid_) + "/cmdline";
+    for (int i = 0; i < 600 && !Slurp(command_line).empty(); ++i)
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    EXPECT_EQ(Slurp(command_line), "") << Slurp(dir_ + "/server.log");
     pid_ = 0;
   }
   json Json(const std::string& arguments) {

@@ -32,21 +32,6 @@ using ::testing::HasSubstr;
 
 class AfterTraining : public EngineTest {
  protected:
-  // Trained for a while, so that what follows has something to say.
-  CheckpointRef Trained(const spec::TrialSpec& s) {
-    const Told t = Alone(Request("trained", s));
-    EXPECT_EQ(t.outcome, RowOutcome::kSucceeded) << t.cause;
-    training_ = t;
-    CheckpointRef ref = t.checkpoints.back();
-    ref.resume = false;
-    return ref;
-  }
-  Told After(const spec::TrialSpec& s, const std::string& kind, const json& settings) {
-    if (!ref_) ref_ = Trained(s);
-    RowRequest r = Request(kind, s);
-    r.kind = kind, r.stage_json = settings.dump(), r.checkpoint = ref_;
-    return Alone(r);
-  }
   static json One(const Told& t, const std::string& kind, const std::string& name,
                   int64_t index = 0) {
     return json::parse(t.records.at({kind, name, index}));
@@ -54,8 +39,6 @@ class AfterTraining : public EngineTest {
   static double Of(const Told& t, const std::string& series, int64_t layer) {
     return t.points.at({series, layer, 1});
   }
-  Told training_;
-  std::optional<CheckpointRef> ref_;
 };
 
 TEST_F(AfterTraining, EvaluateAgreesWithTheTrainingsOwnScores) {

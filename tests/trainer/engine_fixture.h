@@ -8,6 +8,8 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -137,6 +139,19 @@ class EngineTest : public ::testing::Test {
     }
     return ear.told[request.row];
   }
+  // A stage on what a training of `s` left, which runs the first time. Fields that are not given
+  // have their defaults.
+  Told After(const spec::TrialSpec& s, const std::string& kind, const nlohmann::json& settings) {
+    if (!trained_) {
+      training_ = Alone(Request("trained", s));
+      EXPECT_EQ(training_.outcome, RowOutcome::kSucceeded) << training_.cause;
+      trained_ = training_.checkpoints.back();
+      trained_->resume = false;
+    }
+    RowRequest r = Request(kind, s);
+    r.kind = kind, r.stage_json = settings.dump(), r.checkpoint = trained_;
+    return Alone(r);
+  }
   static std::string Weights(const CheckpointRef& c,
                              const std::string& file = "weights.safetensors") {
     std::ifstream in(c.path + "/" + file, std::ios::binary);
@@ -144,6 +159,8 @@ class EngineTest : public ::testing::Test {
   }
 
   testing::TempDir data_, work_;
+  Told training_;
+  std::optional<CheckpointRef> trained_;
   Ear ear_;
   std::unique_ptr<Engine> engine_;
 };

@@ -38,15 +38,7 @@ class LinearProbeStage : public EngineTest {
     return s;
   }
   Told After(const spec::TrialSpec& s, const json& settings) {
-    if (!ref_) {
-      const Told t = Alone(Request("trained", s));
-      EXPECT_EQ(t.outcome, RowOutcome::kSucceeded) << t.cause;
-      ref_ = t.checkpoints.back();
-      ref_->resume = false;
-    }
-    RowRequest r = Request("linear_probe", s);
-    r.kind = "linear_probe", r.stage_json = settings.dump(), r.checkpoint = ref_;
-    return Alone(r);
+    return EngineTest::After(s, "linear_probe", settings);
   }
   // Texts of digits whose label is whether they are small ones; `shuffled`: has nothing to do with
   // them.
@@ -65,7 +57,6 @@ class LinearProbeStage : public EngineTest {
     out.close();
     return {{"path", path}, {"sha256", spec::Sha256HexOfFile(path)}};
   }
-  std::optional<CheckpointRef> ref_;
 };
 
 double At(const Told& t, const std::string& name, int64_t layer) {

@@ -25,17 +25,8 @@ class LinearityStage : public EngineTest {
     std::ofstream(data_.path() + "/manifest.json") << data::ManifestJson(m);
   }
   Told After(const spec::TrialSpec& s, const json& settings) {
-    if (!ref_) {
-      const Told t = Alone(Request("trained", s));
-      EXPECT_EQ(t.outcome, RowOutcome::kSucceeded) << t.cause;
-      ref_ = t.checkpoints.back();
-      ref_->resume = false;
-    }
-    RowRequest r = Request("linearity", s);
-    r.kind = "linearity", r.stage_json = settings.dump(), r.checkpoint = ref_;
-    return Alone(r);
+    return EngineTest::After(s, "linearity", settings);
   }
-  std::optional<CheckpointRef> ref_;
 };
 
 double At(const Told& t, const std::string& name, int64_t layer, int64_t step = 1) {
@@ -110,8 +101,8 @@ TEST_F(LinearityStage, OnTheWayMeasuresWhatTheStageDoesAtItsEnd) {
   EXPECT_FALSE(t.points.contains({"linearity/score", 0, 10}));
   EXPECT_TRUE(t.points.contains({"train/layer_cosine", -1, 30}));
   EXPECT_FALSE(t.points.contains({"train/layer_mse", -1, 30}));
-  ref_ = t.checkpoints.back();
-  ref_->resume = false;
+  trained_ = t.checkpoints.back();
+  trained_->resume = false;
   const Told stage = After(s, {{"tokens", 800}, {"score_tokens", 320}});
   for (const char* metric : {"score", "score_without", "held_out", "rho", "error_p99"}) {
     for (int64_t l = 0; l < 2; ++l)

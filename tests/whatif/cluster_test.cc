@@ -173,6 +173,30 @@ TEST(Cluster, CooledRungsByHand) {
   EXPECT_TRUE(o->trials[0].trial->rung());
 }
 
+// Of two nobody is a third: when both wait the best goes on, and again, though no trial runs then.
+TEST(Cluster, CooledRungsAreGoneOnFromWhenAllWait) {
+  const SweepPlan plan = PlanOf(Cooling(
+      Yaml(2, "stop: {asha: {rungs: [1/3, 2/3], keep: 1/3, mode: promote}, across: cells}\n")));
+  const auto o = Simulate(plan, Machines(1), Ordered);
+  ASSERT_TRUE(o.ok()) << o.status();
+  EXPECT_EQ(Steps(*o), "30 30 33 36");
+  EXPECT_EQ(o->looks, 4);
+}
+
+// While the last of five, which is the best, runs to its rung, a place is spare for one of the two
+// that are among the best half of four; it waits for its place, and so no other is promoted.
+TEST(Cluster, OneAtATimeGoesOnFromACooledRung) {
+  const SweepPlan plan = PlanOf(
+      Cooling(Yaml(5, "stop: {asha: {rungs: [1/3], keep: 1/2, mode: promote}, across: cells}\n")));
+  const auto o = Simulate(plan, Machines(1), [](const PlannedTrial& t, int64_t step) {
+    return t.cell == 4 ? 0.5 : Ordered(t, step);
+  });
+  ASSERT_TRUE(o.ok()) << o.status();
+  EXPECT_EQ(Steps(*o), "30 30 30 30 30 63 63");
+  EXPECT_EQ(o->trials[5].trial->cell, 0);
+  EXPECT_EQ(o->trials[6].trial->cell, 4);
+}
+
 constexpr char kTuned[] = R"(
 axes: {model.d_model: [32, 64]}
 tune:
@@ -189,19 +213,22 @@ double BestBeyond(const PlannedTrial& t, int64_t step) {
 }
 
 TEST(Cluster, TuningGoesBeyondTheGridAndItsWinnerIsReplicated) {
-  const SweepPlan plan = PlanOf(absl::StrCat("sweep: t\n", kTrial, kTuned));
-  const auto o = Simulate(plan, Machines(2, 2), BestBeyond);
-  ASSERT_TRUE(o.ok()) << o.status();
-  std::map<int64_t, std::string> winners;
-  int64_t replicates = 0;
-  for (const Ran& r : o->trials) {
-    if (r.trial->role != sweeps::TrialRole::kMain) continue;
-    winners[r.trial->cell] = PointOf(*r.trial);
-    ++replicates;
-    EXPECT_EQ(r.steps, 90);
+  const std::string yaml = absl::StrCat("sweep: t\n", kTrial, kTuned);
+  for (const std::string& text : {yaml, Cooling(yaml)}) {
+    const SweepPlan plan = PlanOf(text);
+    const auto o = Simulate(plan, Machines(2, 2), BestBeyond);
+    ASSERT_TRUE(o.ok()) << o.status();
+    std::map<int64_t, std::string> winners;
+    int64_t replicates = 0;
+    for (const Ran& r : o->trials) {
+      if (r.trial->role != sweeps::TrialRole::kMain) continue;
+      winners[r.trial->cell] = PointOf(*r.trial);
+      ++replicates;
+      EXPECT_EQ(r.steps, 90);
+    }
+    EXPECT_EQ(winners, (std::map<int64_t, std::string>{{0, "0.016"}, {1, "0.016"}})) << text;
+    EXPECT_EQ(replicates, 4);
   }
-  EXPECT_EQ(winners, (std::map<int64_t, std::string>{{0, "0.016"}, {1, "0.016"}}));
-  EXPECT_EQ(replicates, 4);
 }
 
 // ---- a server that is killed
