@@ -15,10 +15,21 @@ namespace {
 
 absl::Status Export(const Context& context, const ExportArgs& args, std::FILE* out, int64_t* rows) {
   static constexpr std::pair<const char*, const char*> kViews[] = {
-      {"trials", "v_trial"},           {"cells", "v_cell"},   {"curves", "v_curve"},
-      {"records", "v_record"},         {"routes", "v_route"}, {"attention", "v_attention"},
-      {"generations", "v_generation"}, {"topk", "v_topk"},    {"painters", "v_painters"},
-      {"finetune", "v_finetune"}};
+      {"trials", "v_trial"},
+      {"cells", "v_cell"},
+      {"curves", "v_curve"},
+      {"records", "v_record"},
+      {"routes", "v_route"},
+      {"attention", "v_attention"},
+      {"generations", "v_generation"},
+      {"topk", "v_topk"},
+      {"painters", "v_painters"},
+      {"finetune", "v_finetune"},
+      {"linearity", "v_linearity"},
+      {"linearity_states", "v_linearity_state"},
+      {"prune", "v_prune"},
+      {"linear_probes", "v_linear_probe"},
+      {"tasks", "v_task"}};
   const char* view = nullptr;
   std::vector<std::string> names;
   for (const auto& [name, of_name] : kViews) {

@@ -110,10 +110,11 @@ TEST_F(StoreTest, NewFileGetsTheSchemaAndIsPlumbs) {
   Open();
   EXPECT_THAT(Query("PRAGMA user_version"), ElementsAre(absl::StrCat(Migrations().size())));
   EXPECT_THAT(Query("PRAGMA application_id"), ElementsAre(absl::StrCat(kApplicationId)));
-  EXPECT_THAT(Query("SELECT name FROM sqlite_schema WHERE type = 'view' ORDER BY name"),
-              ElementsAre("sweep_recount", "v_attention", "v_cell", "v_curve", "v_finetune",
-                          "v_generation", "v_lineage", "v_painters", "v_record", "v_route",
-                          "v_sweep", "v_topk", "v_trial"));
+  EXPECT_THAT(
+      Query("SELECT name FROM sqlite_schema WHERE type = 'view' ORDER BY name"),
+      ElementsAre("sweep_recount", "v_attention", "v_cell", "v_curve", "v_finetune", "v_generation",
+                  "v_lineage", "v_linear_probe", "v_linearity", "v_linearity_state", "v_painters",
+                  "v_prune", "v_record", "v_route", "v_sweep", "v_task", "v_topk", "v_trial"));
   store_.reset();
   Open();
   EXPECT_EQ(store_->Load()->starts, 2);
@@ -263,7 +264,19 @@ TEST_F(StoreTest, ViewsTakeRecordsApart) {
                {"painters", "skip", 1, 1,
                 R"({"variant":"skip","start_layer":1,"repeat":1,"seed":0,"loss":2.5,"perplexity":12.18,"tokens":99})"},
                {"finetune", "t", 2, 1,
-                R"({"task":"t","seed":2,"examples":9,"accuracy":0.5,"loss":null,"nonfinite_batches":1})"}})})
+                R"({"task":"t","seed":2,"examples":9,"accuracy":0.5,"loss":null,"nonfinite_batches":1})"},
+               {"linearity", "half", 1, 1,
+                R"({"group":"half","from":2,"to":4,"score":0.9,"score_without":0.5,"adjusted":null,"rho":0.7,
+                    "rank":16,"n":800,"definition":1,"warnings":["few","fewer"]})"},
+               {"linearity_state", "state", 3, 1,
+                R"({"state":3,"norm":5.5,"kurtosis":3.25,"token_cosine":0.1,"definition":1})"},
+               {"prune", "distil", 2, 1,
+                R"({"method":"distil","layers_removed":2,"removed":[3,1],"order":"score","loss":2.25,
+                    "tokens":64,"distil":"maps","tasks":{"a":{"acc":0.5}}})"},
+               {"linear_probe", "position/ridge", 4, 1,
+                R"({"property":"position","method":"ridge","state":4,"accuracy":0.75,"accuracy_stderr":0.125,"r2":0.5})"},
+               {"task", "all", 0, 1,
+                R"({"task":"f.jsonl","format":"arc","items":8,"acc":0.25,"acc_stderr":0.125,"cut":0})"}})})
           .ok());
   EXPECT_THAT(Query("SELECT part, document, path, distinct_layers, layer_evaluations FROM v_route"),
               ElementsAre("en|7|[-1,0,3,3]|2|3"));
@@ -280,6 +293,20 @@ TEST_F(StoreTest, ViewsTakeRecordsApart) {
               ElementsAre("skip|1|2.5|99"));
   EXPECT_THAT(Query("SELECT task, accuracy, loss, nonfinite_batches FROM v_finetune"),
               ElementsAre("t|0.5|-|1"));
+  EXPECT_THAT(Query("SELECT move, idx, from_state, to_state, score, score_without, adjusted, "
+                    "held_out, rho, rank, n, warnings FROM v_linearity"),
+              ElementsAre("half|1|2|4|0.9|0.5|-|-|0.7|16|800|2"));
+  EXPECT_THAT(Query("SELECT state, norm, kurtosis, token_cosine, lens_loss FROM v_linearity_state"),
+              ElementsAre("3|5.5|3.25|0.1|-"));
+  EXPECT_THAT(Query("SELECT method, layers_removed, removed, removal_order, loss, perplexity, "
+                    "tokens, distil, tasks FROM v_prune"),
+              ElementsAre(R"(distil|2|[3,1]|score|2.25|-|64|maps|{"a":{"acc":0.5}})"));
+  EXPECT_THAT(Query("SELECT property, method, state, accuracy, accuracy_stderr, r2, loss FROM "
+                    "v_linear_probe"),
+              ElementsAre("position|ridge|4|0.75|0.125|0.5|-"));
+  EXPECT_THAT(
+      Query("SELECT item_group, task, format, items, acc, acc_stderr, acc_norm FROM v_task"),
+      ElementsAre("all|f.jsonl|arc|8|0.25|0.125|-"));
 }
 
 TEST_F(StoreTest, StageThatFollowsDoesNotChangeHowItsTrainingCounts) {
@@ -507,6 +534,8 @@ TEST_F(StoreTest, LoadGivesBackWhatIsLive) {
 // From a file of this schema to those of older ones; views that it replaces are there, with columns
 // enough for those that read them.
 constexpr char kBackToTwelve[] =
+    "DROP VIEW v_linearity; DROP VIEW v_linearity_state; DROP VIEW v_prune; "
+    "DROP VIEW v_linear_probe; DROP VIEW v_task; "
     "DROP VIEW v_sweep; DROP VIEW v_cell; DROP VIEW v_trial; CREATE VIEW v_sweep AS SELECT 1; "
     "CREATE VIEW v_cell AS SELECT 1; CREATE VIEW v_trial AS SELECT 1; "
     "ALTER TABLE sweep DROP COLUMN objective_stage; ALTER TABLE sweep DROP COLUMN objective_at; "
@@ -959,7 +988,7 @@ TEST_F(StoreTest, EveryQueryOfTheDocumentationRuns) {
       inside = line == "```sql";
     }
   }
-  EXPECT_GE(queries, 4);
+  EXPECT_GE(queries, 8);
 }
 
 // A child commits and tells the parent of each commit through a pipe; killed at some moment,
