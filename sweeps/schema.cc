@@ -267,6 +267,8 @@ class SchemaWriter {
         const std::string key = s.path.substr(0, s.path.find_first_of(".["));
         settings[key] = Described(json::object(), s.doc.c_str());
       }
+      if (const int64_t definition = spec::FindStageKind(kind)->definition; definition > 0)
+        settings["definition"] = {{"const", definition}};
       kinds[kind] = Object(settings);
       kinds[kind]["type"] = {"object", "null"};
     }

@@ -9,6 +9,7 @@ namespace {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 json Full(const std::string& kind, const json& given) {
   json full;
@@ -138,6 +139,33 @@ TEST(StageSettings, TasksOfAPruneAreThoseOfTaskStages) {
               HasSubstr("tasks.A b: a task's name is"));
   EXPECT_THAT(Errors("prune", {{"tasks", {{"arc", 3}}}}), HasSubstr("tasks.arc: expected a map"));
   EXPECT_THAT(Errors("prune", {{"tasks", json::array()}}), HasSubstr("tasks: expected 1 to 32"));
+}
+
+// A stage whose numbers are defined anew is another stage, so that it can be run again on a trial
+// that has the old one.
+TEST(StageSettings, ANewDefinitionMakesAnotherStage) {
+  StageKind kind = *FindStageKind("linearity");
+  json before, after, full;
+  EXPECT_THAT(ReadStageSettings(kind, {{"tokens", 640}}, &before, nullptr), IsEmpty());
+  EXPECT_EQ(before, json({{"tokens", 640}}));
+  ++kind.definition;
+  EXPECT_THAT(ReadStageSettings(kind, {{"tokens", 640}}, &after, &full), IsEmpty());
+  EXPECT_EQ(after, json({{"tokens", 640}, {"definition", kLinearityDefinition + 1}}));
+  EXPECT_EQ(full["definition"], kLinearityDefinition + 1);
+  json again;
+  EXPECT_THAT(ReadStageSettings(kind, after, &again, nullptr), IsEmpty());
+  EXPECT_EQ(again, after);
+  EXPECT_EQ(Format(ReadStageSettings(kind, {{"definition", 1}}, nullptr, nullptr)),
+            "definition: this version computes 2, not 1");
+  kind = *FindStageKind("finetune");
+  ++kind.definition;
+  const json task = {{"task", {{"path", "/t"}, {"sha256", std::string(64, 'a')}}}};
+  json plain = task, measured = task;
+  measured["linearity"] = true;
+  EXPECT_THAT(ReadStageSettings(kind, plain, &after, nullptr), IsEmpty());
+  EXPECT_FALSE(after.contains("definition"));
+  EXPECT_THAT(ReadStageSettings(kind, measured, &after, nullptr), IsEmpty());
+  EXPECT_EQ(after["definition"], 2);
 }
 
 TEST(StageSettings, ABowlIsOfNumericFieldsAndValuesAboveZero) {

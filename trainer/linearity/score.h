@@ -7,13 +7,12 @@
 #include <vector>
 
 #include "trainer/linearity/moments.h"
+#include "trainer/spec/stage_settings.h"
 
 namespace plumb::trainer::linearity {
 
-// Of the definitions below and in held_out.h and geometry.h. What they compute changes only with
-// this number, which stands in every series and record: at a new one the stage can be run again
-// over old checkpoints.
-inline constexpr int64_t kDefinition = 1;
+// Of the definitions below and in held_out.h and geometry.h.
+inline constexpr int64_t kDefinition = spec::kLinearityDefinition;
 
 // A state's directions, from its correlation matrix: eigenvalues above d·epsilon·the largest, so
 // that neither a repeated column nor one a million times as large as the others costs a digit.

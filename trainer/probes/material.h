@@ -7,10 +7,12 @@
 #include <string_view>
 #include <vector>
 
+#include "trainer/spec/stage_settings.h"
+
 namespace plumb::trainer::probes {
 
-// Of the definitions here and of what is fitted; stands in every series and record.
-inline constexpr int64_t kDefinition = 1;
+// Of the definitions here and of what is fitted.
+inline constexpr int64_t kDefinition = spec::kProbesDefinition;
 
 // Of a token's first character that is no white space: "lower", "upper", "digit" and "punctuation"
 // are ASCII's; "space" where there is none but white space; "other": all else.

@@ -17,6 +17,7 @@ using Type = SettingType;
 constexpr double kAny = 9007199254740992;  // 2^53
 constexpr size_t kMaxItems = 256;
 constexpr size_t kMaxMapBytes = 64 << 10;
+constexpr char kDefinition[] = "definition";
 
 using Words = std::vector<std::string>;
 enum class Many { kOne, kList };
@@ -78,6 +79,7 @@ const std::vector<StageKind>& Registry() {
             Choice("split", "\"val\"", kSplits, "What is scored"),
             Integer("tokens", "0", 0, kAny, "Of it, at most; 0: all")}},
       {.name = "finetune",
+       .definition = kLinearityDefinition,
        .from = {Leaves::kModel},
        .settings = {{"task", Type::kFile, false, "", 0, 0, {}, "Texts with labels, JSON lines"},
                     Integer("epochs", "3", 1, 10000, "Passes over the examples"),
@@ -102,6 +104,7 @@ const std::vector<StageKind>& Registry() {
                             "Score each text from here on, as a router with prefix pooling does"),
                     Flag("routes", "Record every text's way through a routed model")}},
       {.name = "linearity",
+       .definition = kLinearityDefinition,
        .from = {Leaves::kModel},
        .settings =
            {Choice("fit", "\"tune\"", kSplits, "What the linear maps are fitted on"),
@@ -115,6 +118,7 @@ const std::vector<StageKind>& Registry() {
                     "Of each layer, for its intrinsic dimension (TwoNN); 0: not asked for"),
             Flag("logit_lens", "What each layer says by the final norm and the head")}},
       {.name = "linear_probe",
+       .definition = kProbesDefinition,
        .from = {Leaves::kModel},
        .settings =
            {Choice("properties", "[\"position\",\"character_class\",\"next_token_frequency\"]",
@@ -162,6 +166,7 @@ const std::vector<StageKind>& Registry() {
                         1 << 20, "Longest text in tokens; its beginning is cut. 0: data.seq_len"),
                     Flag("bos", "Begin each text as a document does; the harness does not")}},
       {.name = "prune",
+       .definition = kLinearityDefinition,
        .from = {Leaves::kModel},
        .settings =
            {Choice("methods", "[\"remove\",\"replace\",\"distil\"]",
@@ -346,13 +351,23 @@ std::string OneValue(const StageSetting& s, const json& v, json* out) {
 
 class Read {
  public:
-  Read(const std::string& kind, const json& given) : table_(StageSettings(kind)) {
-    if (table_.empty()) {
-      Wrong("", "no settings are known for stages of kind " + kind);
-    } else {
-      Map(given, "");
+  Read(const StageKind& kind, json given) : table_(kind.settings) {
+    if (kind.definition > 0 && given.is_object()) {
+      const auto asked = given.find(kDefinition);
+      if (asked != given.end()) {
+        if (*asked != kind.definition) {
+          Wrong(kDefinition, "this version computes " + std::to_string(kind.definition) + ", not " +
+                                 asked->dump());
+        }
+        given.erase(asked);
+      }
     }
-    if (errors_.empty()) Together(kind);
+    Map(given, "");
+    if (errors_.empty()) Together(kind.name);
+    const bool measures = kind.name != "finetune" || full_.value("linearity", false);
+    if (kind.definition == 0 || !measures) return;
+    full_[kDefinition] = kind.definition;
+    if (kind.definition > 1) canonical_[kDefinition] = kind.definition;
   }
   std::vector<SpecError> errors_;
   json canonical_ = json::object(), full_ = json::object();
@@ -606,6 +621,14 @@ const StageSetting* FindStageSetting(const std::string& kind, const std::string&
 
 std::vector<SpecError> ReadStageSettings(const std::string& kind, const json& given,
                                          json* canonical, json* full) {
+  const StageKind* k = FindStageKind(kind);
+  if (k == nullptr || k->settings.empty())
+    return {{"", "no settings are known for stages of kind " + kind}};
+  return ReadStageSettings(*k, given, canonical, full);
+}
+
+std::vector<SpecError> ReadStageSettings(const StageKind& kind, const json& given, json* canonical,
+                                         json* full) {
   Read read(kind, given);
   if (read.errors_.empty()) {
     if (canonical != nullptr) *canonical = std::move(read.canonical_);

@@ -3,6 +3,7 @@
 // one.
 #pragma once
 
+#include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
@@ -43,8 +44,16 @@ enum class Leaves {
   kNoop,   // nothing, but a no-op asks for nothing
 };
 
+// Versions of what stages measure; docs/linearity.md and docs/probes.md say what they are of. What
+// is computed changes only with them. They stand in every series and record.
+inline constexpr int64_t kLinearityDefinition = 1;
+inline constexpr int64_t kProbesDefinition = 1;
+
 struct StageKind {
   std::string name;
+  // The version of its numbers' definitions; 0: it has none. Canonical settings name it from 2 on,
+  // so that under a new one the stage is another, to be run again over old checkpoints.
+  int64_t definition = 0;
   bool first = false;        // it may be the first stage of a trial
   std::vector<Leaves> from;  // what a stage before it must leave; empty: it follows none
   Leaves leaves = Leaves::kNothing;
@@ -77,6 +86,8 @@ const StageSetting* FindStageSetting(const std::string& kind, const std::string&
 // gets the settings that are not at their default, equal for equal work, and `full` all of them;
 // either may be null.
 std::vector<SpecError> ReadStageSettings(const std::string& kind, const nlohmann::json& given,
+                                         nlohmann::json* canonical, nlohmann::json* full);
+std::vector<SpecError> ReadStageSettings(const StageKind& kind, const nlohmann::json& given,
                                          nlohmann::json* canonical, nlohmann::json* full);
 
 // A noop's `bowl`, "train.lr = 0.003, train.beta2 = 0.95": numeric fields and the values, above 0,
