@@ -56,9 +56,12 @@ Interval AgainstBest(const CellResult& cell, const CellResult& best, std::option
 }
 
 std::string Sentence(const std::vector<CellResult>& cells, const MapReading& r,
-                     const std::string& metric) {
-  if (!r.best)
-    return "No cell has all its replicates finished without divergence: nothing to compare yet.";
+                     const std::string& metric, const std::string& noun) {
+  if (!r.best) {
+    return absl::StrCat("No ", noun,
+                        " has all its replicates finished without divergence: nothing to compare "
+                        "yet.");
+  }
   const CellResult& best = cells[*r.best];
   std::vector<std::string> ties;
   int64_t compared = 0, n = 0;
@@ -71,18 +74,18 @@ std::string Sentence(const std::vector<CellResult>& cells, const MapReading& r,
   std::string out =
       absl::StrFormat("%s %s: %s at %.4f (n = %d)", r.maximize ? "Highest" : "Lowest", metric,
                       best.name, r.cells[*r.best].value.mean, static_cast<int>(best.values.size()));
-  if (compared == 1) return absl::StrCat(out, "; it is the only comparable cell.");
+  if (compared == 1) return absl::StrCat(out, "; it is the only comparable ", noun, ".");
   if (n < 2 && !r.seed_sd)
-    return absl::StrCat(out, "; with one replicate a cell there is no spread, so no ranking.");
+    return absl::StrCat(out, "; with one replicate a ", noun,
+                        " there is no spread, so no ranking.");
   if (ties.empty()) {
     absl::StrAppendFormat(
-        &out,
-        "; the other %d cells are worse, each with a %.0f %% interval of the difference %s 0.",
-        static_cast<int>(compared - 1), 100 * r.level, r.maximize ? "below" : "above");
+        &out, "; the other %d %ss are worse, each with a %.0f %% interval of the difference %s 0.",
+        static_cast<int>(compared - 1), noun, 100 * r.level, r.maximize ? "below" : "above");
   } else if (static_cast<int64_t>(ties.size()) + 1 == compared) {
     absl::StrAppendFormat(&out,
-                          "; none of the other %d cells can be told from it (%.0f %% intervals).",
-                          static_cast<int>(ties.size()), 100 * r.level);
+                          "; none of the other %d %ss can be told from it (%.0f %% intervals).",
+                          static_cast<int>(ties.size()), noun, 100 * r.level);
   } else {
     absl::StrAppendFormat(
         &out, "; not to be told from it: %s; the other %d are worse (%.0f %% intervals).",
@@ -95,7 +98,7 @@ std::string Sentence(const std::vector<CellResult>& cells, const MapReading& r,
 }  // namespace
 
 MapReading ReadMap(const std::vector<CellResult>& cells, const std::string& metric, double level,
-                   bool maximize) {
+                   bool maximize, const std::string& noun) {
   MapReading r;
   r.level = level, r.maximize = maximize;
   const auto better = [&](double a, double b) { return maximize ? a > b : a < b; };
@@ -127,7 +130,7 @@ MapReading ReadMap(const std::vector<CellResult>& cells, const std::string& metr
     }
   }
   r.noise = NoiseOf(cells, r.seed_sd);
-  r.sentence = Sentence(cells, r, metric);
+  r.sentence = Sentence(cells, r, metric, noun);
   return r;
 }
 

@@ -62,8 +62,9 @@ struct MapReading {
   std::string sentence;   // one, or two short ones; claims no more than the spread carries
 };
 
-// `metric`: the score's name and unit for the sentence, e.g. "test bits per byte".
+// `metric`: the score's name and unit for the sentence, e.g. "test bits per byte"; `noun`: what is
+// compared, "cell".
 MapReading ReadMap(const std::vector<CellResult>& cells, const std::string& metric, double level,
-                   bool maximize = false);
+                   bool maximize = false, const std::string& noun = "cell");
 
 }  // namespace plumb::analysis

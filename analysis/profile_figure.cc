@@ -162,7 +162,10 @@ std::string Svg(const ProfileFigure& f) {
       }
     }
   }
-  const double page = kLeft + kW + 260;
+  int64_t longest = 0;
+  for (const ProfileFigure::Line& line : f.lines)
+    longest = std::max<int64_t>(longest, Columns(line.label));
+  const double page = kLeft + kW + std::max(260.0, 66 + 6.6 * static_cast<double>(longest));
   std::vector<std::string> text;
   const double level = f.lines.empty() ? 0.9 : f.lines[0].reading.level;
   const bool maximize = !f.lines.empty() && f.lines[0].reading.maximize;

@@ -77,7 +77,13 @@ absl::StatusOr<analysis::ProfileFigure> LoadProbes(store::Database& db,
   }
   std::set<std::string> stages;
   for (const Row& r : rows) stages.insert(r.stage);
-  const std::string stage = request.stage.empty() ? *stages.begin() : request.stage;
+  std::string stage = request.stage;
+  if (stage.empty()) {  // the first that has the series; else the first, to say what it has
+    const auto with = std::find_if(rows.begin(), rows.end(), [&](const Row& r) {
+      return Before(r.series, request.series).has_value();
+    });
+    stage = with == rows.end() ? *stages.begin() : with->stage;
+  }
   if (!stages.contains(stage)) {
     return absl::NotFoundError(
         absl::StrCat("no stage ", stage,
@@ -116,7 +122,7 @@ absl::StatusOr<analysis::ProfileFigure> LoadProbes(store::Database& db,
       out.cells.push_back(std::move(cell));
     }
     out.reading =
-        analysis::ReadMap(out.cells, metric, 0.9, metric != "loss" && metric != "penalty");
+        analysis::ReadMap(out.cells, metric, 0.9, metric != "loss" && metric != "penalty", "state");
   }
   f.notes.push_back(
       "Read an accuracy beside its majority and control: plumb trial probes ID has them.");

@@ -15,8 +15,8 @@ namespace plumb::app {
 namespace {
 
 const std::vector<std::string>& Metrics() {
-  static const std::vector<std::string> kMetrics = {"perplexity", "loss", "stream_error",
-                                                    "tokens_per_second", "parameters"};
+  static const std::vector<std::string> kMetrics = {
+      "perplexity", "loss", "stream_error", "tokens_per_second", "parameters", "flops_per_token"};
   return kMetrics;
 }
 
@@ -58,6 +58,8 @@ absl::StatusOr<analysis::ProfileFigure> LoadPruning(store::Database& db,
   // "arc/acc": of a task that was asked after each step.
   const size_t slash = request.metric.find('/');
   const bool of_task = slash != std::string::npos;
+  const bool more_is_better =
+      of_task ? !request.metric.ends_with("perplexity") : request.metric == "tokens_per_second";
   const std::string member = of_task ? absl::StrCat("tasks.\"", request.metric.substr(0, slash),
                                                     "\".\"", request.metric.substr(slash + 1), "\"")
                                      : request.metric;
@@ -118,7 +120,7 @@ absl::StatusOr<analysis::ProfileFigure> LoadPruning(store::Database& db,
       cell.replicates = static_cast<int64_t>(values.size());
       out.cells.push_back(std::move(cell));
     }
-    out.reading = analysis::ReadMap(out.cells, f.metric, 0.9);
+    out.reading = analysis::ReadMap(out.cells, f.metric, 0.9, more_is_better, "model");
   }
   f.notes.push_back(absl::StrCat("Layers go in the order of ", rows.front().order,
                                  ", found in each model by itself; scored on ", rows.front().split,

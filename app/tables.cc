@@ -24,27 +24,6 @@ std::string AxisLabel(const std::string& path) {
   return last;
 }
 
-// Numbers by size, words as they come.
-std::vector<std::string> Distinct(const std::vector<SweepResults::Cell>& cells,
-                                  const std::string& axis) {
-  std::vector<std::string> values;
-  for (const SweepResults::Cell& c : cells) {
-    const std::string v = ValueOf(c, axis);
-    if (std::find(values.begin(), values.end(), v) == values.end()) values.push_back(v);
-  }
-  double ignored;
-  if (std::all_of(values.begin(), values.end(),
-                  [&](const std::string& s) { return IsNumber(s, &ignored); })) {
-    std::sort(values.begin(), values.end(), [&](const std::string& a, const std::string& b) {
-      double x = 0, y = 0;
-      IsNumber(a, &x);
-      IsNumber(b, &y);
-      return x < y;
-    });
-  }
-  return values;
-}
-
 absl::StatusOr<int64_t> FindSweep(store::Database& db, int64_t sweep) {
   ASSIGN_OR_RETURN(
       store::Statement find,

@@ -224,6 +224,14 @@ TEST_F(RecordsTest, PrunedModelsAreALineForEachMethod) {
   EXPECT_THAT(text.out, ::testing::ContainsRegex("remove +8.0000[^\n]* +16.0000[^\n]* +64.0000"));
   EXPECT_THAT(text.out, ::testing::ContainsRegex("replace +8.0000[^\n]* +10.0000[^\n]* +-"));
   EXPECT_THAT(text.out, HasSubstr("in the order of rho"));
+  EXPECT_THAT(r.out, HasSubstr("remove,0 removed,0,1,0,8,,,1,1,"));  // the lowest
+  EXPECT_THAT(r.out, HasSubstr("remove,2 removed,2,1,0,64,,,0,1,"));
+  Record("prune", "remove", 3,
+         R"({"method":"remove","layers_removed":3,"loss":2,"tasks":{"arc":{"acc":0.25}}})");
+  Record("prune", "remove", 4,
+         R"({"method":"remove","layers_removed":4,"loss":2,"tasks":{"arc":{"acc":0.5}}})");
+  EXPECT_THAT(Plumb("plot pruning --db r.db --series arc/acc -o csv").out,
+              HasSubstr("remove,4 removed,4,1,0,0.5,,,1,1,"));  // the highest
   EXPECT_THAT(Plumb("plot pruning --db r.db --series perplexty").err,
               HasSubstr("did you mean perplexity?"));
   EXPECT_THAT(Plumb("plot pruning --db r.db --stage late").err, HasSubstr("these have: probes"));
@@ -233,11 +241,11 @@ TEST_F(RecordsTest, ProbesAreDrawnByState) {
   EXPECT_THAT(Plumb("plot probes --db r.db").err,
               HasSubstr("plumb stage run linear_probe --sweep 1"));
   int id = 0;
-  const auto point = [&](const std::string& series, int layer, double value) {
+  const auto point = [&](const std::string& series, int layer, double value, int stage = 2) {
     Execute(
         absl::StrCat("INSERT INTO series (id, stage_id, name, layer, definition_version) "
                      "VALUES (",
-                     ++id, ", 2, 'linear_probe/", series, "', ", layer,
+                     ++id, ", ", stage, ", 'linear_probe/", series, "', ", layer,
                      ", 1); INSERT INTO measurement (series_id, step, value) VALUES (", id, ", 1, ",
                      value, ")"));
   };
@@ -262,6 +270,12 @@ TEST_F(RecordsTest, ProbesAreDrawnByState) {
   EXPECT_THAT(Plumb("plot probes --db r.db --series whatever").err,
               HasSubstr("one of accuracy, r2, or the end of a series"));
   EXPECT_THAT(Plumb("plot probes --db r.db --stage late").err, HasSubstr("these have: probes"));
+  // Of several stages, the first by name that has the series.
+  Execute(Stage(4, "labels", "linear_probe", "succeeded", ""));
+  point("label/ridge/accuracy", 0, 0.75, 4);
+  EXPECT_THAT(Plumb("plot probes --db r.db").out, HasSubstr("linear probes read, labels"));
+  EXPECT_THAT(Plumb("plot probes --db r.db --series r2").out,
+              HasSubstr("linear probes read, probes"));
 }
 
 TEST_F(RecordsTest, LinearityIsDrawnByLayerAndStep) {
