@@ -91,6 +91,8 @@ absl::Status Check(const StageArgs& args, const sweeps::LoneStage& stage) {
     return absl::InvalidArgumentError("--data is in tokens already: leave --tokenizer out");
   if (args.seq_len < 0 || args.threads < 0)
     return absl::InvalidArgumentError("--seq-len and --threads are above 0");
+  if (args.replicate < 0 || args.step < -1)
+    return absl::InvalidArgumentError("--replicate and --step are not below 0");
   if (!args.device.empty() && args.device != "cpu" && args.device != "cuda")
     return absl::InvalidArgumentError("--device cpu or cuda");
   return absl::OkStatus();
@@ -156,8 +158,16 @@ Json CorpusJson(const data::Manifest& m, const StageArgs& args, int64_t seq_len)
       {"splits", std::move(splits)}};
 }
 
-Json ResultJson(const ModelSource& model, const LocalStage& stage, const Json& corpus,
-                const LocalResult& result) {
+// "pythia-160m" of …/pythia-160m, and of …/pythia-160m/step-00001000.
+std::string NameOf(const ModelSource& model) {
+  const fs::path folder = fs::path(model.folder).lexically_normal();
+  const fs::path own = folder.filename().empty() ? folder.parent_path() : folder;
+  const bool numbered = model.layout == "plumb" && own.filename().string().rfind("step-", 0) == 0;
+  return (numbered ? own.parent_path() : own).filename().string();
+}
+
+Json ResultJson(const ModelSource& model, const StageArgs& args, const LocalStage& stage,
+                const Json& corpus, const LocalResult& result) {
   Json series = Json::array(), records = Json::array(), documents = Json::object();
   for (const trainer::PointValue& p : result.points) {
     series.push_back({{"series", p.name},
@@ -176,10 +186,14 @@ Json ResultJson(const ModelSource& model, const LocalStage& stage, const Json& c
                       {"bytes", s.bytes}});
     documents[d.split] = std::move(rows);
   }
-  return {{"checkpoint", model.folder},
+  return {{"format", kStageResultFormat},
+          {"checkpoint", model.folder},
+          {"model", args.model.empty() ? NameOf(model) : args.model},
+          {"replicate", args.replicate},
           {"layout", model.layout},
           {"digest", model.checkpoint.digest},
-          {"step", model.checkpoint.step},
+          {"step", args.step < 0 ? model.checkpoint.step : args.step},
+          {"config", Json(spec::Canonical(model.config, spec::With::kResultOnly))},
           {"parameters", spec::CountParameters(stage.config.model).total},
           {"stage", stage.name},
           {"kind", stage.kind},
@@ -247,7 +261,7 @@ absl::Status Run(const Context& context, const StageArgs& args,
   ASSIGN_OR_RETURN(const LocalResult result, RunLocalStage(stage, dir));
 
   const Json all =
-      ResultJson(model, stage, CorpusJson(corpus, args, stage.config.eval.seq_len), result);
+      ResultJson(model, args, stage, CorpusJson(corpus, args, stage.config.eval.seq_len), result);
   if (!args.out.empty()) {
     RETURN_IF_ERROR(
         WriteFile(args.out, all.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"));

@@ -534,6 +534,13 @@ void AddStage(Builder& b, CLI::App* root, Line& l) {
                 "Tokens of a text (as trained; of Hugging Face models at most 1024)")
       ->group(on);
   c->add_option("--out", l.stage.out, "Write all of the result there, as JSON")->group(on);
+  c->add_option("--model", l.stage.model, "What the result calls the model (the folder's name)")
+      ->group(on);
+  c->add_option("--step", l.stage.step, "The step that the result says it is of (the checkpoint's)")
+      ->group(on);
+  c->add_option("--replicate", l.stage.replicate,
+                "Which of several trainings of one model it is (0)")
+      ->group(on);
   c->add_option("--threads", l.stage.threads, "Of the trainer (all cores)")->group(on);
   c->add_option("--device", l.stage.device, "cpu or cuda (as trained; else cpu)")->group(on);
   c->add_option("--trainer", l.stage.trainer, "plumb-trainer (beside this program)")->group(on);
@@ -586,7 +593,8 @@ void AddResults(Builder& b, CLI::App* root, Line& l) {
   figure(c);
   c->add_option("--series", l.plot.series,
                 "How the series end: accuracy, logistic/accuracy, position/ridge/r2, … (accuracy)");
-  c->add_option("--stage", l.plot.stage, "Of this linear_probe stage (the first by name)");
+  c->add_option("--stage", l.plot.stage,
+                "Of this linear_probe stage (the first by name that has the series)");
 
   c = b.Command(g, "front", "Of several objectives: the cells that nothing else beats in all",
                 "plumb plot front --of val/loss,cost/flops --out front.svg",
@@ -636,7 +644,7 @@ void AddResults(Builder& b, CLI::App* root, Line& l) {
                     return RunExport(x.context, args);
                   });
     c->add_option("--what", l.exporting.what,
-                  "trials, cells, curves, records, routes, generations, topk, …");
+                  "trials, cells, curves, records, linearity, prune, linear_probes, tasks, …");
     c->add_option("--sweep", l.exporting.sweep, "Sweep (all)");
     c->add_option("--out", l.exporting.out, "File instead of standard output");
   }
@@ -662,6 +670,14 @@ void AddResults(Builder& b, CLI::App* root, Line& l) {
   c->add_option("--set", l.importing.sets, "FIELD=VALUE that all trials have, as data.corpus=wiki");
   c->add_option("--objective", l.importing.objective, "Series to judge by (the first)");
   c->add_flag("--tabs", l.importing.tabs, "Cells are apart by tabs");
+  c = b.Command(g, "stages", "What stages on models' folders found, as the trials of a sweep",
+                "plumb import stages pythia-*.json --sweep pythia",
+                [](const Line& x) { return ImportStagesCommand(x.context, x.importing); });
+  c->add_option("files", l.importing.files, "Written by plumb stage run --checkpoint … --out")
+      ->required();
+  c->add_option("--sweep", l.importing.sweep_name, "The sweep's name")->required();
+  c->add_option("--objective", l.importing.objective,
+                "Series to judge by, as STAGE:SERIES (the first of the first file)");
   c = b.Command(g, "db", "Sweeps of another database; equal trials are joined",
                 "plumb import db theirs.db --db plumb.db",
                 [](const Line& x) { return ImportDatabaseCommand(x.context, x.importing); });

@@ -187,9 +187,9 @@ struct StageArgs {
   int64_t limit = 500;
   bool tune = false, dry_run = false;
   // Of run, without a server: a model's folder and what it reads.
-  std::string checkpoint, tokenizer, prepared, data_root, out, trainer, device;
+  std::string checkpoint, tokenizer, prepared, data_root, out, trainer, device, model;
   std::vector<std::string> text;
-  int64_t seq_len = 0, threads = 0;
+  int64_t seq_len = 0, threads = 0, replicate = 0, step = -1;
 };
 int ListStages(const Context& context, const StageArgs& args);
 int ShowStage(const Context& context, const StageArgs& args);
@@ -233,11 +233,13 @@ int ExportDatabase(const Context& context, const ExportArgs& args);
 
 struct ImportArgs {
   std::string file, sweep_name, objective;
+  std::vector<std::string> files;  // of stages
   std::vector<std::string> axes, metrics, columns, ignored, sets;
   bool tabs = false;
   std::vector<int64_t> sweeps;  // of a database; none: all
 };
 int ImportCsvCommand(const Context& context, const ImportArgs& args);
+int ImportStagesCommand(const Context& context, const ImportArgs& args);
 int ImportDatabaseCommand(const Context& context, const ImportArgs& args);
 
 struct RemoveArgs {

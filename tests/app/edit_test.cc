@@ -219,7 +219,7 @@ TEST_F(EditCliTest, HelpLeadsWithAnExample) {
   for (const char* command :
        {"sweep extend", "sweep edit", "sweep retry", "sweep fork", "sweep diff", "sweep tag",
         "sweep note", "sweep remove", "trial tag", "trial note", "trial remove", "server retain",
-        "export sqlite", "import", "import csv", "import db"}) {
+        "export sqlite", "import", "import csv", "import stages", "import db"}) {
     const Ran r = Plumb(std::string(command) + " --help");
     EXPECT_EQ(r.code, 0) << command;
     EXPECT_THAT(r.out, testing::StartsWith("Example:\n  plumb " + std::string(command))) << command;

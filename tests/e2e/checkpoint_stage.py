@@ -192,6 +192,60 @@ def refused(work, models):
     assert out.returncode == 2 and "go with --checkpoint" in out.stderr, out.stderr
 
 
+def imported(work, models):
+    """Results of several models, at several steps, in a database of their own: what the views and figures read is what was said."""
+    files = []
+    for trial, (_, ours, export, corpus) in models.items():
+        for step in (20, 40) if trial == 1 else (40,):  # the same weights twice: only their places differ
+            said = work.stage("linearity", ours if trial != 3 else export, "--data", corpus, "--model", f"m{trial}", "--step", step, "--out", f"l{trial}-{step}.json")
+            files.append((f"l{trial}-{step}.json", trial, step, said))
+    said = work.stage("prune", models[1][1], "--data", models[1][3], "--model", "m1", "--step", "40", "--settings", "distil_steps: 4, distil_windows: 2",
+                      "--out", "p.json")
+
+    def ask(*words, expect=0):
+        out = subprocess.run([work.plumb, *map(str, words), "--db", "kept.db"], capture_output=True, text=True, cwd=work.folder, env=work.environment)
+        assert out.returncode == expect, f"{words}: {out.returncode}\n{out.stdout[-2000:]}\n{out.stderr}"
+        return out.stdout if expect == 0 else out.stderr
+
+    names = [f[0] for f in files]
+    for said_wrong, words in (
+            ("other.txt: not what plumb stage run", ("other.txt",)),
+            ("is there twice at step 40", (names[0], "p.json", names[1], names[1])),
+            ("two architectures under the name m1", (names[0], "renamed.json")),
+            ("stage linearity of m1 on two texts", (names[0], "retold.json")),
+            ("stage linearity of m1 with two settings", (names[0], "reset.json")),
+            ("a file is damaged", (names[0], "torn.json")),
+            ("--objective prune:loss", (*names, "--objective", "prune:loss"))):
+        for name, source, change in (("renamed.json", names[2], {"model": "m1"}), ("retold.json", names[0], {"step": 7, "corpus": {"digest": "0"}}),
+                                     ("reset.json", names[0], {"step": 7, "settings": {"fit": "val"}}),
+                                     ("torn.json", names[2], {"series": [{"series": "x"}]})):
+            data = json.loads((work.folder / source).read_text())
+            (work.folder / name).write_text(json.dumps({**data, **change}))
+        err = ask("import", "stages", *words, "--sweep", "kept", expect=2)
+        assert said_wrong in err, f"{words}: {err}"
+    assert not (work.folder / "kept.db").exists()
+    objective = "linearity:linearity/whole/held_out_without"
+    once = json.loads(ask("import", "stages", *names, "p.json", "--sweep", "kept", "--objective", objective, "-o", "json"))
+    again = json.loads(ask("import", "stages", *names, "p.json", "--sweep", "kept", "--objective", objective, "-o", "json"))
+    assert once[0]["trials"] == 3 and not once[0]["there_before"] and again[0]["there_before"], (once, again)
+    rows = json.loads(ask("query", "SELECT cell, move, idx, score, step FROM v_linearity ORDER BY 1, 2, 3", "-o", "json"))
+    expected = sorted(({"cell": f"m{trial}", "move": r["name"], "idx": r["idx"], "score": r["data"]["score"], "step": step}
+                       for _, trial, step, of in files if step == 40 for r in of["records"] if r["kind"] == "linearity"),
+                      key=lambda r: (r["cell"], r["move"], r["idx"]))
+    assert rows == expected, (rows, expected)
+    points = json.loads(ask("query", "SELECT step, value FROM v_curve WHERE cell = 'm1' AND series = 'linearity/score' AND layer = 0 ORDER BY step", "-o", "json"))
+    assert [p["step"] for p in points] == [20, 40] and points[0]["value"] == points[1]["value"], points
+    shape = json.loads(ask("query", "SELECT cell, n_layers, params_total, steps, tokens, is_foreign, objective FROM v_trial ORDER BY cell", "-o", "json"))
+    assert [(t["n_layers"], t["steps"], t["tokens"], t["is_foreign"]) for t in shape] == [(3, 40, 40 * 512, 0)] * 2 + [(3, 0, 0, 1)], shape
+    assert all(t["objective"] == {(s["series"], s["layer"]): s["value"] for s in f[3]["series"]}[("linearity/whole/held_out_without", None)]
+               for t, f in zip(shape, files[1:])), shape
+    left = json.loads(ask("query", "SELECT count(*) AS n FROM v_prune WHERE loss IS NOT NULL", "-o", "json"))
+    assert left == [{"n": sum(r["kind"] == "prune" for r in said["records"])}], left
+    for words in (("plot", "linearity"), ("plot", "pruning"), ("trial", "linearity", "1"), ("plot", "profile", "--x", "vocab_size"), ("export", "csv", "--what", "prune")):
+        assert len(ask(*words)) > 200, words
+    assert "m1" in ask("plot", "linearity") and ask("server", "check")
+
+
 def alive(pid):
     try:
         return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] != "Z"
@@ -234,6 +288,7 @@ def main():
         models = train(work)
         compared = equal(work, models)
         text(work, models)
+        imported(work, models)
         refused(work, models)
         stopped(work, models)
         print(f"{compared} numbers and records equal to the sweep's; {time.monotonic() - begin:.0f} s")
