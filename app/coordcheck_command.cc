@@ -1,17 +1,12 @@
 // plumb model coordcheck: the trainer measures each width and depth; slopes and pictures are made
 // here.
-#include <fcntl.h>
-#include <spawn.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -24,6 +19,7 @@
 #include "app/model_spec.h"
 #include "app/signals.h"
 #include "app/table.h"
+#include "app/trainer_question.h"
 #include "app/write_file.h"
 #include "domain/status_macros.h"
 #include "trainer/spec/parse.h"
@@ -36,37 +32,13 @@ using nlohmann::json;
 
 // Runs the trainer with `request` on its standard input; returns what it wrote.
 absl::StatusOr<json> Ask(const std::string& trainer, const json& request) {
-  std::string dir = (fs::temp_directory_path() / "plumb-coordcheck-XXXXXX").string();
-  if (mkdtemp(dir.data()) == nullptr) return absl::InternalError("cannot make a temporary folder");
-  const std::string in = dir + "/in", out = dir + "/out", err = dir + "/err";
-  std::ofstream(in) << request.dump();
-  posix_spawn_file_actions_t files;
-  posix_spawn_file_actions_init(&files);
-  posix_spawn_file_actions_addopen(&files, STDIN_FILENO, in.c_str(), O_RDONLY, 0);
-  constexpr int kNew = O_WRONLY | O_CREAT | O_TRUNC;
-  posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, out.c_str(), kNew, 0600);
-  posix_spawn_file_actions_addopen(&files, STDERR_FILENO, err.c_str(), kNew, 0600);
-  std::string program = trainer, word = "coordcheck";
-  char* argv[] = {program.data(), word.data(), nullptr};
-  pid_t pid = 0;
-  const int failed = posix_spawn(&pid, trainer.c_str(), &files, nullptr, argv, environ);
-  posix_spawn_file_actions_destroy(&files);
+  ASSIGN_OR_RETURN(const TrainerQuestion question,
+                   TrainerQuestion::Ask(trainer, "coordcheck", request, "plumb-coordcheck-"));
   int status = 0;
-  if (failed == 0) waitpid(pid, &status, 0);
-  const auto read = [](const std::string& path) {
-    std::ostringstream text;
-    text << std::ifstream(path).rdbuf();
-    return text.str();
-  };
-  const std::string said = read(out), wrong = read(err);
-  fs::remove_all(dir);
-  if (failed != 0) {
-    return absl::NotFoundError(
-        absl::StrCat(trainer, " cannot be started; give --trainer /path/to/plumb-trainer"));
-  }
-  const json answer = json::parse(said, nullptr, false);
+  waitpid(question.pid(), &status, 0);
+  json answer = question.Answer();
   if (status != 0 || !answer.is_object()) {
-    return absl::InternalError(absl::StrCat("plumb-trainer coordcheck failed: ", wrong));
+    return absl::InternalError(absl::StrCat("plumb-trainer coordcheck failed: ", question.Wrong()));
   }
   return answer;
 }

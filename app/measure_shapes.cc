@@ -1,6 +1,4 @@
 // The shapes that a calibration measures, and the trainers that do it.
-#include <fcntl.h>
-#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -8,24 +6,21 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <sstream>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "app/calibration.h"
+#include "app/trainer_question.h"
 #include "trainer/spec/cost.h"
 #include "trainer/spec/parse.h"
 
 namespace plumb::app {
 namespace {
 
-namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr double kMostFlops = 3e11;  // of a step that is timed: seconds on one core
@@ -100,45 +95,14 @@ std::vector<spec::TrialSpec> Distinct(const std::vector<spec::TrialSpec>& shapes
 
 // The trainer at work on one shape.
 struct Running {
-  pid_t pid = 0;
+  TrainerQuestion question;
   size_t shape = 0;
-  std::string dir;
 };
 
-absl::StatusOr<Running> Start(const std::string& trainer, const spec::TrialSpec& s, double seconds,
-                              size_t shape) {
-  Running run{.shape = shape,
-              .dir = (fs::temp_directory_path() / "plumb-calibrate-XXXXXX").string()};
-  if (mkdtemp(run.dir.data()) == nullptr)
-    return absl::InternalError("cannot make a temporary folder");
-  std::ofstream(run.dir + "/in") << json{
-      {"spec", spec::Canonical(s, spec::With::kExecution)},
-      {"seconds", seconds}}.dump();
-  posix_spawn_file_actions_t files;
-  posix_spawn_file_actions_init(&files);
-  constexpr int kNew = O_WRONLY | O_CREAT | O_TRUNC;
-  posix_spawn_file_actions_addopen(&files, STDIN_FILENO, (run.dir + "/in").c_str(), O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, (run.dir + "/out").c_str(), kNew, 0600);
-  posix_spawn_file_actions_addopen(&files, STDERR_FILENO, (run.dir + "/err").c_str(), kNew, 0600);
-  std::string program = trainer, word = "shape-cost";
-  char* argv[] = {program.data(), word.data(), nullptr};
-  const int failed = posix_spawn(&run.pid, trainer.c_str(), &files, nullptr, argv, environ);
-  posix_spawn_file_actions_destroy(&files);
-  if (failed == 0) return run;
-  fs::remove_all(run.dir);
-  return absl::NotFoundError(
-      absl::StrCat(trainer, " cannot be started; give --trainer /path/to/plumb-trainer"));
-}
-
-absl::StatusOr<ShapeRun> Take(const Running& run, int status, const spec::TrialSpec& s) {
-  const auto read = [&](const char* name) {
-    std::ostringstream text;
-    text << std::ifstream(run.dir + name).rdbuf();
-    return text.str();
-  };
-  const std::string wrong = read("/err");
-  const json j = json::parse(read("/out"), nullptr, false);
-  fs::remove_all(run.dir);
+absl::StatusOr<ShapeRun> Take(const TrainerQuestion& question, int status,
+                              const spec::TrialSpec& s) {
+  const std::string wrong = question.Wrong();
+  const json j = question.Answer();
   if (status != 0 || !j.is_object()) {
     return absl::InternalError(absl::StrCat(
         "plumb-trainer shape-cost failed on n_layers=", s.model.n_layers,
@@ -206,9 +170,15 @@ absl::StatusOr<std::vector<ShapeRun>> MeasureShapes(const std::string& trainer,
   size_t next = 0;
   while (next < shapes.size() || !running.empty()) {
     while (failed.ok() && next < shapes.size() && running.size() < at_once) {
-      auto run = Start(trainer, shapes[next], seconds, next);
-      if (!run.ok()) failed = run.status();
-      if (run.ok()) running[run->pid] = *run;
+      auto asked = TrainerQuestion::Ask(
+          trainer, "shape-cost",
+          {{"spec", spec::Canonical(shapes[next], spec::With::kExecution)}, {"seconds", seconds}},
+          "plumb-calibrate-");
+      if (!asked.ok()) failed = asked.status();
+      if (asked.ok()) {
+        const pid_t pid = asked->pid();
+        running.emplace(pid, Running{.question = *std::move(asked), .shape = next});
+      }
       ++next;
     }
     if (running.empty()) break;
@@ -216,7 +186,7 @@ absl::StatusOr<std::vector<ShapeRun>> MeasureShapes(const std::string& trainer,
     const pid_t pid = waitpid(-1, &status, 0);
     const auto it = running.find(pid);
     if (it == running.end()) continue;
-    auto run = Take(it->second, status, shapes[it->second.shape]);
+    auto run = Take(it->second.question, status, shapes[it->second.shape]);
     running.erase(it);
     if (run.ok()) out.push_back(*std::move(run));
     if (!run.ok() && failed.ok()) failed = run.status(), next = shapes.size();

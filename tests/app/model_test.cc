@@ -101,5 +101,61 @@ TEST_F(ModelCommand, ListsAndShowsEveryPreset) {
   EXPECT_EQ(Plumb("model coordcheck").code, 2);
 }
 
+class CoordCheckCommand : public CliFixture {
+ protected:
+  void SetUp() override {
+    CliFixture::SetUp();
+    std::filesystem::create_directory(dir_ + "/tmp");
+    setenv("TMPDIR", (dir_ + "/tmp").c_str(), 1);
+  }
+  void TearDown() override {
+    unsetenv("TMPDIR");
+    CliFixture::TearDown();
+  }
+  void WriteTrainer(const std::string& script) {
+    std::ofstream(dir_ + "/trainer") << "#!/bin/sh\n" << script << "\n";
+    std::filesystem::permissions(dir_ + "/trainer", std::filesystem::perms::owner_all);
+  }
+  bool NothingIsLeft() const { return std::filesystem::is_empty(dir_ + "/tmp"); }
+
+  const std::string command_ = "model coordcheck --widths 32 --seeds 1 --trainer ./trainer";
+};
+
+TEST_F(CoordCheckCommand, ReadsTheTrainersAnswer) {
+  WriteTrainer(
+      "[ $1 = coordcheck ] && grep -q '\"d_model\":32' && echo '{\"coordinates\": "
+      "[{\"name\": \"stream\", \"step\": 10, \"rms\": 0.5, \"moved\": 0.25}]}'");
+  Ran r = Plumb(command_ + " -o csv");
+  EXPECT_EQ(r.code, 0) << r.err;
+  EXPECT_EQ(r.out, "axis,size,seed,coordinate,step,rms,moved\nwidth,32,0,stream,10,0.5,0.25\n");
+  WriteTrainer("echo too small >&2; exit 3");
+  r = Plumb(command_);
+  EXPECT_EQ(r.code, 1);
+  EXPECT_EQ(r.err, "plumb: plumb-trainer coordcheck failed: too small\n\n");
+  std::filesystem::remove(dir_ + "/trainer");
+  r = Plumb(command_);
+  EXPECT_EQ(r.code, 3);
+  EXPECT_EQ(r.err, "plumb: ./trainer cannot be started; give --trainer /path/to/plumb-trainer\n");
+  EXPECT_TRUE(NothingIsLeft());
+}
+
+TEST_F(CoordCheckCommand, EndsTheTrainerThatAKilledOneLeft) {
+  WriteTrainer("exec sleep 1000");
+  const std::string start =
+      "cd '" + dir_ + "'; '" PLUMB_BINARY_DIR "/bin/plumb' " + command_ + " &";
+  const std::string until_asked =
+      " for i in $(seq 1000); do [ -s tmp/*/pid ] && break; sleep 0.01; done; kill -9 $!; wait";
+  ASSERT_EQ(std::system((start + until_asked).c_str()), 0);
+  ASSERT_FALSE(NothingIsLeft());
+  const std::string folder = std::filesystem::directory_iterator(dir_ + "/tmp")->path();
+  const std::string left = "/proc/" + Slurp(folder + "/pid") + "/cmdline";
+  ASSERT_THAT(Slurp(left), HasSubstr("1000"));
+  WriteTrainer("echo '{\"coordinates\": []}'");
+  EXPECT_EQ(Plumb(command_).code, 0);
+  EXPECT_TRUE(NothingIsLeft());
+  for (int i = 0; i < 1000 && !Slurp(left).empty(); ++i) usleep(10'000);
+  EXPECT_EQ(Slurp(left), "");
+}
+
 }  // namespace
 }  // namespace plumb::app
