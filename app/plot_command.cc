@@ -111,12 +111,15 @@ absl::Status Curves(const Context& context, const PlotArgs& args) {
   return PutFigure(figure, drawing, args);
 }
 
-absl::Status Linearity(const Context& context, const PlotArgs& args) {
+// Of what a stage after the training found. `which`: the field of the request that --series names.
+template <typename Request, typename Figure>
+absl::Status OfStage(const Context& context, const PlotArgs& args, std::string Request::*which,
+                     absl::StatusOr<Figure> (*load)(store::Database&, const Request&)) {
   ASSIGN_OR_RETURN(const Drawing drawing, DrawingOf(context, args.out));
   ASSIGN_OR_RETURN(store::Database db, OpenResults(context.db));
-  LayersRequest request{.sweep = args.sweep, .stage = args.stage};
-  if (!args.series.empty()) request.score = args.series;
-  ASSIGN_OR_RETURN(const analysis::LayersFigure figure, LoadLayers(db, request));
+  Request request{.sweep = args.sweep, .stage = args.stage};
+  if (!args.series.empty()) request.*which = args.series;
+  ASSIGN_OR_RETURN(const Figure figure, load(db, request));
   return PutFigure(figure, drawing, args);
 }
 
@@ -126,24 +129,6 @@ absl::Status Profile(const Context& context, const PlotArgs& args) {
   ASSIGN_OR_RETURN(const SweepResults results, LoadResults(db, args.sweep, args.series));
   ASSIGN_OR_RETURN(analysis::ProfileFigure figure, LoadProfile(results, args.axis, args.by));
   figure.log_x = figure.log_x && !args.linear;
-  return PutFigure(figure, drawing, args);
-}
-
-absl::Status Pruning(const Context& context, const PlotArgs& args) {
-  ASSIGN_OR_RETURN(const Drawing drawing, DrawingOf(context, args.out));
-  ASSIGN_OR_RETURN(store::Database db, OpenResults(context.db));
-  PruningRequest request{.sweep = args.sweep, .stage = args.stage};
-  if (!args.series.empty()) request.metric = args.series;
-  ASSIGN_OR_RETURN(const analysis::ProfileFigure figure, LoadPruning(db, request));
-  return PutFigure(figure, drawing, args);
-}
-
-absl::Status Probes(const Context& context, const PlotArgs& args) {
-  ASSIGN_OR_RETURN(const Drawing drawing, DrawingOf(context, args.out));
-  ASSIGN_OR_RETURN(store::Database db, OpenResults(context.db));
-  ProbesRequest request{.sweep = args.sweep, .stage = args.stage};
-  if (!args.series.empty()) request.series = args.series;
-  ASSIGN_OR_RETURN(const analysis::ProfileFigure figure, LoadProbes(db, request));
   return PutFigure(figure, drawing, args);
 }
 
@@ -166,13 +151,13 @@ int PlotCurves(const Context& context, const PlotArgs& args) {
   return Finish(Curves(context, args));
 }
 int PlotLinearity(const Context& context, const PlotArgs& args) {
-  return Finish(Linearity(context, args));
+  return Finish(OfStage(context, args, &LayersRequest::score, LoadLayers));
 }
 int PlotPruning(const Context& context, const PlotArgs& args) {
-  return Finish(Pruning(context, args));
+  return Finish(OfStage(context, args, &PruningRequest::metric, LoadPruning));
 }
 int PlotProbes(const Context& context, const PlotArgs& args) {
-  return Finish(Probes(context, args));
+  return Finish(OfStage(context, args, &ProbesRequest::series, LoadProbes));
 }
 int PlotProfile(const Context& context, const PlotArgs& args) {
   return Finish(Profile(context, args));
