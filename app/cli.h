@@ -1,4 +1,4 @@
-// The command line: the only place that knows CLI11.
+// The command line: cli*.cc, the only place that knows CLI11.
 #pragma once
 
 namespace plumb::app {
