@@ -28,7 +28,7 @@ import time
 from cluster import Cluster, Gone, processes_of, stray_files
 from faults import FAULTS
 from ledger import Ledger, differences, results
-from kill_everything import write_corpus
+from corpus import write_corpus
 
 CHUNK = 20  # trials of a sweep
 SWEEP = """sweep: chaos-{k}

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))  # behind this folder: there is a cluster.py too
 from fault_proxy import FaultProxy
 
 LEASE_SECONDS = 5.0  # of plumb-e2e's server

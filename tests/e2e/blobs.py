@@ -19,7 +19,8 @@ import subprocess
 import tempfile
 import time
 
-from kill_everything import Cluster, check, results, run_undisturbed, write_corpus
+from cluster import SweepCluster, check, results, run_undisturbed
+from corpus import write_corpus
 
 LIMIT_SECONDS = 120
 SWEEP = """sweep: moving
@@ -35,7 +36,7 @@ stages:
 """
 
 
-class Moving(Cluster):
+class Moving(SweepCluster):
     """Workers one after the other, each on a machine of its own: name and folder are new, the folder is removed at its end."""
     machine = 0
 
@@ -46,14 +47,7 @@ class Moving(Cluster):
 
     def pids(self):
         """Everything that stands for this machine: its worker, guards and trainers."""
-        found = []
-        for entry in pathlib.Path("/proc").iterdir():
-            try:
-                if entry.name.isdigit() and str(self.dir).encode() in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
-            except OSError:
-                pass
-        return found
+        return [pid for pid, words in self.processes().items() if any(str(self.dir) in w for w in words)]
 
     def lose_machine(self, how):
         if how == signal.SIGTERM:
@@ -67,13 +61,6 @@ class Moving(Cluster):
                     pass
             self.worker.wait()
         shutil.rmtree(self.dir)
-
-
-def wait_for(cluster, what, condition, deadline):
-    while not condition():
-        if time.monotonic() > deadline:
-            cluster.fail(f"{what}: not in time")
-        time.sleep(0.05)
 
 
 def committed(cluster):
@@ -102,10 +89,11 @@ def main():
     args = parser.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="plumb-e2e-blobs-"))
     deadline = time.monotonic() + LIMIT_SECONDS
+    left = lambda: deadline - time.monotonic()
     write_corpus(folder / "data")
     sweep = SWEEP.replace("STEPS", str(args.steps))
     trainer = args.bin / "plumb-trainer"
-    calm = Cluster(folder / "calm", args.bin, trainer, folder / "data", sweep, slots=1)
+    calm = SweepCluster(folder / "calm", args.bin, trainer, folder / "data", sweep, slots=1)
     moving = Moving(folder / "moving", args.bin, trainer, folder / "data", sweep, slots=1)
     try:
         run_undisturbed(calm, deadline)
@@ -115,17 +103,17 @@ def main():
         begins = []  # the least that the next attempt may begin at
         for how in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
             least = committed(moving)
-            wait_for(moving, "a further checkpoint", lambda: committed(moving) > max(least, 0), deadline)
+            moving.wait_for("a further checkpoint", lambda: committed(moving) > max(least, 0), left())
             least = committed(moving)
             moving.lose_machine(how)
             begins.append((least, committed(moving)))
             moving.start_worker()
             attempts = len(begins) + 1
-            wait_for(moving, f"attempt {attempts}", lambda: len(moving.query(
-                "SELECT 1 FROM attempt a JOIN stage g ON g.id = a.stage_id WHERE g.parent_id IS NULL")) >= attempts, deadline)
-        wait_for(moving, "the trained weights", lambda: moving.query(
-            "SELECT 1 FROM stage WHERE parent_id IS NULL AND state = 'succeeded'"), deadline)
-        wait_for(moving, "the end", lambda: moving.state() == "completed", deadline)
+            moving.wait_for(f"attempt {attempts}", lambda: len(moving.query(
+                "SELECT 1 FROM attempt a JOIN stage g ON g.id = a.stage_id WHERE g.parent_id IS NULL")) >= attempts, left())
+        moving.wait_for("the trained weights", lambda: moving.query(
+            "SELECT 1 FROM stage WHERE parent_id IS NULL AND state = 'succeeded'"), left())
+        moving.wait_for("the end", lambda: moving.state() == "completed", left())
         starts = [s for (s,) in moving.query("SELECT a.start_step FROM attempt a JOIN stage g ON g.id = a.stage_id "
                                              "WHERE g.parent_id IS NULL ORDER BY a.number")]
         check(len(starts) == len(begins) + 1 and starts[0] == 0, moving, f"attempts began at {starts}")
@@ -137,7 +125,7 @@ def main():
         check(corpora == [json.loads((folder / "data" / "source" / "bytes" / "manifest.json").read_text())["digest"]], moving, f"corpora {corpora}")
         # What nobody needs goes, what is needed stays and is what its name says.
         needed = needed_in_the_end(moving)
-        wait_for(moving, "the collection", lambda: set(blobs_of(moving)) <= needed, deadline)
+        moving.wait_for("the collection", lambda: set(blobs_of(moving)) <= needed, left())
         check(set(blobs_of(moving)) == needed, moving, "something needed was collected")
         for name, path in blobs_of(moving).items():
             check(hashlib.sha256(path.read_bytes()).hexdigest() == name, moving, f"blob {name} is damaged")

@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 
-import external
+from cluster import ROOT, CommandLineCluster
 
 SWEEP = """sweep: models
 trial:
@@ -53,22 +53,18 @@ def without(data):
     return {k: v for k, v in data.items() if k not in MEASURED}
 
 
-class Work(external.Cluster):
+class Work(CommandLineCluster):
     def __init__(self, folder, plumb):
-        self.folder, self.plumb = folder, plumb
-        self.db, self.server, self.worker = folder / "x.db", None, None
-        self.temporary = folder / "tmp"
-        self.temporary.mkdir(parents=True)
+        super().__init__(folder, plumb, ("--slots", 2))
+        self.temporary = folder / "tmp"  # of commands on a model's folder
+        self.temporary.mkdir()
+        self.with_temporary = {**os.environ, "TMPDIR": str(self.temporary)}
         (folder / "pairs.jsonl").write_text("".join(json.dumps(p) + "\n" for p in PAIRS))
-        self.environment = {**os.environ, "TMPDIR": str(self.temporary)}
-
-    def start_worker(self):
-        self.worker = self.spawn("worker", "start", "--slots", 2, "--dir", self.folder / "worker")
 
     def stage(self, kind, checkpoint, *words, expect=0):
         """The result of one stage; where it is to fail, what it said."""
         command = [self.plumb, "stage", "run", kind, "--checkpoint", str(checkpoint), "--threads", "1", "-o", "json", *map(str, words)]
-        out = subprocess.run(command, capture_output=True, text=True, cwd=self.folder, env=self.environment, timeout=120)
+        out = subprocess.run(command, capture_output=True, text=True, cwd=self.folder, env=self.with_temporary, timeout=120)
         assert out.returncode == expect, f"{command}: {out.returncode}, not {expect}\n{out.stdout[-2000:]}\n{out.stderr}"
         assert self.left() == [], f"{command} left {self.left()}"
         return json.loads(out.stdout) if expect == 0 else out.stderr
@@ -97,7 +93,7 @@ def parts(result):
 def train(work):
     write_text(work.folder / "notes.txt", random.Random(1), 700)
     write_text(work.folder / "other.txt", random.Random(2), 500)
-    for tokenizer in ("bytes", "sentencepiece:400", external.ROOT / "tests" / "data" / "bpe" / "neox.json"):
+    for tokenizer in ("bytes", "sentencepiece:400", ROOT / "tests" / "data" / "bpe" / "neox.json"):
         made = json.loads(work.ask("data", "prepare", "notes", "--text", "notes.txt", "--tokenizer", tokenizer, "-o", "json")[1])["tokenizer"]
     assert made.startswith("bpe:"), made
     (work.folder / "sweep.yaml").write_text(SWEEP.replace("BPE", made))
@@ -152,7 +148,7 @@ def text(work, models):
         said = work.stage("task", export, "--settings", SETTINGS["task"])  # reads no text
         assert parts(said) == work.of_sweep(trial, "task"), said
         out = subprocess.run([work.plumb, "stage", "run", "prune", "--checkpoint", str(export), "--text", "other.txt", "--settings", "methods: [remove]"],
-                             capture_output=True, text=True, cwd=work.folder, env=work.environment, check=True)
+                             capture_output=True, text=True, cwd=work.folder, env=work.with_temporary, check=True)
         assert "layers_removed  method" in out.stdout and "stream_error" in out.stdout, out.stdout
 
 
@@ -203,7 +199,7 @@ def imported(work, models):
                       "--out", "p.json")
 
     def ask(*words, expect=0):
-        out = subprocess.run([work.plumb, *map(str, words), "--db", "kept.db"], capture_output=True, text=True, cwd=work.folder, env=work.environment)
+        out = subprocess.run([work.plumb, *map(str, words), "--db", "kept.db"], capture_output=True, text=True, cwd=work.folder, env=work.with_temporary)
         assert out.returncode == expect, f"{words}: {out.returncode}\n{out.stdout[-2000:]}\n{out.stderr}"
         return out.stdout if expect == 0 else out.stderr
 
@@ -258,7 +254,7 @@ def stopped(work, models):
     command = [work.plumb, "stage", "run", "prune", "--checkpoint", str(export), "--text", "other.txt", "--threads", "1", "--out", "long.json",
                "--settings", "distil_steps: 3000, distil_windows: 2"]
     for how, code in ((signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)):
-        process = subprocess.Popen(command, cwd=work.folder, env=work.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command, cwd=work.folder, env=work.with_temporary, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         end = time.monotonic() + 60
         while not any(work.temporary.glob("plumb-stage-*/trainer/journal/*")) and time.monotonic() < end:
             time.sleep(0.02)

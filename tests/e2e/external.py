@@ -13,13 +13,11 @@ import os
 import pathlib
 import random
 import signal
-import sqlite3
 import subprocess
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-DEADLINE_SECONDS = 150
+from cluster import ROOT, CommandLineCluster
 
 # A model in one line: what matters is that each step follows from the one before, and takes its time.
 TINY = """#!PYTHON
@@ -88,51 +86,17 @@ stages:
 """
 
 
-class Cluster:
+class Others(CommandLineCluster):
+    """With a trainer named tiny, and a worker that runs commands."""
+
     def __init__(self, folder, plumb, python, steps):
-        self.folder, self.plumb, self.python = folder, plumb, python
-        folder.mkdir()
-        self.db = folder / "x.db"
-        self.tiny = folder / "tiny.py"
-        self.tiny.write_text(TINY.replace("PYTHON", python).replace("ROOT", str(ROOT)))
-        self.tiny.chmod(0o755)
+        tiny = folder / "tiny.py"
+        super().__init__(folder, plumb, ("--slots", 2, "--allow-commands", "--trainer", f"tiny={tiny}", "--trainer", "/bin/false", "--shared-checkpoints"))
+        self.python = python
+        tiny.write_text(TINY.replace("PYTHON", python).replace("ROOT", str(ROOT)))
+        tiny.chmod(0o755)
         (folder / "script.py").write_text(SCRIPT)
         (folder / "sweep.yaml").write_text(SWEEP.replace("PYTHON", python).replace("STEPS", str(steps)).replace("FOLDER", str(folder)))
-        self.server = self.worker = None
-
-    def spawn(self, *words):
-        with open(self.folder / "log", "ab") as log:
-            return subprocess.Popen([self.plumb, *map(str, words), "--db", str(self.db)], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-
-    def start_server(self):
-        self.server = self.spawn("server", "--lease", 5)
-        self.wait_for("the server", lambda: self.ask("server", "status", expect=None)[0] == 0)
-
-    def start_worker(self):
-        self.worker = self.spawn("worker", "start", "--slots", 2, "--allow-commands", "--trainer", f"tiny={self.tiny}", "--trainer",
-                                 "/bin/false", "--dir", self.folder / "worker", "--shared-checkpoints")
-
-    def ask(self, *words, expect=0):
-        out = subprocess.run([self.plumb, *map(str, words), "--db", str(self.db)], capture_output=True, text=True, cwd=self.folder)
-        assert expect is None or out.returncode == expect, f"plumb {words}: {out.returncode}\n{out.stdout}\n{out.stderr}"
-        return out.returncode, out.stdout, out.stderr
-
-    def query(self, sql):
-        with sqlite3.connect(f"file:{self.db}?mode=ro", uri=True, timeout=30) as db:
-            return db.execute(sql).fetchall()
-
-    def wait_for(self, what, condition, seconds=DEADLINE_SECONDS):
-        end = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > end:
-                for t in (1, 2, 3, 4):
-                    print(self.ask("trial", "explain", t, expect=None)[1])
-                print((self.folder / "log").read_text()[-3000:])
-                raise AssertionError(f"not in time: {what}")
-            time.sleep(0.05)
-
-    def states(self):
-        return [s for (s,) in self.query("SELECT state FROM sweep")]
 
     def stages(self):
         return {(t, n): s for t, n, s in self.query("SELECT trial_id, name, state FROM stage")}
@@ -142,27 +106,8 @@ class Cluster:
                           "JOIN stage g ON g.id = s.stage_id ORDER BY 1, 2, 3, 4")
 
     def pids(self, word):
-        """Processes of this cluster with `word` in their command line; not guards, and not the worker, whose options name the trainer."""
-        found = []
-        for entry in pathlib.Path("/proc").iterdir():
-            try:
-                text = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                if entry.name.isdigit() and str(self.folder) in " ".join(text) and any(word in t for t in text) and not {"__guard", "worker"} & set(text):
-                    found.append(int(entry.name))
-            except OSError:
-                pass
-        return found
-
-    def stop(self):
-        for p in (self.worker, self.server):
-            if p and p.poll() is None:
-                p.terminate()
-        for p in (self.worker, self.server):
-            if p:
-                try:
-                    p.wait(40)
-                except subprocess.TimeoutExpired:
-                    p.kill()
+        """Processes with `word` in their command line; not guards, and not the worker, whose options name the trainer."""
+        return [pid for pid, words in self.processes().items() if any(word in w for w in words) and not {"__guard", "worker"} & set(words)]
 
 
 def expected_stages():
@@ -207,8 +152,8 @@ def disturbed(cluster, rng):
             cluster.server.wait()
             cluster.start_server()
         elif what == "worker":
-            cluster.worker.kill()
-            cluster.worker.wait()
+            cluster.workers[0].kill()
+            cluster.workers[0].wait()
             cluster.start_worker()
         else:
             victims = cluster.pids(what)
@@ -272,9 +217,9 @@ def afterwards(cluster):
                 f"command: {command}, script: {{path: {cluster.folder}/script.py, sha256: \"{'0' * 64}\"}}")
     cluster.wait_for("changed", lambda: cluster.stages()[1, "changed"] == "infeasible")
     # A worker that was not told so runs no commands, and it is said why nothing happens.
-    cluster.worker.terminate()
-    cluster.worker.wait(40)
-    cluster.worker = cluster.spawn("worker", "start", "--slots", 2, "--trainer", "/bin/false", "--dir", cluster.folder / "worker")
+    cluster.workers[0].terminate()
+    cluster.workers[0].wait(40)
+    cluster.workers[0] = cluster.spawn("worker", "start", "--slots", 2, "--trainer", "/bin/false", "--dir", cluster.folder / "worker")
     cluster.ask("stage", "run", "external", "--name", "waits", "--trial", 1, "--settings", f"command: {command}, script: script.py, with: {{y: 2}}")
     cluster.wait_for("the reason", lambda: "--allow-commands" in cluster.ask("trial", "explain", 1)[1], 30)
     left = [p for p in cluster.pids("script.py") if p]
@@ -293,8 +238,8 @@ def main():
     STEPS = args.steps
     seed = args.seed if args.seed is not None else random.randrange(1 << 30)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="plumb-e2e-external-"))
-    calm = Cluster(folder / "calm", str(args.bin / "plumb"), args.python, args.steps)
-    fire = Cluster(folder / "fire", str(args.bin / "plumb"), args.python, args.steps)
+    calm = Others(folder / "calm", str(args.bin / "plumb"), args.python, args.steps)
+    fire = Others(folder / "fire", str(args.bin / "plumb"), args.python, args.steps)
     try:
         undisturbed(calm)
         kills = disturbed(fire, random.Random(seed))

@@ -10,10 +10,9 @@ import argparse
 import json
 import os
 import pathlib
-import signal
-import subprocess
 import tempfile
-import time
+
+from cluster import CommandLineCluster
 
 SWEEP = """sweep: on-gpus
 trial: {numerics: {device: cuda}}
@@ -29,86 +28,64 @@ def main():
     options.add_argument("--driver", required=True)
     args = options.parse_args()
     environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
+    noop = str(args.bin / "plumb-noop-trainer")
     with tempfile.TemporaryDirectory(prefix="plumb-gpus-") as folder:
-        folder = pathlib.Path(folder)
-        db = folder / "g.db"
-        plumb, noop = str(args.bin / "plumb"), str(args.bin / "plumb-noop-trainer")
+        cluster = CommandLineCluster(pathlib.Path(folder) / "c", args.bin / "plumb", ("--trainer", noop, "--name", "cpu"), environment)
 
         def ask(*words):
-            out = subprocess.run([plumb, *words, "--db", str(db), "-o", "json"], capture_output=True, text=True, env=environment, check=True)
-            return json.loads(out.stdout)
-
-        def wait_for(what, condition):
-            end = time.monotonic() + 60
-            while not condition():
-                assert time.monotonic() < end, f"not within a minute: {what}"
-                time.sleep(0.05)
+            return json.loads(cluster.ask(*words, "-o", "json")[1])
 
         def trainers():
             """{worker's folder: CUDA_VISIBLE_DEVICES} of the trainers that live."""
             found = {}
-            for entry in pathlib.Path("/proc").iterdir():
+            for pid, words in cluster.processes().items():
                 try:
-                    words = (entry / "cmdline").read_bytes().decode().split("\0")
-                    if entry.name.isdigit() and words[0] == noop and str(folder) in " ".join(words):
-                        variables = dict(v.split("=", 1) for v in (entry / "environ").read_bytes().decode().split("\0") if "=" in v)
-                        found[next(w for w in words if str(folder) in w).removeprefix(str(folder)).split("/")[2]] = (
-                            variables.get("CUDA_VISIBLE_DEVICES"), variables.get("CUDA_DEVICE_ORDER"))
+                    variables = dict(v.split("=", 1) for v in pathlib.Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0") if "=" in v)
                 except OSError:
-                    pass
+                    continue
+                if words[0] == noop:
+                    place = next(w for w in words if str(cluster.folder) in w).removeprefix(str(cluster.folder))
+                    found[place.split("/")[2]] = (variables.get("CUDA_VISIBLE_DEVICES"), variables.get("CUDA_DEVICE_ORDER"))
             return found
 
-        log = open(folder / "log", "w")
-        server = subprocess.Popen([plumb, "server", "--db", str(db)], stdout=log, stderr=log, env=environment)
-        start = [plumb, "worker", "start", "--db", str(db), "--trainer", noop, "--dir"]
-        cpu = subprocess.Popen([*start, str(folder / "cpu"), "--name", "cpu"], stdout=log, stderr=log, env=environment)
-        gpus = None
         try:
-            wait_for("the CPU worker", lambda: (folder / "g.db.address").exists() and ask("worker", "list"))
-            (folder / "s.yaml").write_text(SWEEP)
-            subprocess.run([plumb, "sweep", "submit", str(folder / "s.yaml"), "--db", str(db)], check=True, capture_output=True, env=environment)
-            why = subprocess.run([plumb, "trial", "explain", "1", "--db", str(db)], capture_output=True, text=True, env=environment).stdout
+            cluster.start_server()
+            cluster.start_worker()
+            cluster.wait_for("the CPU worker", lambda: ask("worker", "list"))
+            (cluster.folder / "s.yaml").write_text(SWEEP)
+            cluster.ask("sweep", "submit", "s.yaml")
+            why = cluster.ask("trial", "explain", 1, expect=None)[1]
             assert "label cuda" in why or "labels cuda" in why, why
-            refused = subprocess.run([*start, str(folder / "none"), "--gpu", "0"], capture_output=True, text=True, env=environment)
+            code, _, refused = cluster.ask("worker", "start", "--trainer", noop, "--dir", cluster.folder / "none", "--gpu", 0, expect=None)
             if not pathlib.Path("/dev/nvidia0").exists():
-                assert refused.returncode == 2 and "no GPU is seen" in refused.stderr, refused
+                assert code == 2 and "no GPU is seen" in refused, (code, refused)
 
-            with_gpus = environment | {"LD_LIBRARY_PATH": args.driver}
-            gpus = subprocess.Popen([*start, str(folder / "gpus"), "--name", "m", "--gpu", "all"], stdout=log, stderr=log, env=with_gpus)
-            wait_for("both workers", lambda: {w["name"] for w in ask("worker", "list")} == {"cpu", "m-gpu0", "m-gpu1"})
+            gpus = cluster.spawn("worker", "start", "--trainer", noop, "--dir", cluster.folder / "gpus", "--name", "m", "--gpu", "all",
+                                 environment=environment | {"LD_LIBRARY_PATH": args.driver})
+            cluster.workers.append(gpus)
+            cluster.wait_for("both workers", lambda: {w["name"] for w in ask("worker", "list")} == {"cpu", "m-gpu0", "m-gpu1"})
             of = {w["name"]: w for w in ask("worker", "list")}
             assert "First" in str(of["m-gpu0"]["devices"]) and "Second" not in str(of["m-gpu0"]["devices"]), of
             assert "Second" in str(of["m-gpu1"]["devices"]) and "First" not in str(of["m-gpu1"]["devices"]), of
             assert "cuda" in str(of["m-gpu0"]["labels"]) and "cuda" not in str(of["cpu"]["labels"]), of
             assert abs(of["m-gpu0"]["memory_gib"] - 72) < 0.1 and abs(of["m-gpu1"]["memory_gib"] - 36) < 0.1, of
-            wait_for("trainers", lambda: {"gpu0", "gpu1"} <= set(trainers()))
+            cluster.wait_for("trainers", lambda: {"gpu0", "gpu1"} <= set(trainers()))
             assert trainers()["gpu0"] == ("0", "PCI_BUS_ID") and trainers()["gpu1"] == ("1", "PCI_BUS_ID"), trainers()
-            wait_for("the sweep", lambda: ask("sweep", "list")[0]["state"] == "completed")
+            cluster.wait_for("the sweep", lambda: cluster.states() == ["completed"])
             ran = set()
             for trial in ask("trial", "list"):
-                shown = json.dumps(ask("trial", "show", str(trial["id"])))
+                shown = json.dumps(ask("trial", "show", trial["id"]))
                 assert trial["state"] == "succeeded", trial
                 ran |= {name for name in ("m-gpu0", "m-gpu1", '"cpu"') if name in shown}
             assert ran == {"m-gpu0", "m-gpu1"}, ran
-            gpus.send_signal(signal.SIGKILL)
+            gpus.kill()
             gpus.wait()
-            wait_for("the end of its workers", lambda: not any(
-                b"--gpu" in p.read_bytes() and str(folder).encode() in p.read_bytes() for p in pathlib.Path("/proc").glob("[0-9]*/cmdline") if p.exists()))
+            cluster.wait_for("the end of its workers", lambda: not any("--gpu" in words for words in cluster.processes().values()))
         except BaseException:
-            log.flush()
-            print((folder / "log").read_text()[-3000:])
+            print((cluster.folder / "log").read_text()[-3000:])
             raise
         finally:
-            for process in (gpus, cpu, server):
-                if process and process.poll() is None:
-                    process.terminate()
-                    process.wait(30)
-            for pid in list(pathlib.Path("/proc").glob("[0-9]*")):  # trainers outlive workers that were killed
-                try:
-                    if str(folder).encode() in (pid / "cmdline").read_bytes():
-                        os.kill(int(pid.name), signal.SIGKILL)
-                except OSError:
-                    pass
+            cluster.stop()
     print("two GPUs, two workers: each its own")
 
 

@@ -16,21 +16,15 @@ memory apart) equal to the last bit to that of the same sweep run undisturbed. T
     kill_everything.py --bin BUILD/bin --mode noop|edit|train|tune|asha|cooled|ranks|gangs [--seed N] [--kills N] [--keep]
 """
 import argparse
-import array
-import hashlib
-import json
-import os
 import pathlib
 import random
-import signal
-import sqlite3
-import struct
 import subprocess
-import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from cluster import SweepCluster, check, results, run_under_fire, run_undisturbed
+from corpus import write_corpus
+
 LIMIT_SECONDS = 150
 
 NOOP_SWEEP = """sweep: under-fire
@@ -61,229 +55,6 @@ ASHA_SWEEP = TUNE_SWEEP.replace("[1e-3, 3e-3], seeds: 2, extend: 1",
 COOLED_SWEEP = ASHA_SWEEP.replace("steps: 900", "steps: 900, schedule: wsd, decay_fraction: 20%")
 # Every trial on two processes, of which either may be the victim.
 RANKS_SWEEP = TRAIN_SWEEP.replace("steps: 2500", "steps: 700, ranks: 2").replace("replicates: 2", "replicates: 1")
-# What depends on the run and not on the trial.
-UNSTABLE = ("time/", "memory/", "timing/")  # and every rate, "…_per_s"
-
-
-def write_corpus(root):
-    """The source tree's own documentation as a prepared corpus, bytes as tokens (data/dataset.h)."""
-    folder = root / "source" / "bytes"
-    folder.mkdir(parents=True)
-    files = sorted(p for d in ("docs", "trainer/spec") for p in (ROOT / d).rglob("*") if p.suffix in (".md", ".h", ".cc"))
-    texts = [p.read_bytes()[:12000] for p in files]
-    sha = lambda data: hashlib.sha256(data).hexdigest()
-    splits, whole = {}, hashlib.sha256(f"tokenizer bytes {sha(b'')}\n".encode())  # as data/content_digest.h
-    shares = {"train": texts[3:], "tune": texts[0:1], "val": texts[1:2], "test": texts[2:3]}
-    for name in ("train", "tune", "val", "test"):
-        tokens, documents = array.array("H"), []
-        for text in shares[name]:
-            documents.append((len(tokens), len(text)))
-            tokens.append(0)
-            tokens.extend(text)
-        header = array.array("i", [20240520, 1, len(tokens)] + [0] * 253)
-        binary = header.tobytes() + tokens.tobytes()
-        (folder / f"{name}.bin").write_bytes(binary)
-        docs = struct.pack("<Q", len(documents)) + b"".join(struct.pack("<QQ", *d) for d in documents)
-        (folder / f"{name}.docs").write_bytes(docs)
-        whole.update(f"{name} {sha(binary)} {sha(docs)}\n".encode())
-        size = sum(len(t) for t in shares[name])
-        splits[name] = {"documents": len(documents), "bytes": size, "characters": size, "tokens": len(tokens),
-                        "sha256": hashlib.sha256(binary).hexdigest()}
-    (folder / "manifest.json").write_text(json.dumps({
-        "corpus": "source", "tokenizer": "bytes", "description": "this source tree", "digest": whole.hexdigest(),
-        "vocab_size": 256, "reversible": True, "splits": splits}))
-
-
-class Cluster:
-    """Coordinator, worker and trainers in a folder of their own."""
-
-    def __init__(self, folder, bin_dir, trainer, data_root, sweep, slots, workers=1):
-        self.folder, self.bin, self.trainer, self.data, self.slots = folder, bin_dir, trainer, data_root, slots
-        folder.mkdir()
-        self.db = folder / "plumb.db"
-        self.address = f"file:{self.db}.address"
-        self.log = open(folder / "log", "ab")
-        self.sweep_file = folder / "sweep.yaml"
-        self.sweep_file.write_text(sweep)
-        self.server, self.workers = None, [None] * workers
-
-    def spawn(self, *args):
-        return subprocess.Popen([str(self.bin / "plumb-e2e"), *map(str, args)], stdout=self.log, stderr=self.log)
-
-    def start_server(self):
-        self.server = self.spawn("server", self.db, self.data)
-
-    def start_worker(self, i):
-        gang = ["127.0.0.1"] if len(self.workers) > 1 else []
-        self.workers[i] = self.spawn("worker", self.address, self.folder / f"w{i}", self.slots, self.trainer, self.data, f"w{i}", *gang)
-
-    def start_workers(self):
-        for i in range(len(self.workers)):
-            self.start_worker(i)
-
-    def submit(self):
-        command = [str(self.bin / "plumb-e2e"), "submit", self.address, str(self.sweep_file), "r1"]
-        for _ in range(100):  # the coordinator may not be up yet; the request id makes a repeat harmless
-            if subprocess.run(command, stdout=self.log, stderr=self.log).returncode == 0:
-                return
-            time.sleep(0.1)
-        self.fail("the sweep was not accepted")
-
-    def edit(self, text, request):
-        """True once the sweep has it; a server that is not there, or dies meanwhile, is asked again."""
-        (self.folder / "edit.yaml").write_text(text)
-        try:
-            address = pathlib.Path(f"{self.db}.address").read_text().strip()
-        except OSError:
-            return False
-        command = [str(self.bin / "plumb"), "--server", address, "sweep", "extend", "1", "--file", str(self.folder / "edit.yaml"),
-                   "--request-id", request]
-        done = subprocess.run(command, stdout=self.log, stderr=self.log).returncode
-        if done not in (0, 5, 8):
-            self.fail(f"edit {request} was refused with {done}")
-        return done == 0
-
-    def fail(self, why):
-        print((self.folder / "log").read_text(errors="replace")[-4000:])
-        for log in self.folder.glob("w*/trainers/*/trainer.log"):
-            print(f"--- {log}\n" + log.read_text(errors="replace")[-2000:])
-        for row in self.query("SELECT kind, stage_id, attempt, detail FROM event ORDER BY id DESC LIMIT 40"):
-            print(row)
-        sys.exit(f"FAILED: {why}; {self.folder}")
-
-    def query(self, sql):
-        for _ in range(200):
-            try:
-                db = sqlite3.connect(f"file:{self.db}?mode=ro", uri=True, timeout=10)
-                try:
-                    return db.execute(sql).fetchall()
-                finally:
-                    db.close()
-            except sqlite3.OperationalError:  # not there yet, or its WAL is being recovered
-                time.sleep(0.05)
-        return []
-
-    def state(self):
-        rows = self.query("SELECT state FROM sweep WHERE id = 1")
-        return rows[0][0] if rows else "none"
-
-    def trainers(self):
-        """Pids of live trainers: the last hello of each journal, if it is still that program."""
-        pids = []
-        for journal in sorted(self.folder.glob("w*/trainers/*/journal")):
-            pid = 0
-            for segment in sorted(journal.glob("*.jsonl")):
-                try:
-                    for line in segment.read_text(errors="replace").splitlines():
-                        if '"event":"hello"' in line:
-                            pid = json.loads(line)["pid"]
-                except (OSError, ValueError):
-                    pass
-            try:
-                if pid and str(journal.parent) in pathlib.Path(f"/proc/{pid}/cmdline").read_text():
-                    pids.append(pid)
-            except OSError:
-                pass
-        return pids
-
-    def ranks(self):
-        """Pids of the other ranks that live trainers have started."""
-        pids = []
-        for pid in self.trainers():
-            try:
-                pids += [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-            except OSError:
-                pass
-        return pids
-
-    def stop(self):
-        for process in (*self.workers, self.server):
-            if process is None or process.poll() is not None:
-                continue
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        for pid in self.trainers():
-            os.kill(pid, signal.SIGKILL)
-        self.log.close()
-
-
-def run_undisturbed(cluster, deadline):
-    cluster.start_server()
-    cluster.start_workers()
-    cluster.submit()
-    while cluster.state() != "completed":
-        if time.monotonic() > deadline:
-            cluster.fail("the undisturbed sweep did not complete in time")
-        time.sleep(0.1)
-
-
-def run_under_fire(cluster, rng, kills_wanted, pause, deadline, edits=()):
-    cluster.start_server()
-    cluster.start_workers()
-    cluster.submit()
-    kills = {"trainer": 0, "worker": 0, "coordinator": 0} | ({"rank": 0} if "ranks:" in cluster.sweep_file.read_text() else {})
-    victims, edits = [], list(edits)
-    while cluster.state() != "completed" or edits:
-        # Each edit is asked for twice: it holds once.
-        if edits and sum(kills.values()) >= 4 * (3 - len(edits)) and cluster.edit(edits[0], f"e{len(edits)}"):
-            cluster.edit(edits.pop(0), f"e{len(edits) + 1}")
-        if time.monotonic() > deadline:
-            cluster.fail(f"the sweep did not complete in time; kills so far: {kills}")
-        time.sleep(rng.uniform(*pause))
-        if sum(kills.values()) >= kills_wanted:
-            continue
-        if not victims:
-            victims = list(kills)
-            rng.shuffle(victims)
-        victim = victims[-1]
-        if victim in ("trainer", "rank"):
-            pids = cluster.trainers() if victim == "trainer" else cluster.ranks()
-            if not pids:
-                continue
-            try:
-                os.kill(rng.choice(pids), signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        else:
-            which = rng.randrange(len(cluster.workers))
-            process = cluster.workers[which] if victim == "worker" else cluster.server
-            if process.poll() is not None:
-                cluster.fail(f"the {victim} ended by itself with {process.returncode}")
-            process.kill()
-            process.wait()
-            time.sleep(rng.choice([0, 0, rng.uniform(0, 0.5)]))
-            if victim == "worker":
-                cluster.start_worker(which)
-            else:
-                cluster.start_server()
-        kills[victim] += 1
-        victims.pop()
-    return kills
-
-
-def results(cluster):
-    """Everything measured, by the trial's key; values by their bits."""
-    def stable(name):
-        return not name.startswith(UNSTABLE) and not name.endswith("_per_s")
-    points = {}
-    for key, name, layer, step, value in cluster.query(
-            "SELECT t.key || g.name, s.name, s.layer, m.step, m.value FROM measurement m JOIN series s ON s.id = m.series_id "
-            "JOIN stage g ON g.id = s.stage_id JOIN trial t ON t.id = g.trial_id ORDER BY 1, 2, 3, 4"):
-        points.setdefault((key, name, layer), []).append((step, value if stable(name) else None))
-    documents = cluster.query("SELECT t.key, d.split, d.document, d.nll, d.tokens, d.bytes FROM document_score d JOIN stage g "
-                              "ON g.id = d.stage_id JOIN trial t ON t.id = g.trial_id ORDER BY 1, 2, 3")
-    return points, documents, cluster.query(
-        "SELECT t.key, g.name, r.kind, r.name, r.idx, r.step, r.data_json FROM record r JOIN stage g ON g.id = r.stage_id "
-        "JOIN trial t ON t.id = g.trial_id ORDER BY 1, 2, 3, 4, 5")
-
-
-def check(condition, cluster, why):
-    if not condition:
-        cluster.fail(why)
 
 
 def main():
@@ -301,10 +72,10 @@ def main():
     rng = random.Random(args.seed)
     write_corpus(folder / "data")
     apart = sweep.replace("execution: {", "execution: {share_trunk: false, ") if args.mode == "cooled" else sweep
-    calm = Cluster(folder / "calm", args.bin, trainer, folder / "data", apart, slots=2)
+    calm = SweepCluster(folder / "calm", args.bin, trainer, folder / "data", apart, slots=2)
     gangs = args.mode == "gangs"
     edits = EDITS if args.mode == "edit" else [sweep]
-    fire = Cluster(folder / "fire", args.bin, trainer, folder / "data", edits[0], slots=1 if gangs else 2, workers=2 if gangs else 1)
+    fire = SweepCluster(folder / "fire", args.bin, trainer, folder / "data", edits[0], slots=1 if gangs else 2, workers=2 if gangs else 1)
     try:
         begin = time.monotonic()
         run_undisturbed(calm, deadline)

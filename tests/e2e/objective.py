@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 
-import external
+from cluster import CommandLineCluster
 
 SCRIPT = """
 import json, math, os, sys, time
@@ -55,9 +55,9 @@ objective: {stage: SCORE, metric: score/right, goal: maximize}
 EDITED = TUNED.replace("stop: {racing: {alpha: 20%, min_replicates: 2}}\n", "").replace("[0.9, 0.95]", "[0.95]").replace("replicates: 6", "replicates: 2")
 
 
-class Cluster(external.Cluster):
+class Cluster(CommandLineCluster):
     def __init__(self, folder, plumb, python):
-        super().__init__(folder, plumb, python, 1)
+        super().__init__(folder, plumb, ("--slots", 2, "--allow-commands", "--trainer", "/bin/false", "--shared-checkpoints"))
         (folder / "script.py").write_text(SCRIPT)
         for name, text in (("tuned", TUNED), ("edited", EDITED.replace("steps: 10", "steps: 12")),
                            ("same", FIXED.replace("FIRST", "fit").replace("SCORE", "mark").replace("MORE", "")),

@@ -15,8 +15,8 @@ import subprocess
 import tempfile
 import time
 
-import kill_everything as e2e
-from kill_everything import check
+from cluster import UNSTABLE, SweepCluster, check, run_under_fire, run_undisturbed
+from corpus import write_corpus
 
 LIMIT_SECONDS = 200
 MEMBERS, STEPS, ENDS = 4, 600, (150, 300, 450)
@@ -38,7 +38,7 @@ def results(cluster):
     points = cluster.query(
         "SELECT c.name, s.name, s.layer, m.step, m.value FROM measurement m JOIN series s ON s.id = m.series_id JOIN stage g ON "
         "g.id = s.stage_id JOIN sweep_trial st ON st.trial_id = g.trial_id JOIN cell c ON c.id = st.cell_id ORDER BY 1, 2, 3, 4")
-    stable = [p for p in points if not p[1].startswith(e2e.UNSTABLE) and not p[1].endswith("_per_s")]
+    stable = [p for p in points if not p[1].startswith(UNSTABLE) and not p[1].endswith("_per_s")]
     check(len(points) == len({p[:4] for p in points}), cluster, "a point is there twice")
     return stable, cluster.query(
         "SELECT c.name, d.split, d.document, d.nll FROM document_score d JOIN stage g ON g.id = d.stage_id JOIN sweep_trial st ON "
@@ -95,15 +95,15 @@ def main():
     args = parser.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="plumb-e2e-"))
     deadline = time.monotonic() + LIMIT_SECONDS
-    e2e.write_corpus(folder / "data")
+    write_corpus(folder / "data")
     trainer = args.bin / "plumb-trainer"
-    calm = e2e.Cluster(folder / "calm", args.bin, trainer, folder / "data", SWEEP, slots=2)
-    fire = e2e.Cluster(folder / "fire", args.bin, trainer, folder / "data", SWEEP, slots=1, workers=2)
+    calm = SweepCluster(folder / "calm", args.bin, trainer, folder / "data", SWEEP, slots=2)
+    fire = SweepCluster(folder / "fire", args.bin, trainer, folder / "data", SWEEP, slots=1, workers=2)
     try:
         begin = time.monotonic()
-        e2e.run_undisturbed(calm, deadline)
+        run_undisturbed(calm, deadline)
         calm_seconds = time.monotonic() - begin
-        kills = e2e.run_under_fire(fire, random.Random(args.seed), args.kills, (0.05, min(0.35, calm_seconds / args.kills)), deadline)
+        kills = run_under_fire(fire, random.Random(args.seed), args.kills, (0.05, min(0.35, calm_seconds / args.kills)), deadline)
         check(sum(kills.values()) >= args.kills, fire, f"too few kills: {kills}; the sweep was over too soon")
         cells = check_population(calm)
         check_population(fire)

@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 import time
 
-from kill_everything import Cluster, check
+from cluster import SweepCluster, check
 
 STARTUP = 10
 SWEEP = """sweep: bowl
@@ -32,7 +32,7 @@ search: {{{sampler}: {{trials: {trials}, seed: {seed}, parallel: 4, startup: 10}
 """
 
 
-class Searched(Cluster):
+class Searched(SweepCluster):
     """A cluster with suggesters."""
 
     def __init__(self, *args, suggesters):

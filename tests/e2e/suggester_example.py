@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 
-from kill_everything import ROOT, Cluster, check
+from cluster import ROOT, SweepCluster, check
 
 STARTUP, TRIALS = 10, 50
 SWEEP = f"""sweep: climb
@@ -33,7 +33,7 @@ def main():
     page = (ROOT / "docs/how-to/suggester.md").read_text()
     code, = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="plumb-suggester-"))
-    cluster = Cluster(folder / "c", args.bin, args.bin / "plumb-noop-trainer", folder / "data", SWEEP, slots=2)
+    cluster = SweepCluster(folder / "c", args.bin, args.bin / "plumb-noop-trainer", folder / "data", SWEEP, slots=2)
     program, suggester = folder / "hill.py", None
     program.write_text(code)
     try:

@@ -17,8 +17,8 @@ import subprocess
 import tempfile
 import time
 
-import kill_everything as e2e
-from kill_everything import check
+from cluster import SweepCluster, check, results, run_under_fire, run_undisturbed
+from corpus import write_corpus
 
 LIMIT_SECONDS = 280
 FIRST, BUDGETS = 20, 6
@@ -44,21 +44,15 @@ def again(cluster, text, request, deadline):
     """A further sweep on the same cluster, until it has completed."""
     file = cluster.folder / f"{request}.yaml"
     file.write_text(text)
-    command = [str(cluster.bin / "plumb-e2e"), "submit", cluster.address, str(file), request]
-    while subprocess.run(command, stdout=cluster.log, stderr=cluster.log).returncode != 0:  # the coordinator may not be up yet
-        if time.monotonic() > deadline:
-            cluster.fail(f"sweep {request} was not accepted")
-        time.sleep(0.1)
-    while cluster.query(f"SELECT state FROM sweep WHERE request_id = '{request}'") != [("completed",)]:
-        if time.monotonic() > deadline:
-            cluster.fail(f"sweep {request} did not complete in time")
-        time.sleep(0.1)
+    cluster.submit(file, request)
+    cluster.wait_for(f"sweep {request}", lambda: cluster.query(f"SELECT state FROM sweep WHERE request_id = '{request}'") == [("completed",)],
+                     deadline - time.monotonic())
 
 
 def compare(shared, scratch):
     """What the trials measured themselves, against the same trials from scratch. Returns (points, trials) that were compared."""
-    ours, our_documents, _ = e2e.results(shared)
-    theirs, their_documents, _ = e2e.results(scratch)
+    ours, our_documents, _ = results(shared)
+    theirs, their_documents, _ = results(scratch)
     compared = 0
     keys = {key for key, _, _ in ours}
     check(keys == {key for key, _, _ in theirs}, shared, "not the same trials")
@@ -107,18 +101,18 @@ def main():
     args = parser.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="plumb-e2e-"))
     deadline = time.monotonic() + LIMIT_SECONDS
-    e2e.write_corpus(folder / "data")
+    write_corpus(folder / "data")
     budgets = [FIRST << i for i in range(BUDGETS)]
     replicates = 2 if args.kills else 1
     trainer = args.bin / "plumb-trainer"
-    scratch = e2e.Cluster(folder / "scratch", args.bin, trainer, folder / "data", sweep(budgets, "false", replicates), slots=2)
-    shared = e2e.Cluster(folder / "shared", args.bin, trainer, folder / "data", sweep(budgets, "true", replicates), slots=2)
+    scratch = SweepCluster(folder / "scratch", args.bin, trainer, folder / "data", sweep(budgets, "false", replicates), slots=2)
+    shared = SweepCluster(folder / "shared", args.bin, trainer, folder / "data", sweep(budgets, "true", replicates), slots=2)
     try:
-        e2e.run_undisturbed(scratch, deadline)
+        run_undisturbed(scratch, deadline)
         if args.kills:
-            kills = e2e.run_under_fire(shared, random.Random(args.seed), args.kills, (0.05, 0.3), deadline)
+            kills = run_under_fire(shared, random.Random(args.seed), args.kills, (0.05, 0.3), deadline)
         else:
-            e2e.run_undisturbed(shared, deadline)
+            run_undisturbed(shared, deadline)
         points, trials = compare(shared, scratch)
         check(trials == BUDGETS * replicates, shared, f"{trials} trials")
         branches = shared.query("SELECT t.steps, v.branch_step, v.trunk_trial_id, v.replicate FROM v_trial v JOIN trial t ON t.id = v.trial_id "

@@ -79,7 +79,7 @@ def job_of(args, folder):
         settings = {"text": str(folder / "text"), "dropout": 0.1}
         return dict(steps, kind="external", config=config, stage={"trainer": "nano", "steps": 20, "with": settings},
                     long={"stage": {"trainer": "nano", "steps": many, "with": settings}}), [args.python, str(ROOT / "python/examples/nano.py")]
-    from kill_everything import write_corpus
+    from corpus import write_corpus
     write_corpus(folder / "data")
     config = {"model": {"preset": "llama", "d_model": 32, "head_dim": 16, "n_layers": 2, "vocab_size": 256},
               "data": {"corpus": "source", "tokenizer": "bytes", "seq_len": 32},
