@@ -51,7 +51,8 @@ void AddPlot(Builder& b, CLI::App* root, Line& l) {
   figure(c);
   c->add_option("--series", l.plot.series,
                 "How the series end: accuracy, logistic/accuracy, position/ridge/r2, … (accuracy)");
-  c->add_option("--stage", l.plot.stage, "Of this linear_probe stage (the first by name that has the series)");
+  c->add_option("--stage", l.plot.stage,
+                "Of this linear_probe stage (the first by name that has the series)");
 
   c = b.Command(g, "front", "Of several objectives: the cells that nothing else beats in all",
                 "plumb plot front --of val/loss,cost/flops --out front.svg",
