@@ -19,6 +19,8 @@
 #include "app/exit_code.h"
 #include "app/signals.h"
 #include "app/table.h"
+#include "domain/status_macros.h"
+#include "store/migrations.h"
 
 namespace plumb::app {
 namespace {
@@ -45,9 +47,20 @@ int Authorize(void* denied, int action, const char*, const char* name, const cha
 
 int PastDeadline(void* end) { return Clock::now() > *static_cast<Clock::time_point*>(end); }
 
+// "" where the file has this program's schema; else how a newer view may be missing from it.
+absl::StatusOr<std::string> Older(store::Database& db) {
+  ASSIGN_OR_RETURN(store::Statement version, db.Prepare("PRAGMA user_version"));
+  ASSIGN_OR_RETURN(const bool there, version.Step());
+  const int64_t newest = std::ssize(store::Migrations());
+  if (!there || version.Int(0) >= newest) return std::string();
+  return absl::StrCat("; the file has schema ", version.Int(0), ", this program ", newest,
+                      ": plumb server migrate");
+}
+
 absl::Status Run(const Context& context, const QueryArgs& args, Format format) {
   auto db = OpenResults(context.db);
   if (!db.ok()) return db.status();
+  ASSIGN_OR_RETURN(const std::string older, Older(*db));
   bool denied = false;
   sqlite3_set_authorizer(db->handle(), Authorize, &denied);
   sqlite3_limit(db->handle(), SQLITE_LIMIT_LENGTH, 64 << 20);
@@ -67,7 +80,8 @@ absl::Status Run(const Context& context, const QueryArgs& args, Format format) {
     return absl::InvalidArgumentError(
         absl::StrCat("SQL: ", sqlite3_errmsg(db->handle()),
                      "; views: v_trial, v_cell, v_curve, v_record, … (plumb query \"SELECT sql "
-                     "FROM sqlite_schema\")"));
+                     "FROM sqlite_schema\")",
+                     older));
   }
   if (!raw) return absl::InvalidArgumentError("SQL: nothing to run; write a SELECT");
   if (std::strspn(tail, " \t\r\n;") != std::strlen(tail)) {

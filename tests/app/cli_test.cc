@@ -201,6 +201,23 @@ TEST_F(CliTest, QueryRefusesEverythingButReadingAndChangesNothing) {
   EXPECT_FALSE(std::filesystem::exists(dir_ + "/y.db"));
 }
 
+TEST_F(CliTest, QuerySaysWhereAFileIsOlderThanAView) {
+  MakeDatabase();
+  EXPECT_THAT(Plumb("query --db r.db 'SELECT * FROM v_tasks'").err,
+              Not(HasSubstr("plumb server migrate")));
+  {
+    absl::StatusOr<store::Database> db =
+        store::Database::Open(db_, store::Database::Mode::kReadWrite);
+    ASSERT_TRUE(db.ok()) << db.status();
+    ASSERT_TRUE(db->Execute("DROP VIEW v_task; PRAGMA user_version = 13").ok());
+  }
+  const Ran r = Plumb("query --db r.db 'SELECT * FROM v_task'");
+  EXPECT_EQ(r.code, 2);
+  EXPECT_THAT(r.err, HasSubstr("no such table: v_task"));
+  EXPECT_THAT(r.err, HasSubstr("the file has schema 13"));
+  EXPECT_THAT(r.err, HasSubstr("plumb server migrate"));
+}
+
 TEST_F(CliTest, QuerySaysWhenItCuts) {
   MakeDatabase();
   const Ran r = Plumb("query --db r.db 'SELECT * FROM measurement' --max-rows 3 -o csv");
