@@ -72,6 +72,7 @@ class ServerImpl final : public Server {
                                      .suspect = o.lease / 3,
                                      .max_failures = o.max_failures,
                                      .retry_backoff = o.retry_backoff,
+                                     .strikes = o.strikes,
                                      .grants = o.grants},
                                     [planner = s->planner_.get()](const core::Core::Cursor& at) {
                                       planner->AskForSlice(at);

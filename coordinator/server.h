@@ -21,6 +21,7 @@ struct ServerOptions {
   absl::Duration lease = absl::Seconds(60);
   absl::Duration report_interval = absl::Seconds(1);
   int max_failures = 3;  // attempts that may fail or be lost without progress
+  int strikes = 3;  // trials in a row that end without progress on a worker until its quarantine
   absl::Duration retry_backoff = absl::Seconds(1);  // doubles, at most 1 minute
   // How long a suggester has for an answer before another is told of a newer history.
   absl::Duration suggestion_stands = absl::Seconds(30);

@@ -41,6 +41,7 @@ int RunServer(const std::string& db, const std::string& data_root, bool blobs,
                                   .lease = absl::Seconds(5),
                                   .report_interval = absl::Milliseconds(200),
                                   .max_failures = 1000,  // every failure here is the test's doing
+                                  .strikes = 1000,
                                   .retry_backoff = absl::Milliseconds(50),
                                   .blobs = {.quota_bytes = blobs ? int64_t{1} << 30 : 0,
                                             .grace = absl::Seconds(5),
