@@ -191,6 +191,8 @@ Json ResultJson(const ModelSource& model, const StageArgs& args, const LocalStag
           {"model", args.model.empty() ? NameOf(model) : args.model},
           {"replicate", args.replicate},
           {"layout", model.layout},
+          // A model that was imported is a checkpoint of step 0.
+          {"trained_here", model.layout == "plumb" && model.checkpoint.step > 0},
           {"digest", model.checkpoint.digest},
           {"step", args.step < 0 ? model.checkpoint.step : args.step},
           {"config", Json(spec::Canonical(model.config, spec::With::kResultOnly))},

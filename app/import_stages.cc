@@ -9,7 +9,6 @@
 #include <sstream>
 #include <tuple>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "app/checkpoint_stage.h"
@@ -36,6 +35,7 @@ struct Found {
   std::string path, sha256;
   std::string model, layout, digest, stage, kind, settings, corpus;
   int64_t replicate = 0, step = 0;
+  bool trained_here = false;
   spec::TrialSpec config;
   Json all;
 };
@@ -57,6 +57,7 @@ absl::StatusOr<Found> Read(const std::string& path) try {
   out.kind = out.all.at("kind"), out.settings = DumpJson(out.all.at("settings"));
   out.corpus = out.all.at("corpus").at("digest");
   out.replicate = out.all.at("replicate"), out.step = out.all.at("step");
+  out.trained_here = out.all.at("trained_here");
   if (const auto wrong = spec::ParseResolved(out.all.at("config").dump(), &out.config);
       !wrong.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": config: ", spec::Format(wrong)));
@@ -159,7 +160,7 @@ Json Columns(const Found& f, int64_t step) {
               {"params_embedding", params.embedding},
               {"seq_len", f.config.data.seq_len},
               {"flops_per_token", spec::TrainingFlopsPerToken(m, f.config.data.seq_len)}};
-  if (f.layout != "plumb") return out;
+  if (!f.trained_here) return out;
   const int64_t tokens = step * f.config.train.batch_tokens;
   out.update({{"corpus", f.config.data.corpus},
               {"tokenizer", f.config.data.tokenizer},
@@ -252,9 +253,9 @@ v1::ImportedTrial Trial(const Model& model, int64_t cell, const std::string& swe
   out.set_key(spec::Sha256Hex(absl::StrCat("stages\n", sweep, "\n", model.name, all)));
   const nlohmann::json config = spec::Canonical(first.config, spec::With::kResultOnly);
   out.set_config_json(
-      DumpJson(first.layout == "plumb" ? Json(config) : Json({{"model", config.at("model")}})));
+      DumpJson(first.trained_here ? Json(config) : Json({{"model", config.at("model")}})));
   out.set_columns_json(DumpJson(Columns(first, step)));
-  out.set_foreign(first.layout != "plumb");
+  out.set_foreign(!first.trained_here);
   out.set_origin_json(DumpJson(origin));
   return out;
 }
@@ -321,7 +322,7 @@ absl::StatusOr<ImportOutcome> ImportStages(const Context& context, const ImportA
       v1::ImportedCell& c = row.fresh.emplace_back();
       c.set_name(m.name);
       c.set_axes_json(DumpJson(axes));
-      c.set_flags_json(first.layout == "plumb" ? "[]" : R"(["foreign"])");
+      c.set_flags_json(first.trained_here ? "[]" : R"(["foreign"])");
       c.set_tuned_json("{}");
     }
     row.trial = Trial(m, cell, args.sweep_name);

@@ -191,10 +191,14 @@ def refused(work, models):
 def imported(work, models):
     """Results of several models, at several steps, in a database of their own: what the views and figures read is what was said."""
     files = []
-    for trial, (_, ours, export, corpus) in models.items():
-        for step in (20, 40) if trial == 1 else (40,):  # the same weights twice: only their places differ
-            said = work.stage("linearity", ours if trial != 3 else export, "--data", corpus, "--model", f"m{trial}", "--step", step, "--out", f"l{trial}-{step}.json")
-            files.append((f"l{trial}-{step}.json", trial, step, said))
+    work.ask("model", "import", models[3][2], "--out", work.folder / "back")
+    # Model, whose weights, folder, replicate, steps: the same weights twice, where only their places differ.
+    for name, trial, folder, replicate, steps in (("m1", 1, models[1][1], 0, (20, 40)), ("m2", 2, models[2][1], 0, (40,)), ("m2", 2, models[2][1], 1, (40,)),
+                                                  ("m3", 3, models[3][2], 0, (40,)), ("m4", 3, work.folder / "back", 0, (40,))):
+        for step in steps:
+            out = f"l{name}-{replicate}-{step}.json"
+            said = work.stage("linearity", folder, "--data", models[trial][3], "--model", name, "--replicate", replicate, "--step", step, "--out", out)
+            files.append((out, name, replicate, step, said))
     said = work.stage("prune", models[1][1], "--data", models[1][3], "--model", "m1", "--step", "40", "--settings", "distil_steps: 4, distil_windows: 2",
                       "--out", "p.json")
 
@@ -223,17 +227,18 @@ def imported(work, models):
     objective = "linearity:linearity/whole/held_out_without"
     once = json.loads(ask("import", "stages", *names, "p.json", "--sweep", "kept", "--objective", objective, "-o", "json"))
     again = json.loads(ask("import", "stages", *names, "p.json", "--sweep", "kept", "--objective", objective, "-o", "json"))
-    assert once[0]["trials"] == 3 and not once[0]["there_before"] and again[0]["there_before"], (once, again)
-    rows = json.loads(ask("query", "SELECT cell, move, idx, score, step FROM v_linearity ORDER BY 1, 2, 3", "-o", "json"))
-    expected = sorted(({"cell": f"m{trial}", "move": r["name"], "idx": r["idx"], "score": r["data"]["score"], "step": step}
-                       for _, trial, step, of in files if step == 40 for r in of["records"] if r["kind"] == "linearity"),
-                      key=lambda r: (r["cell"], r["move"], r["idx"]))
+    assert once[0]["trials"] == 5 and not once[0]["there_before"] and again[0]["there_before"], (once, again)
+    rows = json.loads(ask("query", "SELECT cell, replicate, move, idx, score, step FROM v_linearity ORDER BY 1, 2, 3, 4", "-o", "json"))
+    expected = sorted(({"cell": name, "replicate": replicate, "move": r["name"], "idx": r["idx"], "score": r["data"]["score"], "step": step}
+                       for _, name, replicate, step, of in files if step == 40 for r in of["records"] if r["kind"] == "linearity"),
+                      key=lambda r: (r["cell"], r["replicate"], r["move"], r["idx"]))
     assert rows == expected, (rows, expected)
     points = json.loads(ask("query", "SELECT step, value FROM v_curve WHERE cell = 'm1' AND series = 'linearity/score' AND layer = 0 ORDER BY step", "-o", "json"))
     assert [p["step"] for p in points] == [20, 40] and points[0]["value"] == points[1]["value"], points
-    shape = json.loads(ask("query", "SELECT cell, n_layers, params_total, steps, tokens, is_foreign, objective FROM v_trial ORDER BY cell", "-o", "json"))
-    assert [(t["n_layers"], t["steps"], t["tokens"], t["is_foreign"]) for t in shape] == [(3, 40, 40 * 512, 0)] * 2 + [(3, 0, 0, 1)], shape
-    assert all(t["objective"] == {(s["series"], s["layer"]): s["value"] for s in f[3]["series"]}[("linearity/whole/held_out_without", None)]
+    shape = json.loads(ask("query", "SELECT cell, n_layers, params_total, steps, tokens, lr, is_foreign, objective FROM v_trial ORDER BY cell, replicate", "-o", "json"))
+    told = [(t["n_layers"], t["steps"], t["tokens"], t["lr"], t["is_foreign"]) for t in shape]
+    assert told == [(3, 40, 40 * 512, 0.01, 0)] * 3 + [(3, 0, 0, 0, 1)] * 2, told  # of what was trained elsewhere nothing is said, imported or not
+    assert all(t["objective"] == {(s["series"], s["layer"]): s["value"] for s in f[4]["series"]}[("linearity/whole/held_out_without", None)]
                for t, f in zip(shape, files[1:])), shape
     left = json.loads(ask("query", "SELECT count(*) AS n FROM v_prune WHERE loss IS NOT NULL", "-o", "json"))
     assert left == [{"n": sum(r["kind"] == "prune" for r in said["records"])}], left
