@@ -53,10 +53,8 @@ tune: {train.lr: [1e-3, 3e-3], seeds: 2, extend: 1}
 ASHA_SWEEP = TUNE_SWEEP.replace("[1e-3, 3e-3], seeds: 2, extend: 1",
                                 "{log: [1e-4, 3e-2], points: 7}, stop: {asha: {rungs: [10%, 40%], keep: 1/3, mode: promote}}")
 COOLED_SWEEP = ASHA_SWEEP.replace("steps: 900", "steps: 900, schedule: wsd, decay_fraction: 20%")
-# Every trial on two processes, of which either may be the victim. Checkpoints are near to each other: a worker on which three trials in a row
-# are killed before their first one would be quarantined for longer than the test lasts.
-RANKS_SWEEP = (TRAIN_SWEEP.replace("steps: 2500", "steps: 700, ranks: 2").replace("replicates: 2", "replicates: 1")
-               .replace("checkpoint_steps: 40", "checkpoint_steps: 10"))
+# Every trial on two processes, of which either may be the victim.
+RANKS_SWEEP = TRAIN_SWEEP.replace("steps: 2500", "steps: 700, ranks: 2").replace("replicates: 2", "replicates: 1")
 
 
 def main():
@@ -83,8 +81,8 @@ def main():
         run_undisturbed(calm, deadline)
         calm_seconds = time.monotonic() - begin
         begin = time.monotonic()
-        # The kills have to fit into about half of the sweep where the machine is fast, and to leave it time to get on where it is slow.
-        pause = (0.05, min(1.0, calm_seconds / args.kills))
+        # On a fast machine the sweep is short: the kills have to fit into about half of it.
+        pause = (0.05, min(0.35, calm_seconds / args.kills))
         kills = run_under_fire(fire, rng, args.kills, pause, deadline, edits[1:])
         fire_seconds = time.monotonic() - begin
 
